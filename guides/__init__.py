@@ -1,0 +1,1 @@
+"""Variational programs q(z | x): one family a file."""

@@ -1,0 +1,146 @@
+"""Data as named columns: resident tensors drawn by index, or a data set streamed in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from inference.errors import UserError
+
+Batch = dict[str, Tensor]
+Transform = Callable[[Batch], Batch]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Tensors of equal length, one row a datum, resident on one device.
+
+    Args:
+        tensors: column name → tensor (N, ...).
+        transform: applied to every batch as it is drawn, on the device (dynamic binarisation).
+
+    Raises:
+        UserError: no column, or columns of different length.
+    """
+
+    tensors: Mapping[str, Tensor]
+    transform: Transform | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(column) for name, column in self.tensors.items()}
+        if not lengths or 0 in lengths.values():
+            raise UserError(f"the data have no rows: {lengths or 'no column was given'}")
+        if len(set(lengths.values())) > 1:
+            raise UserError(f"columns differ in length: {lengths}; give one row a datum in each")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Columns:
+        """The same data on ``device``, floating columns as ``dtype``."""
+        moved = {k: _move(v, device, dtype) for k, v in self.tensors.items()}
+        return replace(self, tensors=moved)
+
+    def select(self, names: Sequence[str]) -> Columns:
+        """The columns of these names, in this order."""
+        return replace(self, tensors={name: self.tensors[name] for name in names})
+
+    def rows(self, index: Tensor | slice | None = None) -> Batch:
+        """The batch of these rows (all of them for None), transformed."""
+        batch = dict(self.tensors)
+        if index is not None:
+            batch = {name: column[index] for name, column in batch.items()}
+        return self.transform(batch) if self.transform else batch
+
+    def batches(self, indices: Sequence[Tensor | slice | None]) -> Iterator[Batch]:
+        """One batch for each index, drawn on the device."""
+        return map(self.rows, indices)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """A map-style data set whose items are dicts of tensors or numbers, read batch by batch.
+
+    For data that do not fit the device.  Items must not be random (a resumed run could not
+    repeat them): put noise into ``transform``, which runs in the training process.
+    """
+
+    dataset: Dataset
+    transform: Transform | None = None
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.dataset)  # type: ignore[arg-type]
+
+    @property
+    def tensors(self) -> Batch:
+        """The first row as columns of length 1: enough to know the names."""
+        return {k: torch.as_tensor(v)[None] for k, v in self.dataset[0].items()}
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Streamed:
+        """The same data, delivered to ``device``."""
+        return replace(self, device=device, dtype=dtype)
+
+    def select(self, names: Sequence[str]) -> Streamed:
+        """The columns of these names."""
+        return replace(self, names=tuple(names))
+
+    def rows(self, index: Tensor | slice | None = None) -> Batch:
+        """The batch of these rows (all of them for None)."""
+        return next(self.batches([index]))
+
+    def batches(self, indices: Sequence[Tensor | slice | None]) -> Iterator[Batch]:
+        """One batch for each index, through a ``DataLoader``."""
+        everything = torch.arange(len(self), device="cpu")
+        order = [(everything if i is None else everything[i]).tolist() for i in indices]
+        for batch in DataLoader(self.dataset, batch_sampler=order):
+            moved = {k: _move(batch[k], self.device, self.dtype) for k in self.names or batch}
+            yield self.transform(moved) if self.transform else moved
+
+
+def as_columns(data: Columns | Streamed | Mapping[str, Tensor] | Dataset) -> Columns | Streamed:
+    """Accept what users have: a mapping of columns (tensors or arrays), or a torch data set."""
+    if isinstance(data, Columns | Streamed):
+        return data
+    if isinstance(data, Mapping):
+        return Columns({name: _tensor(name, column) for name, column in data.items()})
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+        return Streamed(data)
+    raise UserError(
+        f"data of type {type(data).__name__} cannot be used: give a dict of tensors by column "
+        "name, or a data set whose items are such dicts"
+    )
+
+
+def epoch_order(size: int, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
+    """The rows of each batch of one epoch: a permutation that depends on (seed, epoch) alone."""
+    if batch_size is None or batch_size >= size:
+        return [None]
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+    generator = torch.Generator().manual_seed(mixed)
+    permutation = torch.randperm(size, generator=generator, device="cpu")
+    return list(permutation.split(batch_size))
+
+
+def slices(size: int, batch_size: int) -> list[slice]:
+    """Consecutive rows, for evaluation."""
+    return [slice(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]
+
+
+def _tensor(name: str, column: Any) -> Tensor:
+    try:
+        return torch.as_tensor(column)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"column {name!r} is not numeric: {error}") from None
+
+
+def _move(column: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return column.to(device, dtype if column.is_floating_point() else column.dtype)

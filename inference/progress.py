@@ -1,0 +1,76 @@
+"""A bar with the current ELBO, the rate and the time left; plain lines where there is no screen."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY = 30.0  # seconds between lines in a log file
+REFRESH = 0.25  # seconds between updates of the bar
+
+
+class Bar:
+    """``with Bar("seed 0", total) as bar: bar.update(step, "ELBO −101.2")``."""
+
+    def __init__(self, label: str, total: int, shown: bool = True) -> None:
+        self.label, self.total, self.shown = label, total, shown
+        self.console = Console(stderr=True)
+        self._next = 0.0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.0f}/s"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        self._task = self._progress.add_task(self.label, total=self.total, rate=math.nan, note="")
+        self._began = time.monotonic()
+        self._next = self._began + (0 if self.console.is_terminal else LINE_EVERY)
+        self._first: int | None = None
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something again (ask before fetching numbers to show)."""
+        return self.shown and time.monotonic() >= self._next
+
+    def update(self, done: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` are done."""
+        now = time.monotonic()
+        self._first = done if self._first is None else self._first
+        rate = (done - self._first) / max(now - self._began, 1e-9)
+        self._progress.update(self._task, completed=done, note=note, rate=rate)
+        self._next = now + (REFRESH if self.console.is_terminal else LINE_EVERY)
+        if self.shown and not self.console.is_terminal:
+            left = (self.total - done) / rate if rate > 0 else math.nan
+            self.console.print(
+                f"{self.label}  {done}/{self.total}  {rate:.0f}/s  {left:.0f} s left  {note}",
+                highlight=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,78 @@
+"""Numbers of each step, kept on the device and fetched in blocks, so that no step waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MAX_ROWS = 10_000  # a longer training records means over equal windows of steps
+
+
+class Recorder:
+    """Means over windows of steps: one row (columns + seconds) a window.
+
+    Args:
+        names: the columns.
+        total_steps: of the whole training; decides the window, at most ``MAX_ROWS`` rows.
+    """
+
+    def __init__(self, names: Sequence[str], total_steps: int) -> None:
+        self.names = tuple(names)
+        self.window = -(-total_steps // MAX_ROWS)
+        self.block = self.window * max(1, 50 // self.window)
+        self.elapsed = 0.0
+        self._started = time.perf_counter()
+        self._pending: list[Tensor] = []
+        self._pending_seconds: list[float] = []
+        self._rows: list[Tensor] = []
+
+    def append(self, values: Sequence[Tensor]) -> None:
+        """One step's values: scalars on the device, in the order of ``names``."""
+        self._pending.append(torch.stack(list(values)))
+        self._pending_seconds.append(self.seconds())
+        if len(self._pending) >= self.block:
+            self._fold()
+
+    def seconds(self) -> float:
+        """Since the training began, pauses between processes left out."""
+        return self.elapsed + time.perf_counter() - self._started
+
+    def rows(self) -> Tensor:
+        """(windows, len(names) + 1) float64 on the host; seconds come last."""
+        tail = [self._windows(self._pending, self._pending_seconds)] if self._pending else []
+        blocks = self._rows + tail
+        return torch.cat(blocks) if blocks else torch.empty(0, len(self.names) + 1)
+
+    def steps(self, count: int) -> Tensor:
+        """The last step (1, 2, …) of each of the windows of ``count`` steps."""
+        ends = torch.arange(self.window, count + self.window, self.window)
+        return ends.clamp(max=count)[: -(-count // self.window)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on bit for bit (the clock aside)."""
+        pending = torch.stack(self._pending).cpu() if self._pending else torch.empty(0)
+        rows = torch.cat(self._rows) if self._rows else torch.empty(0, len(self.names) + 1)
+        seconds = torch.tensor(self._pending_seconds, dtype=torch.float64)
+        clock = self.seconds()
+        return {"rows": rows, "pending": pending, "pending_seconds": seconds, "elapsed": clock}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Take up where ``state_dict`` left off."""
+        self._rows = [state["rows"]] if len(state["rows"]) else []
+        self._pending = list(state["pending"].to(device)) if len(state["pending"]) else []
+        self._pending_seconds = state["pending_seconds"].tolist()
+        self.elapsed, self._started = state["elapsed"], time.perf_counter()
+
+    def _fold(self) -> None:
+        self._rows.append(self._windows(self._pending, self._pending_seconds))
+        self._pending, self._pending_seconds = [], []
+
+    def _windows(self, pending: list[Tensor], seconds: list[float]) -> Tensor:
+        values = torch.stack(pending).cpu().double()
+        clock = torch.tensor(seconds, dtype=torch.float64)
+        chunks = zip(values.split(self.window), clock.split(self.window), strict=True)
+        return torch.stack([torch.cat([v.mean(0), t[-1:]]) for v, t in chunks])

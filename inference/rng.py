@@ -1,0 +1,45 @@
+"""Everything random in a process (torch, CUDA, Python, NumPy) as one state that can be saved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+
+
+def get_state() -> dict[str, Any]:
+    """The states of all generators, in types that ``torch.load(weights_only=True)`` reads."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (str(name), keys.tolist(), int(position), int(has_gauss), float(gauss)),
+    }
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Put all generators back into ``get_state()``'s answer."""
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    np.random.set_state(state["numpy"])
+
+
+@contextmanager
+def forked(seed: int | None = None) -> Iterator[None]:
+    """Run the block with generators of its own (seeded, if a seed is given), then restore."""
+    state = get_state()
+    try:
+        if seed is not None:
+            pyro.set_rng_seed(seed)
+        yield
+    finally:
+        set_state(state)

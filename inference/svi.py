@@ -1,0 +1,309 @@
+"""``fit``: stochastic variational inference of any Pyro model and guide on named columns."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO, Trace_ELBO
+from pyro.optim import PyroOptim
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from inference import rng, traces
+from inference.data.columns import Columns, Streamed, as_columns
+from inference.errors import UserError
+from inference.files import load_checkpoint, save_checkpoint, write_json
+from inference.program import Program, accepted_columns, reset_modules
+from inference.progress import Bar
+from inference.run import Run
+from inference.schedules import Schedule, constant
+from inference.trainer import OptimizerFactory, Plan, Trainer
+
+Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16-mixed": torch.float32}
+DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+def fit(
+    model: Callable,
+    guide: Callable,
+    data: Data,
+    estimator: ELBO | None = None,
+    optimizer: OptimizerFactory | PyroOptim = DEFAULT_OPTIMIZER,
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seeds: int | Sequence[int] = 1,
+    schedule: Schedule = constant,
+    anneal: Schedule = constant,
+    clip_norm: float | None = None,
+    valid: Data | None = None,
+    patience: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+    directory: str | Path | None = None,
+    checkpoint_every: float = 30.0,
+    config: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Fit a Pyro program by SVI; the same call with the same ``directory`` resumes it.
+
+    Args:
+        model, guide: ``PyroModule`` s or plain functions with ``pyro.param``; called with those
+            columns of a batch that the model names as arguments.  The first seed trains these
+            objects themselves; each further seed trains a copy whose modules draw new weights.
+        data: column name → tensor (N, ...), or a data set whose items are such dicts.
+        estimator: any ``pyro.infer.ELBO``; ``Trace_ELBO()`` unless given.
+        optimizer: parameters → ``torch.optim.Optimizer``, or one of ``pyro.optim``.  It follows
+            the gradient of the loss in nats per datum.
+        epochs, steps: how long; give one.
+        batch_size: rows a step, drawn without replacement within an epoch; None for all rows.
+        seeds: how many (0, 1, …), or which.
+        schedule: progress in [0, 1) → factor of the learning rate.
+        anneal: progress → weight of the KL.  The trace records the ELBO itself throughout.
+        clip_norm: largest norm of the gradient over all parameters together.
+        valid: held-out data, whose bound is estimated after each epoch.
+        patience: stop after this many epochs in which the held-out bound did not improve by two
+            standard errors, and keep the best parameters.
+        device: "cpu", "cuda", "cuda:1", …
+        precision: "float32", "float64" or "bf16-mixed".
+        directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
+            everything in memory.
+        checkpoint_every: seconds between checkpoints.
+        config: what else identifies this fit (a recipe's options), kept in ``config.json``.
+        progress: show a bar.
+
+    Returns:
+        The run: its trace, the trained programs, and what can be drawn from them.
+
+    Raises:
+        UserError: data, program and options do not fit together; the sentence says where.
+    """
+    columns = as_columns(data)
+    names = accepted_columns(model, list(columns.tensors))
+    plan = _plan(
+        len(columns), epochs, steps, batch_size, device, precision, patience, valid is not None
+    )
+    plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm)
+    place = functools.partial(_place, plan=plan, names=names)
+    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
+    held_out = place(as_columns(valid)) if valid is not None else None
+    store = Store(Path(directory) if directory is not None else None, settings, checkpoint_every)
+    programs = _copies(model, guide, len(seeds))
+    trainers = []
+    with _environment(plan), rng.forked():
+        for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
+            program.to(plan.device, plan.dtype)
+            with program.scope():
+                pyro.set_rng_seed(seed)
+                if i:
+                    reset_modules(program)
+                trainer = Trainer(
+                    program,
+                    copy.deepcopy(estimator) if estimator is not None else Trace_ELBO(),
+                    _factory(optimizer),
+                    place(columns),
+                    held_out,
+                    plan,
+                    seed,
+                )
+                _refuse_shared(program, programs[:i])
+                store.train(trainer, Bar(f"seed {seed}", plan.steps, progress))
+            trainers.append(trainer)
+    run = Run(_tree(trainers, seeds), programs, place(columns), store.directory, plan.dtype)
+    run.save()
+    return run
+
+
+class Store:
+    """The run's directory: refuses another fit's, resumes this one's, checkpoints every while."""
+
+    def __init__(self, directory: Path | None, settings: dict[str, Any], every: float) -> None:
+        self.directory, self.every = directory, every
+        self.states: dict[int, dict[str, Any]] = {}
+        if directory is None:
+            return
+        if (directory / "config.json").exists():
+            _refuse_other(directory, settings)
+        write_json(directory / "config.json", settings)
+        if (checkpoint := directory / "checkpoint.pt").exists():
+            self.states = load_checkpoint(checkpoint)
+
+    def train(self, trainer: Trainer, bar: Bar) -> None:
+        """Resume the trainer if it was begun before, and run it to its end."""
+        if state := self.states.get(trainer.seed):
+            trainer.load_state_dict(state)
+        if trainer.finished:
+            return
+        with bar:
+            trainer.run(bar, lambda: self.save(trainer), self.every)
+        self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Write all seeds' states."""
+        if self.directory is not None:
+            self.states[trainer.seed] = trainer.state_dict()
+            save_checkpoint(self.directory / "checkpoint.pt", self.states)
+
+
+def _plan(
+    rows: int,
+    epochs: int | None,
+    steps: int | None,
+    batch_size: int | None,
+    device: str,
+    precision: str,
+    patience: int | None,
+    has_valid: bool,
+) -> Plan:
+    if (epochs is None) == (steps is None):
+        raise UserError("give either epochs or steps")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1, or None for all rows")
+    if patience is not None and not has_valid:
+        raise UserError("patience stops on the held-out bound: give valid data, too")
+    if precision not in DTYPES:
+        raise UserError(f"precision {precision!r} is not one of {', '.join(DTYPES)}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} was asked for, but torch finds no GPU; use 'cpu'")
+    per_epoch = 1 if batch_size is None else math.ceil(rows / batch_size)
+    total = steps if steps is not None else (epochs or 0) * per_epoch
+    if total < 1:
+        raise UserError("epochs or steps must be at least 1")
+    autocast = precision == "bf16-mixed"
+    place = torch.device(device)
+    return Plan(
+        total,
+        per_epoch,
+        batch_size,
+        patience=patience,
+        device=place,
+        dtype=DTYPES[precision],
+        autocast=autocast,
+    )
+
+
+@contextmanager
+def _environment(plan: Plan) -> Iterator[None]:
+    """Default type and device for tensors that plain functions make."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(plan.dtype)
+    try:
+        if plan.device.type == "cpu":
+            yield
+        else:
+            with plan.device:
+                yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _place(columns: Columns | Streamed, plan: Plan, names: list[str]) -> Columns | Streamed:
+    missing = [n for n in names if n not in columns.tensors]
+    if missing:
+        raise UserError(f"the held-out data lack column {missing[0]!r}")
+    return columns.select(names).to(plan.device, plan.dtype)
+
+
+def _copies(model: Callable, guide: Callable, count: int) -> list[Program]:
+    pairs = [(model, guide), *(copy.deepcopy((model, guide)) for _ in range(count - 1))]
+    return [Program(*pair) for pair in pairs]
+
+
+def _refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
+    trained = {id(p) for other in earlier for p in other.parameters.values()}
+    for name, parameter in program.parameters.items():
+        if id(parameter) in trained:
+            raise UserError(
+                f"parameter {name!r} belongs to a module that the model or guide function closes "
+                "over, so a second seed cannot have its own: write them as PyroModules, or fit "
+                "one seed at a time"
+            )
+
+
+def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
+    if isinstance(optimizer, PyroOptim):
+        if callable(optimizer.pt_optim_args):
+            raise UserError("a pyro.optim with per-parameter arguments has no single torch form")
+        return functools.partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
+    return optimizer
+
+
+def _settings(
+    plan: Plan,
+    seeds: list[int],
+    rows: int,
+    optimizer: Any,
+    estimator: ELBO | None,
+    config: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Everything that must be equal for a directory to be resumed; plain JSON types."""
+    constructor = getattr(optimizer, "func", getattr(optimizer, "pt_optim_constructor", optimizer))
+    arguments = getattr(optimizer, "keywords", getattr(optimizer, "pt_optim_args", {}))
+    elbo = estimator if estimator is not None else Trace_ELBO()
+    return {
+        "rows": rows,
+        "steps": plan.steps,
+        "batch_size": plan.batch_size,
+        "seeds": seeds,
+        "estimator": type(elbo).__name__,
+        "num_particles": elbo.num_particles,
+        "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
+        "optimizer_arguments": {k: repr(v) for k, v in arguments.items()},
+        "schedule": plan.schedule.__qualname__,
+        "anneal": plan.anneal.__qualname__,
+        "clip_norm": plan.clip_norm,
+        "patience": plan.patience,
+        "precision": str(plan.dtype).removeprefix("torch.") + ("-mixed" if plan.autocast else ""),
+        "recipe": dict(config) if config else None,
+    }
+
+
+def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
+    import json
+
+    before = json.loads((directory / "config.json").read_text())
+    flat = [(k, before.get(k), v) for k, v in settings.items() if k != "recipe"]
+    old, new = before.get("recipe") or {}, settings["recipe"] or {}
+    flat += [(k, old.get(k), new.get(k)) for k in {**old, **new}]
+    for name, was, wanted in flat:
+        if was != wanted:
+            raise UserError(
+                f"{directory} holds a fit with {name} = {was}, not {wanted}: choose another "
+                "directory, or delete that one"
+            )
+
+
+def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> Any:
+    import xarray as xr
+
+    names = (*trainers[0].recorder.names, "seconds")
+    rows = [t.recorder.rows() for t in trainers]
+    steps = [t.recorder.steps(t.step) for t in trainers]
+    svi = traces.svi_group(names, seeds, steps, rows)
+    per_step = (trainers[0].plan.batch_size or len(trainers[0].data))
+    svi["examples"] = svi["elbo"].notnull() * svi["step"] * min(per_step, len(trainers[0].data))
+    svi["examples"].attrs["units"] = traces.UNITS["examples"]
+    groups = {"svi": svi}
+    if trainers[0].valid is not None:
+        histories = [torch.tensor(t.held_out.history, dtype=torch.float64) for t in trainers]
+        groups["held_out"] = traces.svi_group(
+            ("elbo", "elbo_error"),
+            seeds,
+            [h[:, 0].long() for h in histories],
+            [h[:, 1:] for h in histories],
+        )
+    return xr.DataTree.from_dict(groups)
+
+

@@ -1,0 +1,232 @@
+"""One seed's training, all of whose state can be saved after any step and taken up bit for bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from inference import nonfinite, rng
+from inference.data.columns import Batch, Columns, Streamed, epoch_order
+from inference.heldout import HeldOut, held_out_bounds
+from inference.objective import backward, bound
+from inference.program import Program
+from inference.progress import Bar
+from inference.recorder import Recorder
+from inference.schedules import Schedule, constant
+from inference.terms import Terms
+
+OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training does; the same for all its seeds.
+
+    Attributes:
+        steps: optimiser steps in all.
+        steps_per_epoch: batches in one pass over the data.
+        batch_size: rows in a batch (None: all of them).
+        schedule: factor of the learning rate over progress in [0, 1).
+        anneal: weight β of the KL over progress.
+        clip_norm: largest global norm of the gradient (None: no clipping).
+        patience: evaluations on held-out data without improvement before stopping.
+        device, dtype: where the program lives and in which floating type.
+        autocast: run the estimator in bfloat16 where that is safe (parameters stay as they are).
+    """
+
+    steps: int
+    steps_per_epoch: int
+    batch_size: int | None
+    schedule: Schedule = constant
+    anneal: Schedule = constant
+    clip_norm: float | None = None
+    patience: int | None = None
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    autocast: bool = False
+
+    @property
+    def annealed(self) -> bool:
+        """Whether the objective ever differs from the ELBO."""
+        return self.anneal is not constant
+
+    def precision(self) -> AbstractContextManager:
+        """The context that an estimator runs in."""
+        if self.autocast:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+class Trainer:
+    """Takes a program step by step through its data (within the program's ``scope``).
+
+    Args:
+        program: initialised by the constructor.
+        estimator: the ELBO to follow.
+        optimizer: parameters → torch optimiser.
+        data, valid: training data, and held-out data evaluated after each epoch.
+        plan: what to do.
+        seed: of initial values, noise and the order of data.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        estimator: ELBO,
+        optimizer: OptimizerFactory,
+        data: Columns | Streamed,
+        valid: Columns | Streamed | None,
+        plan: Plan,
+        seed: int,
+    ) -> None:
+        self.program, self.data, self.valid = program, data, valid
+        self.plan, self.seed = plan, seed
+        self.terms = Terms(estimator)
+        self.estimator = self.terms.estimator
+        pyro.set_rng_seed(seed)
+        first = next(iter(data.batches(self._order(0)[:1])))
+        program.initialise(first, len(data))
+        self.parameters = list(program.parameters.values())
+        self.optimizer = optimizer(self.parameters)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.terms.probe(self._probe(first))
+        extra = ("beta",) if plan.annealed else ()
+        self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
+        self.held_out = HeldOut(plan.patience)
+        self.best: dict[str, Any] | None = None
+        self.step, self.finished = 0, False
+        pyro.set_rng_seed(seed)
+
+    def run(self, bar: Bar, save: Callable[[], None], every: float) -> None:
+        """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
+        saved = time.monotonic()
+        try:
+            while not self.finished:
+                for batch in self.data.batches(self._remaining()):
+                    self._take_step(batch)
+                    if time.monotonic() - saved >= every:
+                        save()
+                        saved = time.monotonic()
+                    if bar.due:
+                        bar.update(self.step, self._note())
+                self._end_epoch()
+        except KeyboardInterrupt:
+            save()
+            raise
+        bar.update(self.step, self._note())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, optimiser, randomness, place in the data, trace: all that a step changes."""
+        return {
+            "step": self.step,
+            "finished": self.finished,
+            "program": self.program.state_dict(),
+            "estimator": self._module_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": rng.get_state(),
+            "recorder": self.recorder.state_dict(),
+            "held_out": self.held_out.state_dict(),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where ``state_dict`` left off, bit for bit."""
+        self.program.load_state_dict(state["program"])
+        if isinstance(self.estimator, nn.Module):
+            self.estimator.load_state_dict(state["estimator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.recorder.load_state_dict(state["recorder"], self.plan.device)
+        self.held_out.load_state_dict(state["held_out"])
+        self.best = state["best"]
+        self.step, self.finished = state["step"], state["finished"]
+        rng.set_state(state["rng"])
+
+    def _take_step(self, batch: Batch) -> None:
+        progress = self.step / self.plan.steps
+        beta = self.plan.anneal(progress)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * self.plan.schedule(progress)
+        self.optimizer.zero_grad()
+        with self.plan.precision():
+            loss = backward(self.estimator, self.program, batch, beta)
+        norm = self._clip()
+        if loss.device.type == "cpu" and not (loss.isfinite() & norm.isfinite()):
+            raise nonfinite.explain(self.program, batch, self.step + 1)
+        self.optimizer.step()
+        self.step += 1
+        self._record(loss, norm, batch, beta)
+
+    def _clip(self) -> Tensor:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.plan.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.plan.clip_norm, norm)
+        return norm
+
+    def _record(self, loss: Tensor, norm: Tensor, batch: Batch, beta: float) -> None:
+        count = self.program.datum_count(batch)
+        terms = [term.to(loss) / count for term in self.terms.take()]
+        elbo = -loss
+        extra = [loss.new_tensor(beta)] if self.plan.annealed else []
+        if beta != 1:  # the objective weighted the KL: give back the ELBO itself
+            named = list(zip(self.terms.names, terms, strict=True))
+            terms = [t / beta if n.startswith("kl") else t for n, t in named]
+            kl = [t for n, t in zip(self.terms.names, terms, strict=True) if n.startswith("kl")]
+            elbo = elbo - (1 - beta) * sum(kl)
+        self.recorder.append([elbo, *terms, norm.to(loss), *extra])
+        if loss.device.type != "cpu" and self.step % self.recorder.block == 0:
+            self._check_block(batch)
+
+    def _check_block(self, batch: Batch) -> None:
+        if not self.recorder.rows()[-1].isfinite().all():
+            raise nonfinite.explain(self.program, batch, self.step)
+
+    def _end_epoch(self) -> None:
+        if self.valid is not None:
+            self._evaluate(self.valid)
+        self.finished = self.step >= self.plan.steps or self.held_out.exhausted
+        if self.finished and self.best is not None:
+            self.program.load_state_dict(self.best)
+
+    def _evaluate(self, valid: Columns | Streamed) -> None:
+        with self.plan.precision():
+            bounds, weights = held_out_bounds(
+                self.estimator, self.program, valid, self.plan.batch_size
+            )
+        self.terms.take()
+        if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
+            self.best = self.program.state_dict()
+
+    def _order(self, epoch: int) -> list[Tensor | None]:
+        return epoch_order(len(self.data), self.plan.batch_size, self.seed, epoch)
+
+    def _remaining(self) -> list[Tensor | None]:
+        epoch, position = divmod(self.step, self.plan.steps_per_epoch)
+        order = self._order(epoch)[position:][: self.plan.steps - self.step]
+        return [None if i is None else i.to(self.plan.device) for i in order]
+
+    def _probe(self, batch: Batch) -> float:
+        with self.plan.precision():
+            return -bound(self.estimator, self.program, batch) * self.program.datum_count(batch)
+
+    def _module_state(self) -> dict[str, Any]:
+        return self.estimator.state_dict() if isinstance(self.estimator, nn.Module) else {}
+
+    def _note(self) -> str:
+        rows = self.recorder.rows()
+        if not len(rows):
+            return ""
+        note = f"ELBO {rows[-50:, 0].mean():.2f}"
+        if self.held_out.history:
+            note += f", held out {self.held_out.history[-1][1]:.2f}"
+        return note
+
+
