@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import xarray as xr
 
 from inference import traces
 from inference.data.columns import Columns, Streamed
+from inference.files import write_json
 from inference.program import Program
 
 
@@ -23,7 +25,6 @@ class Run:
         programs: the trained model and guide of each seed.
         data: the columns they were trained on, on the device.
         directory: where the run is kept, or None.
-        dtype: floating type of parameters and data.
     """
 
     trace: xr.DataTree
@@ -31,6 +32,11 @@ class Run:
     data: Columns | Streamed
     directory: Path | None
     dtype: torch.dtype
+    device: torch.device = torch.device("cpu")
+
+    def place(self, columns: Columns | Streamed) -> Columns | Streamed:
+        """Other data of the same kind, moved to where the programs are."""
+        return columns.to(self.device, self.dtype)
 
     @property
     def params(self) -> dict[str, torch.Tensor]:
@@ -41,3 +47,14 @@ class Run:
         """Write ``trace.nc`` into the run's directory, if it has one."""
         if self.directory is not None:
             traces.write(self.trace, self.directory / "trace.nc")
+
+    def finish(self, figures: Mapping[str, Any]) -> None:
+        """Keep the trace, its picture and these figures; print the figures as a table."""
+        from inference import plots
+        from inference.report import figure_table, plain
+
+        self.save()
+        if self.directory is not None:
+            plots.elbo(self.trace, self.directory / "elbo.png")
+            write_json(self.directory / "figures.json", plain(figures))
+        figure_table(self.trace, figures, self.directory)

@@ -121,7 +121,8 @@ def fit(
                 _refuse_shared(program, programs[:i])
                 store.train(trainer, Bar(f"seed {seed}", plan.steps, progress))
             trainers.append(trainer)
-    run = Run(_tree(trainers, seeds), programs, place(columns), store.directory, plan.dtype)
+    tree, data = _tree(trainers, seeds), place(columns)
+    run = Run(tree, programs, data, store.directory, plan.dtype, plan.device)
     run.save()
     return run
 
@@ -292,8 +293,7 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> Any:
     rows = [t.recorder.rows() for t in trainers]
     steps = [t.recorder.steps(t.step) for t in trainers]
     svi = traces.svi_group(names, seeds, steps, rows)
-    per_step = (trainers[0].plan.batch_size or len(trainers[0].data))
-    svi["examples"] = svi["elbo"].notnull() * svi["step"] * min(per_step, len(trainers[0].data))
+    svi["examples"] = svi["elbo"].notnull() * _examples(svi["step"], trainers[0])
     svi["examples"].attrs["units"] = traces.UNITS["examples"]
     groups = {"svi": svi}
     if trainers[0].valid is not None:
@@ -307,3 +307,10 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> Any:
     return xr.DataTree.from_dict(groups)
 
 
+
+
+def _examples(step: Any, trainer: Trainer) -> Any:
+    """Data seen after ``step`` steps; an epoch's last batch may be short."""
+    rows, plan = len(trainer.data), trainer.plan
+    within = step % plan.steps_per_epoch * (plan.batch_size or rows)
+    return step // plan.steps_per_epoch * rows + within

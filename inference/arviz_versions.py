@@ -1,0 +1,26 @@
+"""All that differs between ArviZ 0.23 (Python 3.11) and 1.x (Python 3.12 and above)."""
+
+from __future__ import annotations
+
+import warnings
+from types import ModuleType
+
+import numpy as np
+
+
+def arviz() -> ModuleType:
+    """ArviZ, without 0.23's announcement of its own refactoring."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz as az
+    return az
+
+
+def psis_khat(log_weights: np.ndarray) -> np.ndarray:
+    """Pareto k of importance weights (draws, data), one for each datum: (data,)."""
+    az = arviz()
+    if hasattr(az, "psislw"):  # 0.23: draws last
+        return np.atleast_1d(az.psislw(log_weights.T.copy())[1])
+    from arviz_stats.base import array_stats
+
+    return np.atleast_1d(array_stats.psislw(log_weights, axis=0)[1])

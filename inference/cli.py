@@ -1,0 +1,103 @@
+"""The command line: ``lowerbound fit | compare | list``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from inference.errors import UserError
+
+USAGE = """\
+lowerbound: fit Pyro programs by SVI and compare their ELBO traces
+
+  lowerbound fit RECIPE [options]   train a recipe: one of ours, or a Python file of yours
+  lowerbound compare RUN RUN …      two or more runs: table, picture, one tree for ArviZ
+  lowerbound list                   the recipes
+
+  lowerbound fit vae --help         every option of a recipe
+  lowerbound fit vae --data digits --latent-dim 10 --seeds 3 --out runs/vae10
+"""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Compare runs: which bound is better, by how much, and how sure that is.
+
+    lowerbound compare runs/a runs/b --out runs/a-or-b
+    """
+
+    runs: Annotated[tuple[Path, ...], "positional"]
+    """Directories of two or more runs (or their trace.nc)."""
+    out: Path = Path("runs/comparison")
+    """Where comparison.png and comparison.nc go."""
+    level: float | None = None
+    """Time to reach this bound, nats per datum [the worst of the final bounds]."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: bad input is one sentence and exit code 2; an interruption is 130."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "fit": fit,
+        "compare": compare,
+        "list": list_recipes,
+    }
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        sys.exit(0 if arguments else 2)
+    try:
+        if arguments[0] not in commands:
+            raise UserError(f"no command {arguments[0]!r}: give one of {', '.join(commands)}")
+        commands[arguments[0]](arguments[1:])
+    except UserError as error:
+        print(f"lowerbound: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nlowerbound: stopped; the same command resumes it", file=sys.stderr)
+        sys.exit(130)
+
+
+def fit(arguments: list[str]) -> None:
+    """Train a recipe, report its figures."""
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: lowerbound fit RECIPE [options]; for example: lowerbound fit vae --help")
+        list_recipes([])
+        sys.exit(0 if arguments else 2)
+    import tyro
+
+    from inference.recipes import registry
+
+    name = arguments[0]
+    options = tyro.cli(
+        registry.load(name).Options, args=arguments[1:], prog=f"lowerbound fit {name}"
+    )
+    run, figures = registry.fit_recipe(name, options)
+    run.finish(figures)
+
+
+def compare(arguments: list[str]) -> None:
+    """Print the table of a comparison; keep its picture and tree."""
+    import tyro
+    from tyro.conf import Positional
+
+    hints = Compare.__annotations__
+    hints["runs"] = Positional[tuple[Path, ...]]
+    options = tyro.cli(Compare, args=arguments, prog="lowerbound compare")
+    from inference.comparison import compare_directories
+
+    compare_directories(options.runs, options.out, options.level)
+
+
+def list_recipes(arguments: list[str]) -> None:
+    """The recipes, a line each."""
+    from inference.recipes import registry
+
+    for name, line in registry.described():
+        print(f"  {name:<12} {line}")
+
+
+if __name__ == "__main__":
+    main()

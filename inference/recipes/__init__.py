@@ -1,0 +1,1 @@
+"""Readable SVI scripts, one for each system: model + guide + data + estimator + defaults."""

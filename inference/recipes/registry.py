@@ -1,0 +1,109 @@
+"""Recipes by name (ours) or by file (anybody's), and what the options of one build."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from inference.errors import UserError
+from inference.recipes.contract import Training
+
+if TYPE_CHECKING:
+    from inference.run import Run
+
+NOT_RECIPES = {"__init__", "contract", "registry"}
+
+
+def names() -> list[str]:
+    """The recipes that come with lowerbound."""
+    return sorted(
+        path.stem for path in Path(__file__).parent.glob("*.py") if path.stem not in NOT_RECIPES
+    )
+
+
+def load(name: str) -> ModuleType:
+    """The recipe's module.
+
+    Raises:
+        UserError: no such recipe or file, or it lacks ``Options`` or ``build``.
+    """
+    if name in names():
+        return importlib.import_module(f"inference.recipes.{name}")
+    path = Path(name)
+    if path.suffix != ".py" or not path.is_file():
+        known = ", ".join(names())
+        raise UserError(f"no recipe {name!r}: give one of {known}, or a Python file of yours")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    for needed in ("Options", "build"):
+        if not hasattr(module, needed):
+            raise UserError(f"{path} defines no {needed!r}; copy inference/recipes/vae.py")
+    return module
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """(name, what it is in a line) of each recipe."""
+    for name in names():
+        yield name, (load(name).Options.__doc__ or "").strip().splitlines()[0]
+
+
+def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
+    """Build and fit (or resume) a recipe; its run and reported figures."""
+    import functools
+
+    import pyro
+    import torch
+    from pyro import infer
+
+    from inference import rng
+    from inference.schedules import SCHEDULES, constant, warm_up
+    from inference.svi import fit
+
+    with rng.forked():
+        pyro.set_rng_seed(0)
+        recipe = load(name).build(options)
+    estimator = recipe.estimator or getattr(infer, options.estimator)(
+        num_particles=options.particles,
+        vectorize_particles=options.particles > 1,
+        max_plate_nesting=1,
+    )
+    run = fit(
+        recipe.model,
+        recipe.guide,
+        recipe.train,
+        estimator,
+        recipe.optimizer
+        or functools.partial(torch.optim.Adam, lr=options.learning_rate, fused=True),
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        seeds=options.seeds,
+        schedule=SCHEDULES[options.schedule],
+        anneal=warm_up(options.anneal) if options.anneal else constant,
+        clip_norm=options.clip_norm,
+        valid=recipe.valid,
+        patience=options.patience,
+        device=options.device,
+        precision=options.precision,
+        directory=options.out or Path("runs") / Path(name).stem,
+        config=_config(name, options),
+    )
+    return run, recipe.report(run)
+
+
+def _config(name: str, options: Training) -> dict[str, Any]:
+    """The options that make the fit what it is: not where it is kept or runs, nor its report."""
+    fields = dataclasses.asdict(options)
+    for elsewhere in ("out", "device", "test_samples"):
+        fields.pop(elsewhere, None)
+    return json.loads(json.dumps({"name": name, **fields}, default=str))
