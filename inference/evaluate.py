@@ -28,18 +28,26 @@ def vectorized_traces(program: Program, batch: Batch, particles: int) -> tuple[T
     """(model trace, guide trace) of K particles at once, in a plate left of all of the program's.
 
     Runs within the program's ``scope``; needs programs that keep leading dimensions.
+
+    Raises:
+        UserError: a latent site of the model is not in the guide.
     """
+    guide = under_plate(program.guide, particles, program.nesting)
+    guide_trace = poutine.trace(guide).get_trace(**batch)
+    model = under_plate(program.model, particles, program.nesting)
+    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch)
+    _refuse_marginalised(model_trace, guide_trace)
+    return model_trace, guide_trace
 
-    def under_plate(fn: Callable) -> Callable:
-        def particles_first(**columns: Tensor) -> Any:
-            with pyro.plate("particles", particles, dim=-1 - program.nesting):
-                return fn(**columns)
 
-        return particles_first
+def under_plate(fn: Callable, particles: int, nesting: int) -> Callable:
+    """The program in an outer plate of K particles, left of its own ``nesting`` dimensions."""
 
-    guide_trace = poutine.trace(under_plate(program.guide)).get_trace(**batch)
-    model = poutine.replay(under_plate(program.model), trace=guide_trace)
-    return poutine.trace(model).get_trace(**batch), guide_trace
+    def particles_first(**columns: Tensor) -> Any:
+        with pyro.plate("particles", particles, dim=-1 - nesting):
+            return fn(**columns)
+
+    return particles_first
 
 
 def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
@@ -119,6 +127,15 @@ def sites(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample":
             yield name, site
+
+
+def _refuse_marginalised(model_trace: Trace, guide_trace: Trace) -> None:
+    for name, site in sites(model_trace):
+        if not site["is_observed"] and name not in guide_trace.nodes:
+            raise UserError(
+                f"site {name!r} of the model has no draw in the guide (it was marginalised, or "
+                "forgotten): weights and draws of the posterior need one for every latent site"
+            )
 
 
 def _bound(program: Program, batch: Batch, num_samples: int, chunk: int) -> Tensor:

@@ -25,6 +25,7 @@ class Bar:
 
     def __init__(self, label: str, total: int, shown: bool = True) -> None:
         self.label, self.total, self.shown = label, total, shown
+        self.start = 0  # what was done before, by an interrupted process
         self.console = Console(stderr=True)
         self._next = 0.0
         self._progress = Progress(
@@ -44,7 +45,6 @@ class Bar:
         self._task = self._progress.add_task(self.label, total=self.total, rate=math.nan, note="")
         self._began = time.monotonic()
         self._next = self._began + (0 if self.console.is_terminal else LINE_EVERY)
-        self._first: int | None = None
         return self
 
     def __exit__(
@@ -63,8 +63,7 @@ class Bar:
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` of ``total`` are done."""
         now = time.monotonic()
-        self._first = done if self._first is None else self._first
-        rate = (done - self._first) / max(now - self._began, 1e-9)
+        rate = (done - self.start) / max(now - self._began, 1e-9)
         self._progress.update(self._task, completed=done, note=note, rate=rate)
         self._next = now + (REFRESH if self.console.is_terminal else LINE_EVERY)
         if self.shown and not self.console.is_terminal:

@@ -48,6 +48,22 @@ class Run:
         if self.directory is not None:
             traces.write(self.trace, self.directory / "trace.nc")
 
+    def posterior(
+        self, num_samples: int = 1000, data: Columns | None = None, seed: int = 0
+    ) -> xr.DataTree:
+        """Add draws from a seed's guide to the trace, as ArviZ's groups; return the trace.
+
+        See ``inference.posterior.posterior_groups``; ``data`` are the training columns unless
+        given.
+        """
+        from inference.posterior import posterior_groups
+
+        columns = self.data if data is None else self.place(data)
+        groups = posterior_groups(self.programs[seed], columns, num_samples)
+        self.trace = traces.with_groups(self.trace, groups)
+        self.save()
+        return self.trace
+
     def finish(self, figures: Mapping[str, Any]) -> None:
         """Keep the trace, its picture and these figures; print the figures as a table."""
         from inference import plots

@@ -107,7 +107,7 @@ class Trainer:
 
     def run(self, bar: Bar, save: Callable[[], None], every: float) -> None:
         """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
-        saved = time.monotonic()
+        saved, bar.start = time.monotonic(), self.step
         try:
             while not self.finished:
                 for batch in self.data.batches(self._remaining()):

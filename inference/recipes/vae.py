@@ -97,12 +97,16 @@ def networks(options: Options, shape: Any) -> tuple[Any, Any]:
 def report(run: Run, test: Any, test_samples: int) -> dict[str, Any]:
     """Test −ELBO, k-hat, active units and (if asked) L_K of the first seed; two pictures."""
     from inference import evaluate, plots
+    from inference.posterior import khat_group
+    from inference.traces import with_groups
 
     test = run.place(test)
     program, batch = run.programs[0], test.rows(slice(0, 200))
+    guide = khat_group(program, batch)
+    run.trace = with_groups(run.trace, {"guide": guide})
     figures: dict[str, Any] = {
         "test ELBO": evaluate.importance_weighted_bound(program, test, 1),
-        "k-hat, median over 200 images": float(evaluate.khat(program, batch).median()),
+        "k-hat, median over 200 images": float(guide["khat"].median()),
         "active units": evaluate.active_units(program, test)["z"],
     }
     if test_samples:
