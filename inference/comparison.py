@@ -60,16 +60,21 @@ class Comparison:
     def table(self) -> Table:
         """For the screen; best first."""
         kind = "held out" if self.held_out else f"training, last {FINAL_SHARE:.0%} of the steps"
-        table = Table(title=f"bound, nats per datum ({kind})", title_justify="left")
+        table = Table(
+            title=f"bound, nats per datum ({kind})",
+            caption=f"* until the smoothed training bound first reached {self.level:.2f}",
+            title_justify="left",
+            caption_justify="left",
+        )
         for heading in (
             "run",
             "bound",
             "± noise",
             "± seeds",
-            "to the best",
+            "to best",
             "±",
-            f"steps to {self.level:.2f}",
-            "seconds",
+            "steps*",
+            "s*",
             "k-hat",
         ):
             table.add_column(heading, justify="left" if heading == "run" else "right")

@@ -122,7 +122,7 @@ def active_units(
     return {n: int((torch.cat(m).var(0) > threshold).sum()) for n, m in means.items()}
 
 
-def sites(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
+def sites(trace: Trace) -> Iterator[tuple[str, Any]]:
     """The sample sites of a trace, plates' own left out."""
     for name, site in trace.nodes.items():
         if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample":
@@ -181,4 +181,3 @@ def _reduce(log_prob: Tensor, kept: tuple[int, int | None], shape: tuple[int, in
     summed = full.sum(gone, keepdim=True) if gone else full
     columns = summed.shape[data_dim] if data_dim is not None else 1
     return summed.reshape(summed.shape[particle_dim], columns).expand(shape)
-

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
@@ -58,5 +60,5 @@ def _first_site(side: str, trace: Trace, parameters: list[Tensor]) -> str | None
     return None
 
 
-def _finite(tensor: Tensor) -> bool:
+def _finite(tensor: Any) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

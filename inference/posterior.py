@@ -77,9 +77,9 @@ def _predictive(program: Program, batch: Batch, guide_trace: Trace, num_samples:
 def khat_group(program: Program, batch: Batch, num_samples: int = 1000) -> xr.Dataset:
     """Pareto k-hat of the importance weights as group ``guide``: dims (plate,) or none."""
     k = evaluate.khat(program, batch, num_samples).numpy()
-    values = (program.plate or "datum", k) if len(k) > 1 else ((), k[0])
+    dims, values = ((program.plate,), k) if len(k) > 1 else ((), k[0])
     meaning = "above 0.7 the guide is no usable importance proposal for the posterior"
-    return xr.Dataset({"khat": xr.Variable(*values, attrs={"meaning": meaning})})
+    return xr.Dataset({"khat": xr.Variable(dims, values, attrs={"meaning": meaning})})
 
 
 def _dataset(

@@ -34,7 +34,7 @@ class Program:
 
     def __init__(self, model: Callee, guide: Callee) -> None:
         self.model, self.guide = model, guide
-        self.store: dict[str, Any] = {"params": {}, "constraints": {}}
+        self.store: Any = {"params": {}, "constraints": {}}
         self.parameters: dict[str, Tensor] = {}
         self.plate: str | None = None
         self.plate_size: int | None = None
@@ -86,7 +86,7 @@ class Program:
         """Constrained parameter values by name, detached copies."""
         with self.scope():
             store = pyro.get_param_store()
-            named = {n: store[n] if n in store else p for n, p in self.parameters.items()}
+            named = {n: store[n] if n in store else p for n, p in self.parameters.items()}  # noqa: SIM401
             return {name: value.detach().clone() for name, value in named.items()}
 
     def state_dict(self) -> dict[str, Any]:
@@ -214,10 +214,8 @@ def _store_parameters(program: Program, trace: Trace) -> dict[str, Tensor]:
     known = {id(p) for p in _module_parameters(program).values()}
     found = {}
     for name, site in trace.nodes.items():
-        value = site["value"]
+        value: Any = site["value"]
         leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
         if leaf.requires_grad and id(leaf) not in known:
             found[name] = leaf
     return found
-
-

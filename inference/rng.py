@@ -14,7 +14,8 @@ import torch
 
 def get_state() -> dict[str, Any]:
     """The states of all generators, in types that ``torch.load(weights_only=True)`` reads."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    state: Any = np.random.get_state()
+    name, keys, position, has_gauss, gauss = state
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -32,7 +32,7 @@ class Run:
     data: Columns | Streamed
     directory: Path | None
     dtype: torch.dtype
-    device: torch.device = torch.device("cpu")
+    device: torch.device
 
     def place(self, columns: Columns | Streamed) -> Columns | Streamed:
         """Other data of the same kind, moved to where the programs are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from typing import Any
 
 import pyro
 import torch
+import xarray as xr
 from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from inference import rng, traces
@@ -132,7 +135,7 @@ class Store:
 
     def __init__(self, directory: Path | None, settings: dict[str, Any], every: float) -> None:
         self.directory, self.every = directory, every
-        self.states: dict[int, dict[str, Any]] = {}
+        self.states: dict[Any, Any] = {}
         if directory is None:
             return
         if (directory / "config.json").exists():
@@ -182,16 +185,14 @@ def _plan(
     total = steps if steps is not None else (epochs or 0) * per_epoch
     if total < 1:
         raise UserError("epochs or steps must be at least 1")
-    autocast = precision == "bf16-mixed"
-    place = torch.device(device)
     return Plan(
         total,
         per_epoch,
         batch_size,
+        torch.device(device),
+        DTYPES[precision],
         patience=patience,
-        device=place,
-        dtype=DTYPES[precision],
-        autocast=autocast,
+        autocast=precision == "bf16-mixed",
     )
 
 
@@ -218,8 +219,25 @@ def _place(columns: Columns | Streamed, plan: Plan, names: list[str]) -> Columns
 
 
 def _copies(model: Callable, guide: Callable, count: int) -> list[Program]:
-    pairs = [(model, guide), *(copy.deepcopy((model, guide)) for _ in range(count - 1))]
-    return [Program(*pair) for pair in pairs]
+    return [Program(model, guide), *(_copy(model, guide) for _ in range(count - 1))]
+
+
+def _copy(model: Callable, guide: Callable) -> Program:
+    """A deep copy; autoguides, which forget their model when copied, are reminded of it."""
+    originals = _autoguides(guide)
+    kept = [(part._model, part.master) for part in originals]
+    models = [part._model for part in originals]
+    new_model, new_guide, new_models = copy.deepcopy((model, guide, models))
+    for part, (its_model, master) in zip(originals, kept, strict=True):
+        part._model, part.master = its_model, master
+    for part, its_model in zip(_autoguides(new_guide), new_models, strict=True):
+        part._model = its_model
+    return Program(new_model, new_guide)
+
+
+def _autoguides(guide: Callable) -> list[Any]:
+    modules = guide.modules() if isinstance(guide, nn.Module) else ()
+    return [module for module in modules if isinstance(module, AutoGuide)]
 
 
 def _refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
@@ -234,11 +252,12 @@ def _refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
 
 
 def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
-    if isinstance(optimizer, PyroOptim):
-        if callable(optimizer.pt_optim_args):
-            raise UserError("a pyro.optim with per-parameter arguments has no single torch form")
-        return functools.partial(optimizer.pt_optim_constructor, **optimizer.pt_optim_args)
-    return optimizer
+    if not isinstance(optimizer, PyroOptim):
+        return optimizer
+    constructor: Any = optimizer.pt_optim_constructor
+    if callable(optimizer.pt_optim_args):
+        raise UserError("a pyro.optim with per-parameter arguments has no single torch form")
+    return functools.partial(constructor, **optimizer.pt_optim_args)
 
 
 def _settings(
@@ -272,8 +291,6 @@ def _settings(
 
 
 def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
-    import json
-
     before = json.loads((directory / "config.json").read_text())
     flat = [(k, before.get(k), v) for k, v in settings.items() if k != "recipe"]
     old, new = before.get("recipe") or {}, settings["recipe"] or {}
@@ -286,9 +303,7 @@ def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> Any:
-    import xarray as xr
-
+def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
     names = (*trainers[0].recorder.names, "seconds")
     rows = [t.recorder.rows() for t in trainers]
     steps = [t.recorder.steps(t.step) for t in trainers]
@@ -305,8 +320,6 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> Any:
             [h[:, 1:] for h in histories],
         )
     return xr.DataTree.from_dict(groups)
-
-
 
 
 def _examples(step: Any, trainer: Trainer) -> Any:

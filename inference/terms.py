@@ -17,7 +17,8 @@ class Terms:
 
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
-    the sum of the latter.  An estimator whose value is no such sum (analytic KL, enumeration,
+    the sum of the latter.  Where the guide draws auxiliary sites (most autoguides), no latent has
+    a KL of its own and the whole is ``kl_latent``.  An estimator whose value is no such sum (analytic KL, enumeration,
     multi-sample bounds) has no terms: its bound alone is recorded.
 
     Attributes:
@@ -58,13 +59,18 @@ class Terms:
     def _sums(self) -> dict[str, Any]:
         sums: dict[str, Any] = {}
         for model_trace, guide_trace in self._pairs:
+            auxiliary = any(
+                site["type"] == "sample" and name not in model_trace
+                for name, site in guide_trace.nodes.items()
+            )
             for sign, trace in ((-1, model_trace), (1, guide_trace)):
                 for name, site in trace.nodes.items():
                     if site["type"] == "sample":
-                        self._add(sums, sign, name, site)
+                        latent = "latent" if auxiliary else name
+                        self._add(sums, sign, name if site["is_observed"] else latent, site)
         return sums
 
-    def _add(self, sums: dict[str, Any], sign: int, name: str, site: dict[str, Any]) -> None:
+    def _add(self, sums: dict[str, Any], sign: int, name: str, site: Any) -> None:
         log_prob = site["log_prob_sum"] / self.estimator.num_particles
         log_prob = log_prob.detach() if isinstance(log_prob, Tensor) else log_prob
         if site["is_observed"]:

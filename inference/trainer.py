@@ -34,23 +34,23 @@ class Plan:
         steps: optimiser steps in all.
         steps_per_epoch: batches in one pass over the data.
         batch_size: rows in a batch (None: all of them).
+        device, dtype: where the program lives and in which floating type.
         schedule: factor of the learning rate over progress in [0, 1).
         anneal: weight β of the KL over progress.
         clip_norm: largest global norm of the gradient (None: no clipping).
         patience: evaluations on held-out data without improvement before stopping.
-        device, dtype: where the program lives and in which floating type.
         autocast: run the estimator in bfloat16 where that is safe (parameters stay as they are).
     """
 
     steps: int
     steps_per_epoch: int
     batch_size: int | None
+    device: torch.device
+    dtype: torch.dtype
     schedule: Schedule = constant
     anneal: Schedule = constant
     clip_norm: float | None = None
     patience: int | None = None
-    device: torch.device = torch.device("cpu")
-    dtype: torch.dtype = torch.float32
     autocast: bool = False
 
     @property
@@ -228,5 +228,3 @@ class Trainer:
         if self.held_out.history:
             note += f", held out {self.held_out.history[-1][1]:.2f}"
         return note
-
-

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
+Size = torch.Size | list[int] | tuple[int, ...]
+
 
 class Bernoulli(nn.Module):
     """p(x = 1 | z) = σ(output), pixel by pixel.
@@ -20,9 +22,11 @@ class Bernoulli(nn.Module):
     """
 
     def forward(self, output: Tensor, event_dim: int) -> TorchDistribution:
+        """p(x | z), an image an event."""
         return dist.Bernoulli(logits=output, validate_args=False).to_event(event_dim)
 
     def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the shape of ``output``."""
         return torch.sigmoid(output)
 
 
@@ -34,9 +38,11 @@ class Gaussian(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-1.0))
 
     def forward(self, output: Tensor, event_dim: int) -> TorchDistribution:
+        """p(x | z), an image an event."""
         return dist.Normal(output, self.log_scale.exp()).to_event(event_dim)
 
     def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the shape of ``output``."""
         return output
 
 
@@ -48,9 +54,11 @@ class DiscretizedLogistic(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, output: Tensor, event_dim: int) -> TorchDistribution:
+        """p(x | z), an image an event."""
         return LogisticBins(output, self.log_scale.exp()).to_event(event_dim)
 
     def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the shape of ``output``."""
         return output.clamp(0, 1)
 
 
@@ -83,7 +91,7 @@ class LogisticBins(TorchDistribution):
         self.bins = bins
         super().__init__(self.loc.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: torch.Size, _instance: None = None) -> LogisticBins:
+    def expand(self, batch_shape: Size, _instance: None = None) -> LogisticBins:
         """The same distribution with a larger batch shape."""
         return LogisticBins(
             self.loc.expand(batch_shape), self.scale.expand(batch_shape), self.bins, False
@@ -101,7 +109,7 @@ class LogisticBins(TorchDistribution):
             first, F.logsigmoid(upper), torch.where(last, F.logsigmoid(-lower), inside)
         )
 
-    def sample(self, sample_shape: torch.Size | tuple[int, ...] = ()) -> Tensor:
+    def sample(self, sample_shape: Size = ()) -> Tensor:
         """A logistic draw, rounded to its bin."""
         with torch.no_grad():
             u = torch.rand(self._extended_shape(torch.Size(sample_shape)), device=self.loc.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ def mlp(widths: Sequence[int], activation: type[nn.Module] = nn.Tanh) -> nn.Sequ
     Maps (..., widths[0]) to (..., widths[-1]).
     """
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:], strict=True):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), activation()]
     return nn.Sequential(*layers[:-1])
 
@@ -30,6 +31,7 @@ class Flatten(nn.Module):
         self.dims = len(shape)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Keep the leading dimensions."""
         return x.flatten(-self.dims) if self.dims else x.unsqueeze(-1)
 
 
@@ -64,6 +66,7 @@ class ConvEncoder(nn.Module):
         self.head = nn.Linear(2 * channels * math.ceil(h / 4) * math.ceil(w / 4), out)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., C, H, W) → (..., out)."""
         leading = x.shape[:-3]
         features = self.head(self.convs(x.reshape(-1, *x.shape[-3:])))
         return features.reshape(*leading, -1)
@@ -85,6 +88,7 @@ class ConvDecoder(nn.Module):
         )
 
     def forward(self, z: Tensor) -> Tensor:
+        """(..., latent_dim) → (..., C, H, W)."""
         grid = self.head(z)
         image = self.convs(grid.reshape(-1, *grid.shape[-3:]))[..., : self.height, : self.width]
         return image.reshape(torch.Size((*z.shape[:-1], *image.shape[-3:])))

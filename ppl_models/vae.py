@@ -1,6 +1,6 @@
 """The variational autoencoder's generative half (Kingma & Welling 2014).
 
-    z_n ~ N(0, I),    x_n ~ p(x | decoder(z_n)),    n = 1 … N
+z_n ~ N(0, I),    x_n ~ p(x | decoder(z_n)),    n = 1 … N
 """
 
 from __future__ import annotations
@@ -41,4 +41,4 @@ class VAE(PyroModule):
 
     def mean(self, z: Tensor) -> Tensor:
         """E[x | z]: (..., latent_dim) → (..., *shape)."""
-        return self.likelihood.mean(self.decoder(z))
+        return self.likelihood.mean(self.decoder(z))  # type: ignore[operator]

@@ -73,7 +73,7 @@ class Streamed:
 
     dataset: Dataset
     transform: Transform | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device | None = None
     dtype: torch.dtype = torch.float32
     names: tuple[str, ...] | None = None
 
@@ -142,5 +142,5 @@ def _tensor(name: str, column: Any) -> Tensor:
         raise UserError(f"column {name!r} is not numeric: {error}") from None
 
 
-def _move(column: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _move(column: Tensor, device: torch.device | None, dtype: torch.dtype) -> Tensor:
     return column.to(device, dtype if column.is_floating_point() else column.dtype)

@@ -20,6 +20,7 @@ Images come as floats in [0, 1], channels first; labels and other whole numbers 
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -198,7 +199,7 @@ def _permuted(arrays: Arrays, cuts: tuple[float, float]) -> Splits:
     rows = len(next(iter(arrays.values())))
     order = np.random.default_rng(PERMUTATION_SEED).permutation(rows)
     bounds = [0, round(cuts[0] * rows), round(cuts[1] * rows), rows]
-    parts = [order[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [order[a:b] for a, b in itertools.pairwise(bounds)]
     return Splits(*(columns({k: v[p] for k, v in arrays.items()}) for p in parts))
 
 
@@ -259,3 +260,19 @@ def _find(name: str) -> Path:
 
 def _idx_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if "-idx" in f.name)
+
+
+def covariates(path: Path, target: str) -> tuple[Tensor, Tensor]:
+    """A csv file as (x, y): ones and the other columns standardised (N, D), and the target (N,).
+
+    Raises:
+        UserError: the file, or the target's column, does not exist or is not numeric.
+    """
+    if not path.is_file():
+        raise UserError(f"no file {str(path)!r}: give a csv file with a column {target!r}")
+    table = columns(_read_csv(path)).tensors
+    if target not in table or len(table) < 2:
+        raise UserError(f"{path} has columns {list(table)}: it needs {target!r} and a covariate")
+    x = torch.stack([column.float() for name, column in table.items() if name != target], -1)
+    x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
+    return torch.cat([torch.ones(len(x), 1), x], -1), table[target].float()

@@ -1,6 +1,6 @@
 """Variational autoencoder of images: Kingma & Welling 2014.  The recipe to copy.
 
-    lowerbound fit vae --data mnist --latent-dim 50 --hidden 200 200 --binarize dynamic
+lowerbound fit vae --data mnist --latent-dim 50 --hidden 200 200 --binarize dynamic
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def images(part: Any, options: Options) -> Any:
     if x is None or x.dim() != 4:
         found = {name: tuple(column.shape) for name, column in part.tensors.items()}
         raise UserError(f"the VAE needs a column 'x' of images (N, C, H, W); the data have {found}")
-    if options.likelihood != "gaussian" and not (0 <= x.min() and x.max() <= 1):
+    if options.likelihood != "gaussian" and (x.min() < 0 or x.max() > 1):
         raise UserError("column 'x' leaves [0, 1]: scale it, or use --likelihood gaussian")
     return Columns({"x": x}, binarize("x") if options.binarize == "dynamic" else None)
 
