@@ -18,8 +18,8 @@ class Terms:
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
     the sum of the latter.  Where the guide draws auxiliary sites (most autoguides), no latent has
-    a KL of its own and the whole is ``kl_latent``.  An estimator whose value is no such sum (analytic KL, enumeration,
-    multi-sample bounds) has no terms: its bound alone is recorded.
+    a KL of its own and the whole is ``kl_latent``.  An estimator whose value is no such sum
+    (analytic KL, enumeration, multi-sample bounds) has no terms: its bound alone is recorded.
 
     Attributes:
         estimator: the watched copy of the estimator, to be used in its place.

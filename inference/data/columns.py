@@ -101,7 +101,8 @@ class Streamed:
         """One batch for each index, through a ``DataLoader``."""
         everything = torch.arange(len(self), device="cpu")
         order = [(everything if i is None else everything[i]).tolist() for i in indices]
-        for batch in DataLoader(self.dataset, batch_sampler=order):
+        own = torch.Generator()  # or the loader would draw from the program's randomness
+        for batch in DataLoader(self.dataset, batch_sampler=order, generator=own):
             moved = {k: _move(batch[k], self.device, self.dtype) for k in self.names or batch}
             yield self.transform(moved) if self.transform else moved
 

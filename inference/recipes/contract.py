@@ -24,7 +24,7 @@ class Training:
     epochs: int = 20
     """Passes over the training data."""
     batch_size: int | None = 128
-    """Rows a step; none for all of them."""
+    """Rows a step; None for all of them."""
     learning_rate: float = 1e-3
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "constant"

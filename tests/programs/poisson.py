@@ -21,10 +21,11 @@ class Options(Training):
 
 def build(options):
     x, count = covariates(options.data, "count")
+    n, d = x.shape
 
     def model(x, count):
-        w = pyro.sample("w", dist.Normal(torch.zeros(x.shape[-1]), 1.0).to_event(1))
-        with pyro.plate("data", len(count), subsample=x):
+        w = pyro.sample("w", dist.Normal(torch.zeros(d), 1.0).to_event(1))
+        with pyro.plate("data", n, subsample=x):
             pyro.sample("count", dist.Poisson((w * x).sum(-1).exp()), obs=count)
 
     return Recipe(model, AutoMultivariateNormal(model), {"x": x, "count": count})

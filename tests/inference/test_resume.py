@@ -1,0 +1,180 @@
+"""Kill it at any moment: the resumed run equals an uninterrupted one bit for bit."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import TraceGraph_ELBO
+
+from inference import UserError, fit
+from inference.files import load_checkpoint
+from inference.traces import read
+from tests.examples import global_only
+
+
+def start(directory):
+    return subprocess.Popen([sys.executable, "-m", "tests.inference.killed", str(directory)])
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("whole")
+    began = time.monotonic()
+    assert start(directory).wait() == 0
+    return directory, time.monotonic() - began
+
+
+def kill_and_resume(directory, duration, random_state):
+    """Kill at random moments until a start survives; how many were killed."""
+    kills = 0
+    for _ in range(30):
+        process = start(directory)
+        try:
+            process.wait(timeout=random_state.uniform(0.35, 0.95) * duration)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+            if kills < 3:
+                continue
+            assert start(directory).wait() == 0
+        return kills
+    raise AssertionError("never finished")
+
+
+def same(a, b, where="checkpoint"):
+    """Equal in every bit, clocks aside."""
+    if isinstance(a, torch.Tensor):
+        assert a.shape == b.shape, where
+        assert torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all()), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            if key not in ("elapsed", "pending_seconds"):
+                value = (a[key][..., :-1], b[key][..., :-1]) if key == "rows" else (a[key], b[key])
+                same(*value, f"{where}.{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            same(*pair, f"{where}[{i}]")
+    else:
+        assert a == b, where
+
+
+def check(directory, whole):
+    same(load_checkpoint(directory / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
+    a, b = (read(d)["svi"].to_dataset().drop_vars("seconds") for d in (directory, whole))
+    assert a.identical(b)
+
+
+def test_killed_runs_equal_the_uninterrupted_one(tmp_path, uninterrupted):
+    whole, duration = uninterrupted
+    kills = kill_and_resume(tmp_path, duration, random.Random(0))
+    assert kills > 0
+    check(tmp_path, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(20))
+def test_twenty_killed_runs(tmp_path, uninterrupted, number):
+    whole, duration = uninterrupted
+    assert kill_and_resume(tmp_path, duration, random.Random(1000 + number)) > 0
+    check(tmp_path, whole)
+
+
+def interrupted(step, monkeypatch, **options):
+    """Run fit and raise KeyboardInterrupt when ``step`` steps are done."""
+    from inference.trainer import Trainer
+
+    take = Trainer._take_step
+
+    def stop(self, batch):
+        if self.step == step:
+            raise KeyboardInterrupt
+        take(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(**options)
+
+
+def discrete():
+    """b_n ~ Bernoulli, whose score function TraceGraph_ELBO centres by a decaying average."""
+    x = torch.randn(40)
+
+    def model(x):
+        with pyro.plate("data", 40, subsample=x):
+            b = pyro.sample("b", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(b, 1.0), obs=x)
+
+    def guide(x):
+        logit = pyro.param("logit", torch.tensor(0.1))
+        with pyro.plate("data", 40, subsample=x):
+            infer = {"baseline": {"use_decaying_avg_baseline": True}}
+            pyro.sample("b", dist.Bernoulli(logits=logit * x), infer=infer)
+
+    return model, guide, {"x": x}
+
+
+def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
+    model, guide, data = discrete()
+    options = {
+        "model": model,
+        "guide": guide,
+        "data": data,
+        "estimator": TraceGraph_ELBO(),
+        "steps": 30,
+        "batch_size": 10,
+        "optimizer": partial(torch.optim.Adam, lr=0.01),
+        "precision": "float64",
+        "progress": False,
+    }
+    fit(directory=tmp_path / "whole", **options)
+    interrupted(17, monkeypatch, directory=tmp_path / "cut", **options)
+    fit(directory=tmp_path / "cut", **options)
+    check(tmp_path / "cut", tmp_path / "whole")
+    store = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")[0]["program"]["store"]
+    assert any("baseline" in name and value.abs().sum() > 0 for name, value in store.items())
+
+
+def test_a_finished_run_is_read_not_repeated(tmp_path):
+    options = {"steps": 5, "directory": tmp_path, "progress": False}
+    first = fit(*global_only(), **options)
+    before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
+    again = fit(*global_only(), **options)
+    assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before
+    assert again.trace["svi"].to_dataset().identical(first.trace["svi"].to_dataset())
+    assert torch.equal(again.params["loc"], first.params["loc"])
+
+
+def test_another_fit_s_directory_is_refused(tmp_path):
+    program = global_only()
+    fit(*program, steps=2, directory=tmp_path, progress=False)
+    with pytest.raises(UserError, match="holds a fit with steps = 2, not 3"):
+        fit(*program, steps=3, directory=tmp_path, progress=False)
+
+
+def test_another_program_s_checkpoint_is_refused(tmp_path):
+    model, _, data = global_only()
+    fit(*global_only(), steps=2, directory=tmp_path, progress=False)
+
+    def guide(x):
+        pyro.sample("w", dist.Normal(pyro.param("other", torch.tensor(0.0)), 1.0))
+
+    with pytest.raises(UserError, match="checkpoint is of another program"):
+        fit(model, guide, data, steps=2, directory=tmp_path, progress=False)
+
+
+def test_a_broken_checkpoint_is_said_to_be_one(tmp_path):
+    fit(*global_only(), steps=2, directory=tmp_path, progress=False)
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        fit(*global_only(), steps=2, directory=tmp_path, progress=False)
