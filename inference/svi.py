@@ -308,7 +308,7 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
     rows = [t.recorder.rows() for t in trainers]
     steps = [t.recorder.steps(t.step) for t in trainers]
     svi = traces.svi_group(names, seeds, steps, rows)
-    svi["examples"] = svi["elbo"].notnull() * _examples(svi["step"], trainers[0])
+    svi["examples"] = _examples(svi["step"], trainers[0]).where(svi["elbo"].notnull())
     svi["examples"].attrs["units"] = traces.UNITS["examples"]
     groups = {"svi": svi}
     if trainers[0].valid is not None:
@@ -322,7 +322,7 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
     return xr.DataTree.from_dict(groups)
 
 
-def _examples(step: Any, trainer: Trainer) -> Any:
+def _examples(step: xr.DataArray, trainer: Trainer) -> xr.DataArray:
     """Data seen after ``step`` steps; an epoch's last batch may be short."""
     rows, plan = len(trainer.data), trainer.plan
     within = step % plan.steps_per_epoch * (plan.batch_size or rows)

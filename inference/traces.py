@@ -33,6 +33,8 @@ def svi_group(
         rows: (rows, len(names)).
     """
     longest = max(steps, key=len).numpy()
+    if any(len(row) != len(step) for row, step in zip(rows, steps, strict=True)):
+        raise ValueError("rows and steps differ in length")
     values = np.full((len(seeds), len(longest), len(names)), np.nan)
     for i, row in enumerate(rows):
         values[i, : len(row)] = row.numpy()

@@ -262,12 +262,13 @@ def _idx_files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if "-idx" in f.name)
 
 
-def covariates(path: Path, target: str) -> tuple[Tensor, Tensor]:
+def covariates(path: str | Path, target: str) -> tuple[Tensor, Tensor]:
     """A csv file as (x, y): ones and the other columns standardised (N, D), and the target (N,).
 
     Raises:
         UserError: the file, or the target's column, does not exist or is not numeric.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: give a csv file with a column {target!r}")
     table = columns(_read_csv(path)).tensors

@@ -170,7 +170,7 @@ def test_stops_when_the_held_out_bound_does_not_improve():
 
 
 def test_nan_names_the_site_where_it_was_born():
-    model, guide, data = local()
+    _, guide, data = local()
 
     def broken(x):
         with pyro.plate("data", 40, subsample=x):

@@ -1,7 +1,6 @@
 """Poisson regression of a csv file's column "count" on its other columns."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyro
 import pyro.distributions as dist
@@ -16,7 +15,7 @@ from inference.recipes.contract import Recipe, Training
 class Options(Training):
     """count ~ Poisson(exp(x · w)), w ~ N(0, I)."""
 
-    data: Path
+    data: str
 
 
 def build(options):

@@ -1,0 +1,113 @@
+"""The command line as a person meets it: fit, compare, list, one sentence for a mistake."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.cli import main
+from inference.traces import read
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+FAST = ["--epochs", "3", "--hidden", "16"]
+
+
+def run(*arguments):
+    main([str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "vae"
+    run("fit", "vae", *FAST, "--seeds", 2, "--test-samples", 20, "--out", out)
+    return out
+
+
+def test_fit_leaves_a_whole_run(vae):
+    names = {path.name for path in vae.iterdir()}
+    assert names == {
+        "trace.nc",
+        "checkpoint.pt",
+        "config.json",
+        "figures.json",
+        "elbo.png",
+        "reconstructions.png",
+        "samples.png",
+    }
+    figures = json.loads((vae / "figures.json").read_text())
+    assert figures["test L_20"]["mean"] > figures["test ELBO"]["mean"]
+    assert read(vae)["svi"].sizes["seed"] == 2
+    assert json.loads((vae / "config.json").read_text())["recipe"]["hidden"] == [16]
+
+
+def test_compare(vae, tmp_path, capsys):
+    run("fit", "vae", *FAST, "--latent-dim", 2, "--out", tmp_path / "small")
+    run("compare", vae, tmp_path / "small", "--out", tmp_path)
+    printed = capsys.readouterr().out
+    assert "held out" in printed
+    assert "small" in printed
+    assert (tmp_path / "comparison.png").exists()
+
+
+def test_another_configuration_is_refused(vae, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "vae", *FAST, "--seeds", 2, "--latent-dim", 7, "--out", vae)
+    assert stop.value.code == 2
+    assert "holds a fit with latent_dim = 20, not 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["regression", "mixture", "poisson"])
+def test_somebody_else_s_program(name, tmp_path):
+    file = PROGRAMS / f"{name}.py"
+    assert len(file.read_text().splitlines()) <= 30
+    extra = []
+    if name == "poisson":
+        rng = np.random.default_rng(0)
+        age = rng.standard_normal(300)
+        rows = zip(age, rng.poisson(np.exp(1 + 0.5 * age)), strict=True)
+        csv = tmp_path / "visits.csv"
+        csv.write_text("age,count\n" + "".join(f"{a},{c}\n" for a, c in rows))
+        extra = ["--data", csv]
+    run("fit", file, *extra, "--epochs", 60, "--learning-rate", 0.05, "--out", tmp_path / "run")
+    elbo = read(tmp_path / "run")["svi"]["elbo"].to_numpy()[0]
+    best = {"regression": -1.2, "mixture": -4.0, "poisson": -2.1}[name]
+    assert elbo[-20:].mean() > best > elbo[:2].mean()
+
+
+def test_list_names_the_recipes(capsys):
+    run("list")
+    assert "vae" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train"], "no command 'train'"),
+        (["fit", "nothing"], "no recipe 'nothing'"),
+        (["fit", "vae", "--data", "nowhere"], "no data 'nowhere'"),
+        (["fit", "vae", "--device", "cuda", "--epochs", "1"], "torch finds no GPU"),
+        (["compare", "one"], "two or more runs"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, tmp_path, request):
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    extra = ["--out", str(tmp_path / "x")] if len(arguments) > 2 else []
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, *extra])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_a_recipe_without_build_says_what_is_missing(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from inference.recipes.contract import Training as Options\n"
+    )
+    with pytest.raises(SystemExit):
+        run("fit", tmp_path / "mine.py")
+    assert "defines no 'build'" in capsys.readouterr().err
