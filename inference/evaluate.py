@@ -21,7 +21,7 @@ from inference.heldout import EVALUATION_SEED
 from inference.program import Program
 from inference.progress import Bar
 
-CHUNK_ELEMENTS = 16_000_000  # numbers in the largest tensor of one chunk: 64 MB in float32
+CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of one chunk: it stays in cache
 
 
 def vectorized_traces(program: Program, batch: Batch, particles: int) -> tuple[Trace, Trace]:

@@ -308,7 +308,8 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
     rows = [t.recorder.rows() for t in trainers]
     steps = [t.recorder.steps(t.step) for t in trainers]
     svi = traces.svi_group(names, seeds, steps, rows)
-    svi["examples"] = _examples(svi["step"], trainers[0]).where(svi["elbo"].notnull())
+    examples = _examples(svi["step"], trainers[0]).where(svi["elbo"].notnull())
+    svi["examples"] = examples.transpose("seed", "step")
     svi["examples"].attrs["units"] = traces.UNITS["examples"]
     groups = {"svi": svi}
     if trainers[0].valid is not None:

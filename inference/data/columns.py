@@ -51,6 +51,11 @@ class Columns:
         """The columns of these names, in this order."""
         return replace(self, tensors={name: self.tensors[name] for name in names})
 
+    def followed_by(self, other: Columns) -> Columns:
+        """The rows of this and of the other, under this one's transform."""
+        joined = {k: torch.cat([v, other.tensors[k]]) for k, v in self.tensors.items()}
+        return replace(self, tensors=joined)
+
     def rows(self, index: Tensor | slice | None = None) -> Batch:
         """The batch of these rows (all of them for None), transformed."""
         batch = dict(self.tensors)

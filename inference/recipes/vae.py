@@ -32,6 +32,8 @@ class Options(Training):
     """p(x | z), pixel by pixel."""
     binarize: Literal["none", "dynamic"] = "none"
     """Draw pixels x ~ Bernoulli(grey level) anew for each batch."""
+    validation: bool = True
+    """Hold the validation split out; without it, train on it too, as published figures do."""
     test_samples: int = 0
     """K of the importance-weighted bound L_K on the test data (0: not computed)."""
 
@@ -47,6 +49,8 @@ def build(options: Options) -> Recipe:
     train, valid, test = (
         images(part, options) for part in (splits.train, splits.valid, splits.test)
     )
+    if not options.validation:
+        train, valid = train.followed_by(valid), None
     encoder, decoder = networks(options, train.tensors["x"].shape[1:])
     likelihood = LIKELIHOODS[options.likelihood]()
     model = VAE(decoder, likelihood, options.latent_dim, size=len(train))
