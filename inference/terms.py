@@ -71,10 +71,12 @@ class Terms:
         return sums
 
     def _add(self, sums: dict[str, Any], sign: int, name: str, site: Any) -> None:
-        log_prob = site["log_prob_sum"] / self.estimator.num_particles
+        log_prob = site["log_prob_sum"]
         log_prob = log_prob.detach() if isinstance(log_prob, Tensor) else log_prob
+        if self.estimator.num_particles > 1:
+            log_prob = log_prob / self.estimator.num_particles
         if site["is_observed"]:
             key, value = f"log_likelihood_{name}", log_prob
         else:
             key, value = f"kl_{name}", sign * log_prob
-        sums[key] = sums.get(key, 0.0) + value
+        sums[key] = sums[key] + value if key in sums else value
