@@ -13,9 +13,9 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/lowerbound fit vae --epochs 40 --seeds 3 --out runs/demo-20-latents
-	$(BIN)/lowerbound fit vae --epochs 40 --seeds 3 --latent-dim 2 --out runs/demo-2-latents
-	$(BIN)/lowerbound compare runs/demo-20-latents runs/demo-2-latents --out runs/demo
+	$(BIN)/lowerbound fit vae --epochs 50 --batch-size 32 --seeds 3 --out runs/digits-20
+	$(BIN)/lowerbound fit vae --epochs 50 --batch-size 32 --seeds 3 --latent-dim 2 --out runs/digits-2
+	$(BIN)/lowerbound compare runs/digits-20 runs/digits-2 --out runs/demo
 
 test: $(READY) lint
 	$(BIN)/python -m pytest

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -65,6 +66,7 @@ class Comparison:
             caption=f"* until the smoothed training bound first reached {self.level:.2f}",
             title_justify="left",
             caption_justify="left",
+            box=box.SIMPLE_HEAD,
         )
         for heading in (
             "run",
@@ -77,7 +79,8 @@ class Comparison:
             "s*",
             "k-hat",
         ):
-            table.add_column(heading, justify="left" if heading == "run" else "right")
+            name = heading == "run"
+            table.add_column(heading, justify="left" if name else "right", no_wrap=name)
         for r in self.rows:
             cells = (r.bound, r.monte_carlo, r.between_seeds, r.difference, r.difference_error)
             table.add_row(
