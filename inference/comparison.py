@@ -67,6 +67,7 @@ class Comparison:
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
         )
         for heading in (
             "run",
