@@ -30,9 +30,9 @@ class Recorder:
         self._pending_seconds: list[float] = []
         self._rows: list[Tensor] = []
 
-    def append(self, values: Sequence[Tensor]) -> None:
-        """One step's values: scalars on the device, in the order of ``names``."""
-        self._pending.append(torch.stack(list(values)))
+    def append(self, values: Tensor) -> None:
+        """One step's values, on the device: (len(names),)."""
+        self._pending.append(values)
         self._pending_seconds.append(self.seconds())
         if len(self._pending) >= self.block:
             self._fold()

@@ -30,6 +30,8 @@ class Terms:
         self.estimator = copy.copy(estimator)
         self.names: tuple[str, ...] = ()
         self._pairs: list[tuple[Trace, Trace]] = []
+        self._sites: list[tuple[int, str]] = []
+        self._weights = torch.empty(0)
         if inner := getattr(estimator, "_get_traces", None):
 
             def watched(*args: Any) -> Iterator[tuple[Trace, Trace]]:
@@ -39,44 +41,48 @@ class Terms:
 
             self.estimator._get_traces = watched  # type: ignore[method-assign]
 
-    def probe(self, loss: float) -> None:
+    def probe(self, loss: Tensor) -> None:
         """Fix the names, if the terms of the last traces add up to ``-loss``."""
-        try:
-            terms = self._sums()
-        except (KeyError, RuntimeError):  # a site that was enumerated has no sum
-            terms = {}
-        total = sum(v if name.startswith("log_likelihood") else -v for name, v in terms.items())
-        if terms and abs(float(total) + loss) <= 1e-4 * (1 + abs(loss)):
-            self.names = tuple(sorted(terms))
+        keys = self._keys()
+        self.names = tuple(sorted({key for _, _, key, _ in keys}))
+        self._sites = [(side, site) for side, site, _, _ in keys]
+        weights = torch.zeros(len(self.names), len(keys))
+        for column, (_, _, key, sign) in enumerate(keys):
+            weights[self.names.index(key), column] = sign / self.estimator.num_particles
+        self._weights = weights.to(loss)
+        signs = loss.new_tensor([1.0 if n.startswith("log_l") else -1.0 for n in self.names])
+        if not keys or not torch.allclose(signs @ self.take(), -loss, rtol=1e-4, atol=1e-4):
+            self.names = ()
         self._pairs.clear()
 
-    def take(self) -> list[Tensor]:
-        """The terms since the last call, nats of the whole loss, in the order of ``names``."""
-        terms = self._sums() if self.names else {}
+    def take(self) -> Tensor:
+        """(len(names),) the terms since the last call, nats of the whole loss."""
+        sums = [self._sums(pair) for pair in self._pairs] if self.names else []
         self._pairs.clear()
-        return [torch.as_tensor(terms[name]) for name in self.names]
+        return self._weights @ sum(sums[1:], sums[0]) if sums else self._weights.new_empty(0)
 
-    def _sums(self) -> dict[str, Any]:
-        sums: dict[str, Any] = {}
-        for model_trace, guide_trace in self._pairs:
-            auxiliary = any(
-                site["type"] == "sample" and name not in model_trace
-                for name, site in guide_trace.nodes.items()
-            )
-            for sign, trace in ((-1, model_trace), (1, guide_trace)):
-                for name, site in trace.nodes.items():
-                    if site["type"] == "sample":
-                        latent = "latent" if auxiliary else name
-                        self._add(sums, sign, name if site["is_observed"] else latent, site)
-        return sums
+    def _sums(self, pair: tuple[Trace, Trace]) -> Tensor:
+        found = [pair[side].nodes[name]["log_prob_sum"] for side, name in self._sites]
+        with torch.no_grad():
+            return torch.stack([torch.as_tensor(value) for value in found]).to(self._weights)
 
-    def _add(self, sums: dict[str, Any], sign: int, name: str, site: Any) -> None:
-        log_prob = site["log_prob_sum"]
-        log_prob = log_prob.detach() if isinstance(log_prob, Tensor) else log_prob
-        if self.estimator.num_particles > 1:
-            log_prob = log_prob / self.estimator.num_particles
-        if site["is_observed"]:
-            key, value = f"log_likelihood_{name}", log_prob
-        else:
-            key, value = f"kl_{name}", sign * log_prob
-        sums[key] = sums[key] + value if key in sums else value
+    def _keys(self) -> list[tuple[int, str, str, float]]:
+        """(side, site, term, sign of the site's log-probability in the term), sides as in pairs."""
+        if not self._pairs:
+            return []
+        model_trace, guide_trace = self._pairs[0]
+        auxiliary = any(
+            site["type"] == "sample" and name not in model_trace
+            for name, site in guide_trace.nodes.items()
+        )
+        keys = []
+        for side, trace in enumerate((model_trace, guide_trace)):
+            for name, site in trace.nodes.items():
+                if site["type"] != "sample":
+                    continue
+                if "log_prob_sum" not in site:  # enumerated: it has no sum
+                    return []
+                latent = f"kl_{'latent' if auxiliary else name}"
+                key = f"log_likelihood_{name}" if site["is_observed"] else latent
+                keys.append((side, name, key, -1.0 if key == latent and side == 0 else 1.0))
+        return keys

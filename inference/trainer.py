@@ -98,7 +98,7 @@ class Trainer:
         self.parameters = list(program.parameters.values())
         self.optimizer = optimizer(self.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.terms.probe(self._probe(first))
+        self.terms.probe(torch.tensor(self._probe(first), device=plan.device))
         extra = ("beta",) if plan.annealed else ()
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
         self.held_out = HeldOut(plan.patience)
@@ -174,16 +174,13 @@ class Trainer:
         return norm
 
     def _record(self, loss: Tensor, norm: Tensor, batch: Batch, beta: float) -> None:
-        elbo, terms = -loss, self.terms.take()
-        if terms:
-            terms = list(torch.stack(terms).to(loss) / self.program.datum_count(batch))
+        elbo, terms = -loss, self.terms.take() / self.program.datum_count(batch)
         if beta != 1:  # the objective weighted the KL: give back the ELBO itself
             is_kl = [name.startswith("kl") for name in self.terms.names]
-            terms = [t / beta if kl else t for t, kl in zip(terms, is_kl, strict=True)]
-            kls = [t for t, kl in zip(terms, is_kl, strict=True) if kl]
-            elbo = elbo - (1 - beta) * sum(kls)
-        extra = [loss.new_tensor(beta)] if self.plan.annealed else []
-        self.recorder.append([elbo, *terms, norm.to(loss), *extra])
+            terms = torch.where(torch.tensor(is_kl, device=terms.device), terms / beta, terms)
+            elbo = elbo - (1 - beta) * terms[is_kl].sum()
+        extra = [loss.new_tensor([beta])] if self.plan.annealed else []
+        self.recorder.append(torch.cat([elbo[None], terms, norm[None].to(loss), *extra]))
         if loss.device.type != "cpu" and self.step % self.recorder.block == 0:
             self._check_block(batch)
 

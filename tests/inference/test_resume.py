@@ -1,7 +1,7 @@
 """Kill it at any moment: the resumed run equals an uninterrupted one bit for bit."""
 
 import random
-import signal
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +16,7 @@ from pyro.infer import TraceGraph_ELBO
 from inference import UserError, fit
 from inference.files import load_checkpoint
 from inference.traces import read
+from inference.trainer import Trainer
 from tests.examples import global_only
 
 
@@ -26,27 +27,31 @@ def start(directory):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("whole")
-    began = time.monotonic()
     assert start(directory).wait() == 0
-    return directory, time.monotonic() - began
+    return directory
 
 
-def kill_and_resume(directory, duration, random_state):
-    """Kill at random moments until a start survives; how many were killed."""
-    kills = 0
-    for _ in range(30):
-        process = start(directory)
-        try:
-            process.wait(timeout=random_state.uniform(0.35, 0.95) * duration)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            kills += 1
-            if kills < 3:
-                continue
-            assert start(directory).wait() == 0
-        return kills
-    raise AssertionError("never finished")
+def kill(directory, moment):
+    """Start, kill so many seconds after there is a checkpoint; whether it was still running."""
+    process = start(directory)
+    while process.poll() is None and not (directory / "checkpoint.pt").exists():
+        time.sleep(0.005)
+    time.sleep(moment)
+    was_running = process.poll() is None
+    process.kill()
+    process.wait()
+    return was_running
+
+
+def kill_twice_and_resume(directory, moments):
+    """The first kill hits the training, the second anything from the imports to the end."""
+    span = 1.0
+    while not kill(directory, moments.uniform(0, span)):
+        shutil.rmtree(directory)
+        directory.mkdir()
+        span *= 0.7
+    kill(directory, moments.uniform(0, 6))
+    assert start(directory).wait() == 0
 
 
 def same(a, b, where="checkpoint"):
@@ -74,36 +79,16 @@ def check(directory, whole):
     assert a.identical(b)
 
 
-def test_killed_runs_equal_the_uninterrupted_one(tmp_path, uninterrupted):
-    whole, duration = uninterrupted
-    kills = kill_and_resume(tmp_path, duration, random.Random(0))
-    assert kills > 0
-    check(tmp_path, whole)
+def test_a_killed_run_equals_the_uninterrupted_one(tmp_path, uninterrupted):
+    kill_twice_and_resume(tmp_path, random.Random(0))
+    check(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
 def test_twenty_killed_runs(tmp_path, uninterrupted, number):
-    whole, duration = uninterrupted
-    assert kill_and_resume(tmp_path, duration, random.Random(1000 + number)) > 0
-    check(tmp_path, whole)
-
-
-def interrupted(step, monkeypatch, **options):
-    """Run fit and raise KeyboardInterrupt when ``step`` steps are done."""
-    from inference.trainer import Trainer
-
-    take = Trainer._take_step
-
-    def stop(self, batch):
-        if self.step == step:
-            raise KeyboardInterrupt
-        take(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(**options)
+    kill_twice_and_resume(tmp_path, random.Random(1000 + number))
+    check(tmp_path, uninterrupted)
 
 
 def discrete():
@@ -122,6 +107,21 @@ def discrete():
             pyro.sample("b", dist.Bernoulli(logits=logit * x), infer=infer)
 
     return model, guide, {"x": x}
+
+
+def interrupted(step, monkeypatch, **options):
+    """Run fit and raise KeyboardInterrupt when ``step`` steps are done."""
+    take = Trainer._take_step
+
+    def stop(self, batch):
+        if self.step == step:
+            raise KeyboardInterrupt
+        take(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_take_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(**options)
 
 
 def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
