@@ -23,4 +23,5 @@ def psis_khat(log_weights: np.ndarray) -> np.ndarray:
         return np.atleast_1d(az.psislw(log_weights.T.copy())[1])
     from arviz_stats.base import array_stats
 
-    return np.atleast_1d(array_stats.psislw(log_weights, axis=0)[1])
+    # 1.x takes log-likelihoods, whose leave-one-out weights are their negatives
+    return np.atleast_1d(array_stats.psislw(-log_weights, axis=0)[1])

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"lowerbound: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nlowerbound: stopped; the same command resumes it", file=sys.stderr)
+        print("\nlowerbound: stopped; the same command with --resume goes on", file=sys.stderr)
         sys.exit(130)
 
 

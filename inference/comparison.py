@@ -63,7 +63,8 @@ class Comparison:
         kind = "held out" if self.held_out else f"training, last {FINAL_SHARE:.0%} of the steps"
         table = Table(
             title=f"bound, nats per datum ({kind})",
-            caption=f"* until the smoothed training bound first reached {self.level:.2f}",
+            caption="noise, seeds: the bound's standard error from the estimate, between seeds\n"
+            f"* until the smoothed training bound first reached {self.level:.2f}",
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
@@ -72,16 +73,18 @@ class Comparison:
         for heading in (
             "run",
             "bound",
-            "± noise",
-            "± seeds",
-            "to best",
+            "noise",
+            "seeds",
+            "gap",
             "±",
             "steps*",
             "s*",
             "k-hat",
         ):
-            name = heading == "run"
-            table.add_column(heading, justify="left" if name else "right", no_wrap=name)
+            if heading == "run":
+                table.add_column(heading, overflow="fold")
+            else:
+                table.add_column(heading, justify="right", no_wrap=True)
         for r in self.rows:
             cells = (r.bound, r.monte_carlo, r.between_seeds, r.difference, r.difference_error)
             table.add_row(

@@ -32,6 +32,18 @@ def write_json(path: Path, content: Any) -> None:
         beside.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote.
+
+    Raises:
+        UserError: the file is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is not readable JSON; --overwrite starts anew") from error
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """``torch.save``, atomically."""
     with replacing(path) as beside:
@@ -47,4 +59,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is not a readable checkpoint; delete it to start anew") from error
+        raise UserError(f"{path} is no readable checkpoint; --overwrite starts anew") from error

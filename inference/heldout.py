@@ -32,7 +32,8 @@ def held_out_bounds(
     with rng.forked(EVALUATION_SEED):
         bounds = [bound(estimator, program, batch) for batch in data.batches(parts)]
     lengths = [p.stop - p.start for p in parts]
-    return torch.tensor(bounds, dtype=torch.float64), torch.tensor(lengths, dtype=torch.float64)
+    like = torch.empty(0, dtype=torch.float64, device="cpu")
+    return like.new_tensor(bounds), like.new_tensor(lengths)
 
 
 def mean_and_error(values: Tensor, weights: Tensor) -> tuple[float, float]:

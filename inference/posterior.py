@@ -58,6 +58,10 @@ def posterior_groups(
         predictive = _dataset(
             program, _predictive(program, batch, guide_trace, num_samples), names=list(observed)
         )
+    latent, predictive, likelihood = (
+        group.assign_coords(chain=[0], draw=range(num_samples))
+        for group in (latent, predictive, likelihood)
+    )
     latent.attrs["sampling"] = NOT_MCMC
     return {
         "posterior": latent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -39,11 +39,13 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's parameter store, the caller's put back afterwards."""
-        with pyro.get_param_store().scope(self.store) as state:
+        """This program's parameter store, device and floating type; the caller's put back after."""
+        defaults = _defaults(self.device, self.dtype)
+        with pyro.get_param_store().scope(self.store) as state, defaults:
             yield
         self.store = state
 
@@ -54,7 +56,8 @@ class Program:
                 yield role, module
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the modules (``pyro.param`` functions make their own tensors where told)."""
+        """Move the modules; within ``scope``, functions make their own tensors there, too."""
+        self.device, self.dtype = device, dtype
         for _, module in self.modules():
             module.to(device, dtype)
 
@@ -191,6 +194,18 @@ def reset_modules(program: Program) -> None:
         for part in module.modules():
             if callable(reset := getattr(part, "reset_parameters", None)):
                 reset()
+
+
+@contextmanager
+def _defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Device and floating type of tensors that a program makes without saying where."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:  # on the CPU, no context: it would cost a Python call in each of torch's
+        with nullcontext() if device.type == "cpu" else device:
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _sample_sites(trace: Trace) -> dict[str, Any]:

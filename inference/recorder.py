@@ -45,18 +45,18 @@ class Recorder:
         """(windows, len(names) + 1) float64 on the host; seconds come last."""
         tail = [self._windows(self._pending, self._pending_seconds)] if self._pending else []
         blocks = self._rows + tail
-        return torch.cat(blocks) if blocks else torch.empty(0, len(self.names) + 1)
+        return torch.cat(blocks) if blocks else self._no_rows()
 
     def steps(self, count: int) -> Tensor:
         """The last step (1, 2, …) of each of the windows of ``count`` steps."""
-        ends = torch.arange(self.window, count + self.window, self.window)
+        ends = torch.arange(self.window, count + self.window, self.window, device="cpu")
         return ends.clamp(max=count)[: -(-count // self.window)]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on bit for bit (the clock aside)."""
-        pending = torch.stack(self._pending).cpu() if self._pending else torch.empty(0)
-        rows = torch.cat(self._rows) if self._rows else torch.empty(0, len(self.names) + 1)
-        seconds = torch.tensor(self._pending_seconds, dtype=torch.float64)
+        pending = torch.stack(self._pending).cpu() if self._pending else self._no_rows()
+        rows = torch.cat(self._rows) if self._rows else self._no_rows()
+        seconds = torch.tensor(self._pending_seconds, dtype=torch.float64, device="cpu")
         clock = self.seconds()
         return {"rows": rows, "pending": pending, "pending_seconds": seconds, "elapsed": clock}
 
@@ -67,12 +67,15 @@ class Recorder:
         self._pending_seconds = state["pending_seconds"].tolist()
         self.elapsed, self._started = state["elapsed"], time.perf_counter()
 
+    def _no_rows(self) -> Tensor:
+        return torch.empty(0, len(self.names) + 1, dtype=torch.float64, device="cpu")
+
     def _fold(self) -> None:
         self._rows.append(self._windows(self._pending, self._pending_seconds))
         self._pending, self._pending_seconds = [], []
 
     def _windows(self, pending: list[Tensor], seconds: list[float]) -> Tensor:
         values = torch.stack(pending).cpu().double()
-        clock = torch.tensor(seconds, dtype=torch.float64)
+        clock = torch.tensor(seconds, dtype=torch.float64, device="cpu")
         chunks = zip(values.split(self.window), clock.split(self.window), strict=True)
         return torch.stack([torch.cat([v.mean(0), t[-1:]]) for v, t in chunks])

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from torch.utils.data import Dataset
 from inference import rng, traces
 from inference.data.columns import Columns, Streamed, as_columns
 from inference.errors import UserError
-from inference.files import load_checkpoint, save_checkpoint, write_json
+from inference.files import load_checkpoint, read_json, save_checkpoint, write_json
 from inference.program import Program, accepted_columns, reset_modules
 from inference.progress import Bar
 from inference.run import Run
@@ -55,11 +53,13 @@ def fit(
     device: str = "cpu",
     precision: str = "float32",
     directory: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
     checkpoint_every: float = 30.0,
     config: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Run:
-    """Fit a Pyro program by SVI; the same call with the same ``directory`` resumes it.
+    """Fit a Pyro program by SVI; killed at any moment, the same call with ``resume`` goes on.
 
     Args:
         model, guide: ``PyroModule`` s or plain functions with ``pyro.param``; called with those
@@ -82,6 +82,8 @@ def fit(
         precision: "float32", "float64" or "bf16-mixed".
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
+        resume: go on with the fit that ``directory`` holds (if any), which must be this one.
+        overwrite: replace the fit that ``directory`` holds.
         checkpoint_every: seconds between checkpoints.
         config: what else identifies this fit (a recipe's options), kept in ``config.json``.
         progress: show a bar.
@@ -103,9 +105,10 @@ def fit(
     settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
     held_out = place(as_columns(valid)) if valid is not None else None
     store = Store(Path(directory) if directory is not None else None, settings, checkpoint_every)
+    store.open(resume, overwrite)
     programs = _copies(model, guide, len(seeds))
     trainers = []
-    with _environment(plan), rng.forked():
+    with rng.forked():
         for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
             program.to(plan.device, plan.dtype)
             with program.scope():
@@ -134,18 +137,27 @@ class Store:
     """The run's directory: refuses another fit's, resumes this one's, checkpoints every while."""
 
     def __init__(self, directory: Path | None, settings: dict[str, Any], every: float) -> None:
-        self.directory, self.every = directory, every
+        self.directory, self.settings, self.every = directory, settings, every
         self.states: dict[Any, Any] = {}
-        if directory is None:
+        self._claimed = directory is None
+
+    def open(self, resume: bool, overwrite: bool) -> None:
+        """Read what the directory holds; nothing is written before the first seed is ready."""
+        if self.directory is None or not (self.directory / "config.json").exists() or overwrite:
             return
-        if (directory / "config.json").exists():
-            _refuse_other(directory, settings)
-        write_json(directory / "config.json", settings)
-        if (checkpoint := directory / "checkpoint.pt").exists():
+        if not resume:
+            raise UserError(
+                f"{self.directory} holds a fit: --resume goes on with it, --overwrite replaces it, "
+                "or choose another directory (in Python, resume=True and overwrite=True)"
+            )
+        _refuse_other(self.directory, self.settings)
+        self._claimed = True
+        if (checkpoint := self.directory / "checkpoint.pt").exists():
             self.states = load_checkpoint(checkpoint)
 
     def train(self, trainer: Trainer, bar: Bar) -> None:
         """Resume the trainer if it was begun before, and run it to its end."""
+        self._claim()
         if state := self.states.get(trainer.seed):
             trainer.load_state_dict(state)
         if trainer.finished:
@@ -153,6 +165,13 @@ class Store:
         with bar:
             trainer.run(bar, lambda: self.save(trainer), self.every)
         self.save(trainer)
+
+    def _claim(self) -> None:
+        if self.directory is not None and not self._claimed:
+            for old in ("checkpoint.pt", "trace.nc"):  # before config.json, which vouches for them
+                (self.directory / old).unlink(missing_ok=True)
+            write_json(self.directory / "config.json", self.settings)
+        self._claimed = True
 
     def save(self, trainer: Trainer) -> None:
         """Write all seeds' states."""
@@ -194,21 +213,6 @@ def _plan(
         patience=patience,
         autocast=precision == "bf16-mixed",
     )
-
-
-@contextmanager
-def _environment(plan: Plan) -> Iterator[None]:
-    """Default type and device for tensors that plain functions make."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(plan.dtype)
-    try:
-        if plan.device.type == "cpu":
-            yield
-        else:
-            with plan.device:
-                yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _place(columns: Columns | Streamed, plan: Plan, names: list[str]) -> Columns | Streamed:
@@ -291,7 +295,7 @@ def _settings(
 
 
 def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
-    before = json.loads((directory / "config.json").read_text())
+    before = read_json(directory / "config.json")
     flat = [(k, before.get(k), v) for k, v in settings.items() if k != "recipe"]
     old, new = before.get("recipe") or {}, settings["recipe"] or {}
     flat += [(k, old.get(k), new.get(k)) for k in {**old, **new}]
@@ -299,7 +303,7 @@ def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
         if was != wanted:
             raise UserError(
                 f"{directory} holds a fit with {name} = {was}, not {wanted}: choose another "
-                "directory, or delete that one"
+                "directory, or --overwrite"
             )
 
 

@@ -48,7 +48,11 @@ class Training:
     precision: Literal["float32", "float64", "bf16-mixed"] = "float32"
     """Floating type."""
     out: Path | None = None
-    """The run's directory [runs/RECIPE]; the same command again resumes what is there."""
+    """The run's directory [runs/RECIPE]."""
+    resume: bool = False
+    """Go on with the fit that the directory holds, if any; it must be the same one."""
+    overwrite: bool = False
+    """Replace the fit that the directory holds."""
 
 
 def no_report(run: Run) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
         device=options.device,
         precision=options.precision,
         directory=options.out or Path("runs") / Path(name).stem,
+        resume=options.resume,
+        overwrite=options.overwrite,
         config=_config(name, options),
     )
     return run, recipe.report(run)
@@ -104,6 +106,6 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
 def _config(name: str, options: Training) -> dict[str, Any]:
     """The options that make the fit what it is: not where it is kept or runs, nor its report."""
     fields = dataclasses.asdict(options)
-    for elsewhere in ("out", "device", "test_samples"):
+    for elsewhere in ("out", "resume", "overwrite", "device", "test_samples"):
         fields.pop(elsewhere, None)
     return json.loads(json.dumps({"name": name, **fields}, default=str))

@@ -22,6 +22,7 @@ def main(directory):
         valid=recipe.valid,
         patience=8,
         directory=directory,
+        resume=True,
         checkpoint_every=0.02,
         progress=False,
     )

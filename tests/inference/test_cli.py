@@ -52,7 +52,7 @@ def test_compare(vae, tmp_path, capsys):
 
 def test_another_configuration_is_refused(vae, capsys):
     with pytest.raises(SystemExit) as stop:
-        run("fit", "vae", *FAST, "--seeds", 2, "--latent-dim", 7, "--out", vae)
+        run("fit", "vae", *FAST, "--seeds", 2, "--latent-dim", 7, "--resume", "--out", vae)
     assert stop.value.code == 2
     assert "holds a fit with latent_dim = 20, not 7" in capsys.readouterr().err
 

@@ -171,7 +171,7 @@ def test_arviz_reads_summarises_plots_and_cross_validates(fitted):
     assert list(az.summary(tree)["mean"].index) == ["w[0]", "w[1]"]
     assert int((az.loo(tree, pointwise=True).pareto_k > 0.7).sum()) == 0
     az.plot_trace(tree)
-    az.plot_ppc(tree)
+    (az.plot_ppc if hasattr(az, "plot_ppc") else az.plot_ppc_dist)(tree)
     import matplotlib.pyplot as plt
 
     plt.close("all")

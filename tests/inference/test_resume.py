@@ -139,14 +139,14 @@ def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
     }
     fit(directory=tmp_path / "whole", **options)
     interrupted(17, monkeypatch, directory=tmp_path / "cut", **options)
-    fit(directory=tmp_path / "cut", **options)
+    fit(directory=tmp_path / "cut", resume=True, **options)
     check(tmp_path / "cut", tmp_path / "whole")
     store = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")[0]["program"]["store"]
     assert any("baseline" in name and value.abs().sum() > 0 for name, value in store.items())
 
 
 def test_a_finished_run_is_read_not_repeated(tmp_path):
-    options = {"steps": 5, "directory": tmp_path, "progress": False}
+    options = {"steps": 5, "directory": tmp_path, "resume": True, "progress": False}
     first = fit(*global_only(), **options)
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
     again = fit(*global_only(), **options)
@@ -159,7 +159,7 @@ def test_another_fit_s_directory_is_refused(tmp_path):
     program = global_only()
     fit(*program, steps=2, directory=tmp_path, progress=False)
     with pytest.raises(UserError, match="holds a fit with steps = 2, not 3"):
-        fit(*program, steps=3, directory=tmp_path, progress=False)
+        fit(*program, steps=3, directory=tmp_path, resume=True, progress=False)
 
 
 def test_another_program_s_checkpoint_is_refused(tmp_path):
@@ -170,11 +170,30 @@ def test_another_program_s_checkpoint_is_refused(tmp_path):
         pyro.sample("w", dist.Normal(pyro.param("other", torch.tensor(0.0)), 1.0))
 
     with pytest.raises(UserError, match="checkpoint is of another program"):
-        fit(model, guide, data, steps=2, directory=tmp_path, progress=False)
+        fit(model, guide, data, steps=2, directory=tmp_path, resume=True, progress=False)
 
 
 def test_a_broken_checkpoint_is_said_to_be_one(tmp_path):
     fit(*global_only(), steps=2, directory=tmp_path, progress=False)
     (tmp_path / "checkpoint.pt").write_bytes(b"PK nonsense")
-    with pytest.raises(UserError, match="not a readable checkpoint"):
-        fit(*global_only(), steps=2, directory=tmp_path, progress=False)
+    with pytest.raises(UserError, match="no readable checkpoint"):
+        fit(*global_only(), steps=2, directory=tmp_path, resume=True, progress=False)
+
+
+def test_a_broken_config_is_said_to_be_one(tmp_path):
+    (tmp_path / "config.json").write_text('{"rows": 4')
+    with pytest.raises(UserError, match=r"config\.json is not readable JSON"):
+        fit(*global_only(), steps=2, directory=tmp_path, resume=True, progress=False)
+
+
+def test_an_existing_run_is_neither_repeated_nor_replaced_unasked(tmp_path):
+    program = global_only()
+    fit(*program, steps=2, directory=tmp_path, progress=False)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(UserError, match="holds a fit: --resume goes on"):
+        fit(*program, steps=2, directory=tmp_path, progress=False)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        fit(*program, steps=2, batch_size=0, directory=tmp_path, overwrite=True, progress=False)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
+    fit(*program, steps=3, directory=tmp_path, overwrite=True, progress=False)
+    assert read(tmp_path)["svi"].sizes["step"] == 3

@@ -10,9 +10,13 @@ import torch
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.infer.autoguide import AutoNormal
 
+from guides.amortized import AmortizedGaussian
 from inference import Streamed, UserError, fit
 from inference.data.columns import epoch_order
 from inference.schedules import warm_up
+from ppl_models.likelihoods import Bernoulli
+from ppl_models.networks import image_decoder, image_encoder
+from ppl_models.vae import VAE
 from tests.examples import PROGRAMS, global_only, local
 
 SGD = partial(torch.optim.SGD, lr=0.0)
@@ -274,6 +278,20 @@ def test_a_module_shared_by_seeds_is_refused():
     _, guide, data = global_only()
     with pytest.raises(UserError, match="cannot have its own"):
         quiet(model, guide, data, steps=2, seeds=2)
+
+
+def test_bf16_mixed_rounds_the_networks_and_keeps_the_parameters():
+    x = torch.rand(64, 1, 4, 4)
+    bounds = {}
+    for precision in ("float32", "bf16-mixed"):
+        pyro.set_rng_seed(0)
+        model = VAE(image_decoder((1, 4, 4), (8,), 2, torch.nn.ReLU), Bernoulli(), 2, size=64)
+        guide = AmortizedGaussian(image_encoder((1, 4, 4), (8,), 4, torch.nn.ReLU), size=64)
+        run = fit(model, guide, {"x": x}, steps=20, precision=precision, progress=False)
+        bounds[precision] = run.trace["svi"]["elbo"].to_numpy()[0]
+        assert {p.dtype for p in run.params.values()} == {torch.float32}
+    gaps = abs(bounds["float32"] / bounds["bf16-mixed"] - 1)
+    assert 0 < gaps.max() < 0.02
 
 
 @pytest.mark.gpu
