@@ -16,12 +16,19 @@ from inference.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; renamed onto it when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A path beside ``path`` to write to; renamed onto it when the block succeeds.
+
+    Raises:
+        UserError: it cannot be written (a full disk, no permission); what was there stays.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
         os.replace(beside, path)
+    except (OSError, RuntimeError) as error:  # torch.save says RuntimeError for a full disk
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} could not be written, what it held is kept: {reason}") from error
     finally:
         beside.unlink(missing_ok=True)
 

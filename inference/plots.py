@@ -60,6 +60,8 @@ def focus(axis: Axes, values: np.ndarray) -> None:
     """Limit the y axis to what happens after the first steep rise."""
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, 0.1), finite.max()
+    if low == high:
+        return
     axis.set_ylim(low - 0.3 * (high - low), high + 0.1 * (high - low))
 
 

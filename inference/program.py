@@ -65,10 +65,12 @@ class Program:
         """Run once (within ``scope``, consuming no randomness): find parameters and data plate.
 
         Raises:
-            UserError: a plate of the wrong size, or a global latent with an unscaled plate.
+            UserError: model and guide differ in their latent sites, a plate has the wrong size, or
+                a global latent is used with an unscaled plate.
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad():
-            trace, _ = self.traces(batch)
+            trace, guide_trace = self.traces(batch)
+        _refuse_mismatch(_sample_sites(trace), _sample_sites(guide_trace))
         self.parameters = dict(_module_parameters(self) | _store_parameters(self, capture.trace))
         if not self.parameters:
             raise UserError("neither model nor guide has a parameter: there is nothing to fit")
@@ -194,6 +196,21 @@ def reset_modules(program: Program) -> None:
         for part in module.modules():
             if callable(reset := getattr(part, "reset_parameters", None)):
                 reset()
+
+
+def _refuse_mismatch(model: dict[str, Any], guide: dict[str, Any]) -> None:
+    for name, site in guide.items():
+        if name not in model and not site["infer"].get("is_auxiliary"):
+            raise UserError(
+                f"site {name!r} of the guide is not in the model: name it after the latent that it "
+                'draws, or mark it infer={"is_auxiliary": True}'
+            )
+    for name, site in model.items():
+        if not site["is_observed"] and name not in guide and not site["infer"].get("enumerate"):
+            raise UserError(
+                f"latent site {name!r} of the model is not in the guide: draw it there, or "
+                "enumerate it (pyro.infer.config_enumerate with TraceEnum_ELBO)"
+            )
 
 
 @contextmanager

@@ -96,6 +96,8 @@ def fit(
     """
     columns = as_columns(data)
     names = accepted_columns(model, list(columns.tensors))
+    if isinstance(columns, Columns):
+        columns.select(names).refuse_nonfinite()
     plan = _plan(
         len(columns), epochs, steps, batch_size, device, precision, patience, valid is not None
     )
@@ -194,6 +196,10 @@ def _plan(
         raise UserError("give either epochs or steps")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1, or None for all rows")
+    if batch_size is not None and batch_size > rows:
+        raise UserError(
+            f"batch_size is {batch_size}, but the data have {rows} rows: give at most that"
+        )
     if patience is not None and not has_valid:
         raise UserError("patience stops on the held-out bound: give valid data, too")
     if precision not in DTYPES:

@@ -51,6 +51,17 @@ class Columns:
         """The columns of these names, in this order."""
         return replace(self, tensors={name: self.tensors[name] for name in names})
 
+    def refuse_nonfinite(self) -> None:
+        """Raise a ``UserError`` that names the column and row of the first NaN or infinity."""
+        for name, column in self.tensors.items():
+            bad = ~column.isfinite()
+            if bad.any():
+                row = int(bad.reshape(len(bad), -1).any(1).nonzero()[0])
+                raise UserError(
+                    f"column {name!r} holds {int(bad.sum())} NaN or infinite numbers, the first in "
+                    f"row {row}: fill or drop these rows"
+                )
+
     def followed_by(self, other: Columns) -> Columns:
         """The rows of this and of the other, under this one's transform."""
         joined = {k: torch.cat([v, other.tensors[k]]) for k, v in self.tensors.items()}

@@ -32,7 +32,7 @@ def load(name: str) -> ModuleType:
     """The recipe's module.
 
     Raises:
-        UserError: no such recipe or file, or it lacks ``Options`` or ``build``.
+        UserError: no such recipe, a file that cannot be parsed or lacks ``Options`` or ``build``.
     """
     if name in names():
         return importlib.import_module(f"inference.recipes.{name}")
@@ -45,7 +45,10 @@ def load(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise UserError(f"{error.filename}, line {error.lineno}: {error.msg}") from None
     for needed in ("Options", "build"):
         if not hasattr(module, needed):
             raise UserError(f"{path} defines no {needed!r}; copy inference/recipes/vae.py")

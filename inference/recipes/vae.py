@@ -70,9 +70,13 @@ def images(part: Any, options: Options) -> Any:
     from inference.errors import UserError
 
     x = part.tensors.get("x")
+    if x is not None and x.dim() == 3:  # grey images without a channel
+        x = x[:, None]
     if x is None or x.dim() != 4:
         found = {name: tuple(column.shape) for name, column in part.tensors.items()}
-        raise UserError(f"the VAE needs a column 'x' of images (N, C, H, W); the data have {found}")
+        raise UserError(
+            f"the VAE needs a column 'x' of images (N, C, H, W) or (N, H, W); the data have {found}"
+        )
     if options.likelihood != "gaussian" and (x.min() < 0 or x.max() > 1):
         raise UserError("column 'x' leaves [0, 1]: scale it, or use --likelihood gaussian")
     return Columns({"x": x}, binarize("x") if options.binarize == "dynamic" else None)

@@ -104,6 +104,14 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, 
     assert error.count("\n") == 1
 
 
+def test_a_recipe_with_a_syntax_error_names_the_line(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import torch\ndef build(:\n")
+    with pytest.raises(SystemExit) as stop:
+        run("fit", tmp_path / "mine.py")
+    assert stop.value.code == 2
+    assert "mine.py, line 2: invalid syntax" in capsys.readouterr().err
+
+
 def test_a_recipe_without_build_says_what_is_missing(tmp_path, capsys):
     (tmp_path / "mine.py").write_text(
         "from inference.recipes.contract import Training as Options\n"

@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import config_enumerate
 from pyro.infer.autoguide import AutoNormal
 
 from inference import UserError, evaluate, fit
@@ -116,9 +117,16 @@ def test_active_units_counts_those_that_move():
 
 
 def test_marginalised_latents_are_refused():
-    model, _, data = local()
-    _, guide, _ = global_only()
-    with pytest.raises(UserError, match="site 'z' of the model has no draw in the guide"):
+    _, guide, data = global_only()
+
+    @config_enumerate
+    def model(x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 40, subsample=x):
+            k = pyro.sample("k", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(w + k, 1.0), obs=x)
+
+    with pytest.raises(UserError, match="site 'k' of the model has no draw in the guide"):
         evaluate.khat(ready(model, guide, data), data)
 
 

@@ -1,6 +1,7 @@
 """Kill it at any moment: the resumed run equals an uninterrupted one bit for bit."""
 
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 from pyro.infer import TraceGraph_ELBO
 
 from inference import UserError, fit
-from inference.files import load_checkpoint
+from inference.files import load_checkpoint, save_checkpoint, write_json
 from inference.traces import read
 from inference.trainer import Trainer
 from tests.examples import global_only
@@ -184,6 +185,21 @@ def test_a_broken_config_is_said_to_be_one(tmp_path):
     (tmp_path / "config.json").write_text('{"rows": 4')
     with pytest.raises(UserError, match=r"config\.json is not readable JSON"):
         fit(*global_only(), steps=2, directory=tmp_path, resume=True, progress=False)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
+    fit(*global_only(), steps=2, directory=tmp_path, progress=False)
+    kept = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        for write in (save_checkpoint, write_json):
+            name = "checkpoint.pt" if write is save_checkpoint else "config.json"
+            with pytest.raises(UserError, match=f"{name} could not be written"):
+                write(tmp_path / name, {"x": list(range(10_000))})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
 
 
 def test_an_existing_run_is_neither_repeated_nor_replaced_unasked(tmp_path):

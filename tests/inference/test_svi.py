@@ -237,6 +237,7 @@ def test_programs_that_do_not_fit_the_data_are_refused(model, sentence):
         ({}, "either epochs or steps"),
         ({"steps": 1, "epochs": 1}, "either epochs or steps"),
         ({"steps": 1, "batch_size": 0}, "batch_size is 0"),
+        ({"steps": 1, "batch_size": 41}, "batch_size is 41, but the data have 40 rows"),
         ({"steps": 1, "patience": 3}, "give valid data"),
         ({"steps": 1, "precision": "half"}, "precision 'half' is not one of"),
         ({"steps": 1, "valid": {"y": torch.zeros(3)}}, "held-out data lack column 'x'"),
@@ -245,6 +246,29 @@ def test_programs_that_do_not_fit_the_data_are_refused(model, sentence):
 def test_options_that_contradict_are_refused(options, sentence):
     with pytest.raises(UserError, match=sentence):
         fit(*global_only(), progress=False, **options)
+
+
+def test_sites_that_model_and_guide_do_not_share_are_named():
+    model, _, data = global_only()
+
+    def misspelt(x):
+        pyro.sample("v", dist.Normal(pyro.param("a", torch.tensor(0.0)), 1.0))
+
+    def forgetful(x):
+        pyro.param("a", torch.tensor(0.0))
+
+    with pytest.raises(UserError, match="site 'v' of the guide is not in the model"):
+        quiet(model, misspelt, data, steps=1)
+    with pytest.raises(UserError, match="latent site 'w' of the model is not in the guide"):
+        quiet(model, forgetful, data, steps=1)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_nonfinite_data_are_named(bad):
+    model, guide, data = global_only()
+    data["x"][7] = bad
+    with pytest.raises(UserError, match=r"column 'x' holds 1 NaN or infinite.*row 7"):
+        quiet(model, guide, data, steps=1)
 
 
 def test_enumerated_programs_train():
