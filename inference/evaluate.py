@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyro
@@ -20,6 +20,7 @@ from inference.errors import UserError
 from inference.heldout import EVALUATION_SEED
 from inference.program import Program
 from inference.progress import Bar
+from inference.sites import sample_sites
 
 CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of one chunk: it stays in cache
 
@@ -63,7 +64,7 @@ def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
     shape = (particles, len(next(iter(batch.values()))) if local else 1)
     total = next(iter(batch.values())).new_zeros(shape, dtype=torch.get_default_dtype())
     for sign, trace in ((1, model_trace), (-1, guide_trace)):
-        for _, site in sites(trace):
+        for _, site in sample_sites(trace).items():
             log_prob = site["fn"].log_prob(site["value"])
             total = total + sign * _reduce(scale_and_mask(log_prob, mask=site["mask"]), kept, shape)
     return total
@@ -116,21 +117,14 @@ def active_units(
     with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
         for batch in columns.batches(slices(len(columns), 1000)):
             trace = poutine.trace(program.guide).get_trace(**batch)
-            for name, site in sites(trace):
+            for name, site in sample_sites(trace).items():
                 if not site["is_observed"]:
                     means.setdefault(name, []).append(site["fn"].mean)
     return {n: int((torch.cat(m).var(0) > threshold).sum()) for n, m in means.items()}
 
 
-def sites(trace: Trace) -> Iterator[tuple[str, Any]]:
-    """The sample sites of a trace, plates' own left out."""
-    for name, site in trace.nodes.items():
-        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample":
-            yield name, site
-
-
 def _refuse_marginalised(model_trace: Trace, guide_trace: Trace) -> None:
-    for name, site in sites(model_trace):
+    for name, site in sample_sites(model_trace).items():
         if not site["is_observed"] and name not in guide_trace.nodes:
             raise UserError(
                 f"site {name!r} of the model has no draw in the guide (it was marginalised, or "
@@ -155,18 +149,18 @@ def _chunks(program: Program, columns: Columns | Streamed, samples: int) -> tupl
         rows = len(columns)
     else:
         rows = min(100, len(columns))
-    largest = max(site["value"].numel() for _, site in sites(model_trace))
+    largest = max(site["value"].numel() for _, site in sample_sites(model_trace).items())
     per_particle = rows * max(1, largest)
     return rows, max(1, min(samples, CHUNK_ELEMENTS // per_particle))
 
 
 def _latents_are_local(trace: Trace, plate: str | None) -> bool:
-    latent = [site for _, site in sites(trace) if not site["is_observed"]]
+    latent = [site for _, site in sample_sites(trace).items() if not site["is_observed"]]
     return all(any(f.name == plate for f in site["cond_indep_stack"]) for site in latent)
 
 
 def _plate_dim(trace: Trace, plate: str | None) -> int:
-    for _, site in sites(trace):
+    for _, site in sample_sites(trace).items():
         for frame in site["cond_indep_stack"]:
             if frame.name == plate:
                 return frame.dim

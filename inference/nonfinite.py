@@ -11,6 +11,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.errors import UserError
 from inference.program import Program
+from inference.sites import is_site
 
 
 def explain(program: Program, batch: Batch, step: int) -> UserError:
@@ -45,7 +46,7 @@ def _first(program: Program, batch: Batch) -> str | None:
 def _first_site(side: str, trace: Trace, parameters: list[Tensor]) -> str | None:
     trace.compute_log_prob()
     for name, site in trace.nodes.items():
-        if site["type"] != "sample" or type(site["fn"]).__name__ == "_Subsample":
+        if not is_site(site):
             continue
         if not _finite(site["value"]):
             return f"site {name!r} of the {side} drew a non-finite value"

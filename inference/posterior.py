@@ -17,6 +17,7 @@ from inference.data.columns import Batch, Columns, Streamed
 from inference.errors import UserError
 from inference.heldout import EVALUATION_SEED
 from inference.program import Program
+from inference.sites import sample_sites
 
 NOT_MCMC = (
     "independent draws from the variational guide, not MCMC: R-hat and effective sample size say "
@@ -48,7 +49,7 @@ def posterior_groups(
         _refuse_large(model_trace)
         latent = _dataset(program, model_trace, observed=False)
         likelihood = _log_likelihood(program, model_trace)
-        observed = {n: s for n, s in evaluate.sites(model_trace) if s["is_observed"]}
+        observed = {n: s for n, s in sample_sites(model_trace).items() if s["is_observed"]}
         values = {
             name: xr.Variable(
                 *_named(program, name, site, site["value"], site["fn"].event_dim, particles=False)
@@ -91,7 +92,7 @@ def _dataset(
 ) -> xr.Dataset:
     chosen = {
         name: site
-        for name, site in evaluate.sites(trace)
+        for name, site in sample_sites(trace).items()
         if (name in names if names is not None else site["is_observed"] == observed)
     }
     return xr.Dataset({n: _draws(program, n, s, s["value"]) for n, s in chosen.items()})
@@ -99,7 +100,7 @@ def _dataset(
 
 def _log_likelihood(program: Program, trace: Trace) -> xr.Dataset:
     variables = {}
-    for name, site in evaluate.sites(trace):
+    for name, site in sample_sites(trace).items():
         if site["is_observed"]:
             log_prob = site["fn"].log_prob(site["value"])
             variables[name] = _draws(program, name, site, log_prob, event_dim=0)
@@ -139,7 +140,7 @@ def _named(
 
 
 def _refuse_large(trace: Trace) -> None:
-    for name, site in evaluate.sites(trace):
+    for name, site in sample_sites(trace).items():
         numbers = math.prod(site["fn"].batch_shape) * math.prod(site["fn"].event_shape)
         if numbers > MOST_NUMBERS:
             raise UserError(

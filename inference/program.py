@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch
 from inference.errors import UserError
+from inference.sites import sample_sites
 
 Callee = Callable[..., Any]
 
@@ -70,7 +71,7 @@ class Program:
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad():
             trace, guide_trace = self.traces(batch)
-        _refuse_mismatch(_sample_sites(trace), _sample_sites(guide_trace))
+        _refuse_mismatch(sample_sites(trace), sample_sites(guide_trace))
         self.parameters = dict(_module_parameters(self) | _store_parameters(self, capture.trace))
         if not self.parameters:
             raise UserError("neither model nor guide has a parameter: there is nothing to fit")
@@ -135,7 +136,7 @@ class Program:
                 yield f"{role}.{name}", buffer
 
     def _find_plate(self, trace: Trace, length: int, rows: int) -> None:
-        sites = _sample_sites(trace)
+        sites = sample_sites(trace)
         frames = [f for site in sites.values() for f in site["cond_indep_stack"] if f.vectorized]
         self.nesting = max([1, *(-f.dim for f in frames)])
         found = next((f for f in frames if f.size == length), None)
@@ -223,14 +224,6 @@ def _defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _sample_sites(trace: Trace) -> dict[str, Any]:
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and type(site["fn"]).__name__ != "_Subsample"
-    }
 
 
 def _module_parameters(program: Program) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from pyro.infer import ELBO
 from pyro.poutine import Trace
 from torch import Tensor
 
+from inference.sites import sample_sites
+
 
 class Terms:
     """Watches an estimator; after each loss, gives its terms without another evaluation.
@@ -71,15 +73,10 @@ class Terms:
         if not self._pairs:
             return []
         model_trace, guide_trace = self._pairs[0]
-        auxiliary = any(
-            site["type"] == "sample" and name not in model_trace
-            for name, site in guide_trace.nodes.items()
-        )
+        auxiliary = any(name not in model_trace for name in sample_sites(guide_trace))
         keys = []
         for side, trace in enumerate((model_trace, guide_trace)):
-            for name, site in trace.nodes.items():
-                if site["type"] != "sample":
-                    continue
+            for name, site in sample_sites(trace).items():
                 if "log_prob_sum" not in site:  # enumerated: it has no sum
                     return []
                 latent = f"kl_{'latent' if auxiliary else name}"

@@ -90,13 +90,15 @@ class Trainer:
     ) -> None:
         self.program, self.data, self.valid = program, data, valid
         self.plan, self.seed = plan, seed
+        if isinstance(estimator, nn.Module):
+            estimator.to(plan.device, plan.dtype)
         self.terms = Terms(estimator)
         self.estimator = self.terms.estimator
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
         program.initialise(first, len(data))
         self.parameters = list(program.parameters.values())
-        self.optimizer = optimizer(self.parameters)
+        self.optimizer = optimizer([*self.parameters, *self._own_parameters()])
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.terms.probe(torch.tensor(self._probe(first), device=plan.device))
         extra = ("beta",) if plan.annealed else ()
@@ -215,6 +217,10 @@ class Trainer:
     def _probe(self, batch: Batch) -> float:
         with self.plan.precision():
             return -bound(self.estimator, self.program, batch) * self.program.datum_count(batch)
+
+    def _own_parameters(self) -> list[Tensor]:
+        """The estimator's: a neural baseline, a temperature."""
+        return list(self.estimator.parameters()) if isinstance(self.estimator, nn.Module) else []
 
     def _module_state(self) -> dict[str, Any]:
         return self.estimator.state_dict() if isinstance(self.estimator, nn.Module) else {}

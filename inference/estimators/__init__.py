@@ -1,0 +1,31 @@
+"""Gradient estimators, one family a file, each a ``pyro.infer.ELBO``."""
+
+from inference.estimators.antithetic import ARM, DisARM
+from inference.estimators.base import Estimator
+from inference.estimators.baselines import MovingAverage, NeuralBaseline
+from inference.estimators.control_variates import REBAR, RELAX
+from inference.estimators.exact import Exact
+from inference.estimators.multi_sample import IWAE, VIMCO, DReG
+from inference.estimators.pathwise import Pathwise
+from inference.estimators.relaxed import GumbelSoftmax
+from inference.estimators.score_function import LeaveOneOut, ScoreFunction
+from inference.estimators.wake_sleep import ReweightedWakeSleep
+
+__all__ = [
+    "ARM",
+    "IWAE",
+    "REBAR",
+    "RELAX",
+    "VIMCO",
+    "DReG",
+    "DisARM",
+    "Estimator",
+    "Exact",
+    "GumbelSoftmax",
+    "LeaveOneOut",
+    "MovingAverage",
+    "NeuralBaseline",
+    "Pathwise",
+    "ReweightedWakeSleep",
+    "ScoreFunction",
+]

@@ -1,0 +1,152 @@
+"""What every estimator is: a ``pyro.infer.ELBO`` whose loss has a value and a gradient."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import effectful
+from pyro.util import check_site_shape
+from torch import Tensor, nn
+
+from inference.sites import is_site, sample_sites
+
+Program = Callable[..., Any]
+Pair = tuple[Trace, Trace]
+
+
+class Estimator(ELBO, nn.Module):
+    """A bound and a way to its gradient, for unchanged Pyro programs.
+
+    Usable as ``SVI(model, guide, optim, loss=estimator)``, as module ``estimator(model, guide)``,
+    and in ``fit``.  State (a baseline, a learned temperature) is in parameters and buffers.
+    Signals are kept per element of the plates that a site is in: a plate promises that its
+    elements do not influence each other, and estimators rely on it.
+
+    Args:
+        num_particles: K, draws from the guide.
+        vectorize_particles: draw them in one run, in a plate left of all others; needs programs
+            that keep leading dimensions.
+        max_plate_nesting: number of nested plates; guessed unless given.
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        *,
+        vectorize_particles: bool = False,
+        max_plate_nesting: float = math.inf,
+    ) -> None:
+        nn.Module.__init__(self)
+        ELBO.__init__(
+            self,
+            num_particles=num_particles,
+            vectorize_particles=vectorize_particles,
+            max_plate_nesting=max_plate_nesting,
+        )
+
+    @abstractmethod
+    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """(bound, surrogate): scalars, nats of the whole loss.
+
+        The bound's value is reported; the surrogate's gradient is the estimate of the bound's.
+
+        Args:
+            programs: to be run again, if the estimator needs that.
+            draws: (model trace, guide trace) of all particles, or one pair for each.
+        """
+
+    def differentiable_loss(
+        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """−bound by value, its estimated gradient by ``backward()``."""
+        for name, parameter in self.named_parameters():
+            announce(parameter, name=f"{type(self).__name__}.{name}")
+        draws = list(self._get_traces(model, guide, args, kwargs))
+        if self.vectorize_particles:
+            model, guide = (self._vectorized_num_particles(program) for program in (model, guide))
+        programs = Programs(model, guide, args, kwargs)
+        bound, surrogate = self.estimate(programs, draws)
+        return -(surrogate + (bound - surrogate).detach())
+
+    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """−bound, without gradient."""
+        with torch.no_grad():
+            return self.differentiable_loss(model, guide, *args, **kwargs).item()
+
+    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+        """−bound; adds its gradient to the parameters."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward()
+        return loss.item()
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+        return Programs(model, guide, args, kwargs).run()
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Model and guide (in the plate of particles, if there is one) with their arguments."""
+
+    model: Program
+    guide: Program
+    args: Any
+    kwargs: Any
+    nesting: float = math.inf
+
+    def run(self, start: Trace | None = None, around: Messenger | None = None) -> Pair:
+        """(model trace, guide trace), scored.
+
+        Args:
+            start: draws that the guide repeats; sites that it lacks are drawn anew.
+            around: a handler around both programs.
+        """
+        wrap = around or (lambda program: program)
+        guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
+        guide_trace = self.score(wrap(guide))
+        return self.score(wrap(poutine.replay(self.model, trace=guide_trace))), guide_trace
+
+    def score(self, program: Program) -> Trace:
+        """The trace of one run with the log-probability of each site."""
+        trace = poutine.trace(program).get_trace(*self.args, **self.kwargs)
+        trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
+        if is_validation_enabled():
+            for site in sample_sites(trace).values():
+                check_site_shape(site, self.nesting)  # type: ignore[arg-type]
+        return trace
+
+
+def held(trace: Trace) -> Trace:
+    """The trace with its values cut from the graph: replayed, gradients reach parameters alone."""
+    fixed = trace.copy()
+    for name, node in trace.nodes.items():
+        if node["type"] == "sample":
+            fixed.nodes[name] = with_value(node, node["value"].detach())  # type: ignore[union-attr]
+    return fixed
+
+
+def with_value(node: Any, value: Tensor) -> Any:
+    """A trace's node with another value; the old one stays as it is."""
+    return {**node, "value": value}
+
+
+@effectful(type="param")
+def _announced(parameter: Tensor) -> Tensor:
+    value: Any = parameter.view_as(parameter)
+    value.unconstrained = lambda: parameter
+    return value
+
+
+def announce(parameter: Tensor, name: str) -> None:
+    """Let Pyro's SVI see a parameter that lives in the estimator, not in its store."""
+    _announced(parameter, name=name)

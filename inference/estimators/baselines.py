@@ -1,0 +1,72 @@
+"""Baselines: guesses of a learning signal that have not seen the sample they are subtracted for.
+
+A baseline is called with the site's name, its signal (K, plates …) and the program's arguments, and
+answers with something that broadcasts against the signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage(nn.Module):
+    """``b ← d b + (1 − d) mean(signal)``, corrected for its start at zero; a scalar a site.
+
+    Xu et al. 2015 take d = 0.9.  A step's own signals enter after it has been used.
+
+    Args:
+        decay: d.
+        shared: one average for all sites.
+    """
+
+    def __init__(self, decay: float = 0.9, *, shared: bool = False) -> None:
+        super().__init__()
+        self.decay, self.shared = decay, shared
+        self.averages: dict[str, Tensor] = {}
+
+    def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
+        """() the average so far; 0 before there is one."""
+        key = "all sites" if self.shared else name
+        total, weight = self.averages.get(key, signal.new_zeros(2)).to(signal)
+        baseline = total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+        if self.training and torch.is_grad_enabled():
+            seen = torch.stack([signal.mean(), torch.ones_like(weight)])
+            before = torch.stack([total, weight])
+            self.averages[key] = self.decay * before + (1 - self.decay) * seen
+        return baseline
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """Site → (sum, weight)."""
+        return dict(self.averages)
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up where ``get_extra_state`` left off."""
+        self.averages = dict(state)
+
+
+class NeuralBaseline(nn.Module):
+    """A network's guess of the signal from the program's input (Mnih & Gregor 2014, NVIL).
+
+    ``b_i(x) = C(x) + c_i``: the network, fitted by ``(signal − b)²`` as training goes, and each
+    site's moving average of what it leaves.
+
+    Args:
+        network: inputs → one guess for each element of the sites' plates, (B,) or (B, 1).
+        inputs: picks what the network reads from the program's arguments.
+    """
+
+    def __init__(
+        self, network: Callable[[Tensor], Tensor], inputs: Callable[..., Tensor], decay: float = 0.9
+    ) -> None:
+        super().__init__()
+        self.network, self.inputs = network, inputs
+        self.offset = MovingAverage(decay)
+
+    def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
+        """(B,) the guesses, with their graph."""
+        guess = self.network(self.inputs(*args, **kwargs)).reshape(signal.shape[1:])
+        return guess + self.offset(name, signal - guess.detach(), args, kwargs)

@@ -1,0 +1,224 @@
+"""What the traces of model and guide say: every log-probability, its plates, its place in time.
+
+Written once for all estimators.  Tensors are kept at full rank (K, plates …): K particles, then one
+dimension for each level of plates (length 1 where a site is outside), so that sites of different
+plates broadcast against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pyro.poutine import Trace
+from torch import Tensor
+
+from inference.errors import UserError
+from inference.sites import distribution_name, sample_sites
+
+PARTICLES = "num_particles_vectorized"  # the plate of particles that Pyro's ELBO makes
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of the ELBO: log p of a model site, or −log q of a guide site.
+
+    Attributes:
+        name: the site.
+        value: (K, plates …) nats, scaled and masked, with the sign it has in the ELBO.
+        plates: name → dimension.
+        time: the last latent, in the guide's order, that it can depend on (−1: none).
+        of_guide: whether it is a −log q.
+    """
+
+    name: str
+    value: Tensor
+    plates: Mapping[str, int]
+    time: int
+    of_guide: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A latent site as the guide drew it.
+
+    Attributes:
+        name: the site.
+        score: (K, plates …) log q of the draw as it was drawn: neither scaled nor masked.
+        reparameterised: whether gradients pass through the draw.
+        plates: name → dimension.
+        time: its place among the guide's latents.
+        fn: its distribution, in the first particle's trace.
+    """
+
+    name: str
+    score: Tensor
+    reparameterised: bool
+    plates: Mapping[str, int]
+    time: int
+    fn: Any
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Terms and choices of K particles.
+
+    Attributes:
+        terms: the ELBO's summands.
+        choices: the latents in the guide's order.
+        subsampled: plate → N/B, for plates that show B of their N elements.
+    """
+
+    terms: Sequence[Term]
+    choices: Sequence[Choice]
+    subsampled: Mapping[str, float]
+
+    def elbo(self, of_guide: bool | None = None) -> Tensor:
+        """(K,) log p(x, z) − log q(z), nats, summed over plates; or log p, or −log q, alone."""
+        kept = [t for t in self.terms if of_guide is None or t.of_guide == of_guide]
+        return torch.stack([t.value.flatten(1).sum(1) for t in kept]).sum(0)
+
+    def pathwise(self) -> Tensor:
+        """``elbo`` without the −log q of draws that are not reparameterised.
+
+        Its gradient differs by E ∇log q = 0 alone.
+        """
+        jumps = {c.name for c in self.choices if not c.reparameterised}
+        kept = [t for t in self.terms if not (t.of_guide and t.name in jumps)]
+        return torch.stack([t.value.flatten(1).sum(1) for t in kept]).sum(0)
+
+    def jumps(self) -> list[Choice]:
+        """The choices that no gradient passes through."""
+        return [c for c in self.choices if not c.reparameterised]
+
+    def signals(self, wanted: Container[str], detach: bool = True) -> dict[str, Tensor]:
+        """What each choice is charged with: the terms at or after it, its own plates kept.
+
+        Reward-to-go, one pass back in time.  Earlier terms cannot depend on the choice, so
+        leaving them out takes away variance and no expectation; neither can terms of other
+        elements of its plates.
+
+        Returns:
+            name → (K, plates …) for the ``wanted``; without graph unless ``detach`` is False.
+        """
+        due = defaultdict(list)
+        for term in self.terms:
+            due[term.time].append(term)
+        running: dict[tuple[tuple[str, int], ...], Tensor] = {}
+        found = {}
+        for choice in reversed(self.choices):
+            for term in due[choice.time]:
+                plates = tuple(sorted(term.plates.items()))
+                value = term.value.detach() if detach else term.value
+                running[plates] = running[plates] + value if plates in running else value
+            if choice.name in wanted:
+                parts = [within(total, dict(p), choice.plates) for p, total in running.items()]
+                found[choice.name] = sum(parts[1:], parts[0])
+        return found
+
+    def refuse_jumps(self, estimator: str, instead: str) -> None:
+        """Raise a ``UserError`` if any choice is not reparameterised."""
+        for choice in self.jumps():
+            raise UserError(
+                f"{estimator} needs reparameterised sites, but site {choice.name!r} is a "
+                f"{distribution_name(choice.fn)}: use {instead}"
+            )
+
+
+def within(value: Tensor, plates: Mapping[str, int], kept: Iterable[str]) -> Tensor:
+    """Sum ``value`` over those of its plates that are not ``kept``; the rank stays."""
+    gone = [dim for name, dim in plates.items() if name not in kept]
+    return value.sum(gone, keepdim=True) if gone else value
+
+
+def read(pairs: Sequence[tuple[Trace, Trace]]) -> Ledger:
+    """The ledger of (model trace, guide trace) pairs, already scored.
+
+    One pair with a vectorised plate of particles, or one pair for each particle; several pairs
+    must have the same sites.
+
+    Raises:
+        UserError: a latent of the model is not in the guide, or particles differ in their sites.
+    """
+    ledgers = [_read_one(*pair) for pair in pairs]
+    return ledgers[0] if len(ledgers) == 1 else _stack(ledgers)
+
+
+def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
+    model, guide = sample_sites(model_trace), sample_sites(guide_trace)
+    latents = [name for name, site in guide.items() if not site["is_observed"]]
+    times = {name: i for i, name in enumerate(latents)}
+    rank = max(
+        (-d for s in (*model.values(), *guide.values()) for d in all_dims(s).values()), default=0
+    )
+    vectorised = any(_is_in(s, PARTICLES) for s in guide.values())
+    rank -= vectorised
+    terms, now = [], -1
+    for name, site in model.items():
+        if not site["is_observed"] and name not in times:
+            raise UserError(f"latent site {name!r} of the model is not in the guide: draw it there")
+        now = max(now, times.get(name, -1))
+        value = _full_rank(site["log_prob"], rank)
+        terms.append(Term(name, value, _plates(site), now, False))
+    choices, now = [], -1
+    for name, site in guide.items():
+        plates = _plates(site)
+        now = times.get(name, now)
+        terms.append(Term(name, -_full_rank(site["log_prob"], rank), plates, now, True))
+        if name in times:
+            score = _full_rank(site["unscaled_log_prob"], rank)
+            choices.append(Choice(name, score, _is_path(site), plates, now, site["fn"]))
+    return Ledger(terms, choices, _subsampled((*model.values(), *guide.values())))
+
+
+def _stack(ledgers: Sequence[Ledger]) -> Ledger:
+    """One ledger of all particles."""
+    names = [[(t.name, t.of_guide) for t in ledger.terms] for ledger in ledgers]
+    if any(n != names[0] for n in names):
+        odd = {site for other in names for site in set(other) ^ set(names[0])}
+        raise UserError(
+            f"site {min(odd)[0]!r} is in some particles and not in others: with several particles "
+            "this estimator needs the same sites in each"
+        )
+    terms = [
+        replace(same[0], value=torch.cat([t.value for t in same]))
+        for same in zip(*(ledger.terms for ledger in ledgers), strict=True)
+    ]
+    choices = [
+        replace(same[0], score=torch.cat([c.score for c in same]))
+        for same in zip(*(ledger.choices for ledger in ledgers), strict=True)
+    ]
+    return replace(ledgers[0], terms=terms, choices=choices)
+
+
+def _is_path(site: Any) -> bool:
+    return bool(getattr(site["fn"], "has_rsample", False))
+
+
+def all_dims(site: Any) -> dict[str, int]:
+    """Plate → dimension, of all vectorised plates around the site."""
+    return {f.name: f.dim for f in site["cond_indep_stack"] if f.vectorized}
+
+
+def _is_in(site: Any, plate: str) -> bool:
+    return any(f.name == plate for f in site["cond_indep_stack"])
+
+
+def _plates(site: Any) -> dict[str, int]:
+    frames = site["cond_indep_stack"]
+    return {f.name: f.dim for f in frames if f.vectorized and f.name != PARTICLES}
+
+
+def _subsampled(sites: Iterable[Any]) -> dict[str, float]:
+    frames = {f.name: f for site in sites for f in site["cond_indep_stack"] if f.vectorized}
+    shares = {n: f.full_size / f.size for n, f in frames.items() if f.full_size}
+    return {n: share for n, share in shares.items() if not math.isclose(share, 1)}
+
+
+def _full_rank(log_prob: Tensor, rank: int) -> Tensor:
+    """(K, plates …) at this rank; K = 1 where the trace is of one particle."""
+    return log_prob.reshape((1,) * (rank + 1 - log_prob.dim()) + log_prob.shape)

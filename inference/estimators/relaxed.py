@@ -1,0 +1,155 @@
+"""Gradients through a continuous relaxation of discrete draws.  Biased, with little noise.
+
+Maddison et al. 2017 (Concrete), Jang et al. 2017 (Gumbel-softmax); straight-through: Bengio et al.
+2013.  Gumbel-max: argmax_i (φ_i + G_i) with independent Gumbel noise G_i is a draw of softmax(φ).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor
+
+from inference.errors import UserError
+from inference.estimators.base import Estimator, Pair, Program, Programs
+from inference.estimators.ledger import read
+from inference.sites import base, distribution_name
+
+RELAXABLE = ("Bernoulli", "OneHotCategorical")
+
+
+class GumbelSoftmax(Estimator):
+    """Pathwise gradient through ``σ((φ + logistic noise)/τ)`` or ``softmax((φ + G)/τ)``.
+
+    The relaxed draws go where the discrete ones would, and log p and log q of a relaxed draw are
+    the discrete log-probabilities continued to it, ``Σ_i z_i log p_i``.  Biased: it is the gradient
+    of another function, and the reported bound is that function's too, unless ``hard``.  One model
+    evaluation a particle; Bernoulli, one-hot and reparameterised sites.
+
+    Args:
+        temperature: τ.
+        hard: straight-through: the draw is the discrete one, the gradient is the relaxed one's.
+
+    Raises:
+        UserError: a site is none of these.
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        *,
+        temperature: float = 0.5,
+        hard: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_particles, **options)
+        self.temperature, self.hard = temperature, hard
+
+    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """(bound, bound)."""
+        ledger = read(draws)
+        ledger.refuse_jumps(
+            "GumbelSoftmax", "OneHotCategorical for it, or LeaveOneOut(num_particles=4)"
+        )
+        elbo = ledger.elbo().mean()
+        return elbo, elbo
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+        relax = Relax(self.temperature, hard=self.hard)
+        return Programs(model, guide, args, kwargs).run(around=relax)
+
+
+class Relax(Messenger):
+    """Draws Bernoulli and one-hot sites from their relaxation, and scores them as continued."""
+
+    def __init__(self, temperature: float | Tensor, *, hard: bool = False) -> None:
+        super().__init__()
+        self.temperature, self.hard = temperature, hard
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["is_observed"] or distribution_name(msg["fn"]) not in RELAXABLE:
+            return
+        fn: Any = msg["fn"]
+        msg["fn"] = continued(fn)
+        if msg["value"] is None:
+            inner = base(fn)
+            msg["value"] = squash(inner, perturbed(inner), self.temperature, self.hard)
+            msg["done"] = True
+
+
+def perturbed(inner: Any) -> Tensor:
+    """z = φ + noise, whose threshold (or argmax) is a draw: logistic noise, or Gumbels."""
+    uniform = open_uniform(inner.logits)
+    if distribution_name(inner) == "Bernoulli":
+        return inner.logits + torch.logit(uniform)
+    return inner.logits - (-uniform.log()).log()
+
+
+def discrete(inner: Any, z: Tensor) -> Tensor:
+    """H(z): the draw that z decides."""
+    if distribution_name(inner) == "Bernoulli":
+        return (z > 0).to(z)
+    return torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(z)
+
+
+def squash(inner: Any, z: Tensor, temperature: float | Tensor, hard: bool = False) -> Tensor:
+    """σ(z/τ) or softmax(z/τ); with ``hard``, H(z) by value and that by gradient."""
+    scaled = z / temperature
+    is_bit = distribution_name(inner) == "Bernoulli"
+    soft = torch.sigmoid(scaled) if is_bit else torch.softmax(scaled, -1)
+    return soft + (discrete(inner, z) - soft).detach() if hard else soft
+
+
+def open_uniform(like: Tensor) -> Tensor:
+    """U(0, 1) without its ends."""
+    tiny = torch.finfo(like.dtype).eps
+    return torch.rand_like(like).clamp(tiny, 1 - tiny)
+
+
+def continued(fn: Any) -> Any:
+    """The distribution with its log-probability continued to relaxed draws, multilinearly."""
+    inner = base(fn)
+    if distribution_name(inner) == "Bernoulli":
+        soft: Any = SoftBernoulli(logits=inner.logits, validate_args=False)
+    else:
+        soft = SoftOneHot(logits=inner.logits, validate_args=False)
+    extra = fn.event_dim - inner.event_dim
+    return dist.Independent(soft, extra, validate_args=False) if extra else soft
+
+
+class SoftBernoulli(dist.Bernoulli):
+    """``z log p + (1 − z) log(1 − p)`` for z in [0, 1]."""
+
+    has_rsample = True
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The continued log-probability."""
+        return -torch.nn.functional.binary_cross_entropy_with_logits(
+            self.logits.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
+            value.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
+            reduction="none",
+        )
+
+
+class SoftOneHot(dist.OneHotCategorical):
+    """``Σ_i z_i log p_i`` for z in the simplex."""
+
+    has_rsample = True
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The continued log-probability."""
+        return (value * self.logits).sum(-1)
+
+
+def refuse_unrelaxable(estimator: str, name: str, fn: Any) -> None:
+    """Raise a ``UserError`` unless the site can be relaxed."""
+    if distribution_name(fn) not in RELAXABLE:
+        raise UserError(
+            f"{estimator} relaxes Bernoulli and OneHotCategorical, but site {name!r} is a "
+            f"{distribution_name(fn)}: use OneHotCategorical there, or LeaveOneOut(num_particles=4)"
+        )

@@ -1,0 +1,92 @@
+"""Gradients without a path through the draw: ∇E_q f(z) = E_q [f(z) ∇log q(z)].
+
+Glynn 1990, Williams 1992 (REINFORCE); NVIL's centring and scaling: Mnih & Gregor 2014; the average
+of the other particles as a baseline: Mnih & Rezende 2016, Kool et al. 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from inference.errors import UserError
+from inference.estimators.base import Estimator, Pair, Programs
+from inference.estimators.baselines import MovingAverage
+from inference.estimators.ledger import Choice, read
+
+
+class ScoreFunction(Estimator):
+    """Score function for discrete draws, pathwise for the others.
+
+    ``Σ_i (signal_i − b_i) ∇log q(z_i | z_<i)``; signal_i is the sum of the terms of the ELBO at or
+    after site i, for each element of the site's plates.  Unbiased for any baseline b_i that has
+    not seen z_i; any site; one model evaluation a particle.
+
+    Args:
+        baseline: module (site, signal, args, kwargs) → b_i; see ``inference.estimators.baselines``.
+        normalise: divide the centred signal by max(1, its running standard deviation), as NVIL
+            does.  That scales the gradient of each site: its direction stays, its length does not.
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 1,
+        *,
+        baseline: nn.Module | None = None,
+        normalise: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_particles, **options)
+        self.baseline = baseline
+        self.squares = MovingAverage() if normalise else None
+
+    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """(bound, surrogate)."""
+        ledger = read(draws)
+        surrogate, jumps = ledger.pathwise(), ledger.jumps()
+        signals = ledger.signals({choice.name for choice in jumps})
+        for choice in jumps:
+            centred, fit = self.centre(choice, signals[choice.name], programs)
+            surrogate = surrogate + (centred * choice.score).flatten(1).sum(1) - fit
+        return ledger.elbo().mean(), surrogate.mean()
+
+    def centre(
+        self, choice: Choice, signal: Tensor, programs: Programs
+    ) -> tuple[Tensor, Tensor | float]:
+        """(signal − baseline, detached; the baseline's own squared error, to be made small)."""
+        if self.baseline is None:
+            return self._normalised(choice, signal), 0.0
+        guess = self.baseline(choice.name, signal, programs.args, programs.kwargs)
+        error = (signal - guess).square().flatten(1).sum(1) if guess.requires_grad else 0.0
+        return self._normalised(choice, signal - guess.detach()), error
+
+    def _normalised(self, choice: Choice, centred: Tensor) -> Tensor:
+        if self.squares is None:
+            return centred
+        variance = self.squares(choice.name, centred.square(), (), {})
+        return centred / variance.sqrt().clamp(min=1)
+
+
+class LeaveOneOut(ScoreFunction):
+    """Score function whose baseline is the mean signal of the other K − 1 particles (RLOO).
+
+    ``Σ_k (signal_k − mean_{j≠k} signal_j) ∇log q(z_k) / K``.  Unbiased; any site; K model
+    evaluations, which the pathwise part shares.
+
+    Raises:
+        UserError: K = 1, where there is no other.
+    """
+
+    def __init__(self, num_particles: int = 2, **options: Any) -> None:
+        if num_particles < 2:
+            raise UserError("LeaveOneOut needs num_particles of 2 or more: one has no other")
+        super().__init__(num_particles, **options)
+
+    def centre(
+        self, choice: Choice, signal: Tensor, programs: Programs
+    ) -> tuple[Tensor, Tensor | float]:
+        """(signal − mean of the others, 0)."""
+        others = (signal.sum(0, keepdim=True) - signal) / (self.num_particles - 1)
+        return signal - others, 0.0

@@ -1,0 +1,56 @@
+"""Reweighted wake-sleep: a guide fitted by its own importance weights.
+
+Bornschein & Bengio 2015; Le et al. 2019.  Weights are normalised for each datum, over particles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch import Tensor
+
+from inference.errors import UserError
+from inference.estimators.base import Pair, Programs
+from inference.estimators.multi_sample import MultiSample, Units
+
+
+class ReweightedWakeSleep(MultiSample):
+    """The model follows the K-sample bound, ``Σ_k w̃_k ∇log p(x, z_k)``; the guide has its own aim.
+
+    Any site (no gradient passes through a draw); 2K model evaluations.  For the model unbiased as
+    a gradient of the bound.
+
+    Args:
+        divergence: "inclusive", the guide descends KL(p(z | x) ‖ q) by ``−Σ_k w̃_k ∇log q(z_k)``
+            (the wake phase), whose bias goes as 1/K; or "exclusive", it descends KL(q ‖ p(z | x))
+            by the leave-one-out score function, unbiased.
+
+    Raises:
+        UserError: K = 1, where every weight is 1.
+    """
+
+    def __init__(
+        self,
+        num_particles: int = 2,
+        *,
+        divergence: Literal["inclusive", "exclusive"] = "inclusive",
+        **options: Any,
+    ) -> None:
+        if num_particles < 2:
+            raise UserError("ReweightedWakeSleep needs num_particles of 2 or more to weigh")
+        super().__init__(num_particles, **options)
+        self.divergence = divergence
+
+    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
+        """w̃ log p for the model, the divergence's weights × log q for the guide."""
+        fixed = units.at_fixed_draws(programs, draws)
+        log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
+        share = units.shares()
+        weight = share if self.divergence == "inclusive" else self._centred(units)
+        return units.total(share * log_p + weight * log_q)
+
+    def _centred(self, units: Units) -> Tensor:
+        """(K, units …) (log w_k − the mean of the others) / K."""
+        log_w = units.log_weights().detach()
+        return (log_w - log_w.mean(0, keepdim=True)) / (self.num_particles - 1)

@@ -1,0 +1,29 @@
+"""The sample sites of a trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.poutine import Trace
+
+
+def is_site(node: Any) -> bool:
+    """A sample site, and not the index draw of a subsampling plate."""
+    return node["type"] == "sample" and type(node["fn"]).__name__ != "_Subsample"
+
+
+def sample_sites(trace: Trace) -> dict[str, Any]:
+    """Name → site, in the program's order."""
+    return {name: node for name, node in trace.nodes.items() if is_site(node)}
+
+
+def distribution_name(fn: Any) -> str:
+    """``Bernoulli`` for an ``Independent`` Bernoulli, and so on."""
+    return type(base(fn)).__name__
+
+
+def base(fn: Any) -> Any:
+    """The distribution inside ``Independent`` and other wrappers."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    return fn

@@ -1,0 +1,163 @@
+"""Every estimator on every program that it accepts is unbiased; it refuses the others.
+
+One family of z-tests, at a family-wise error of 1e-4, each with enough samples to see a bias of
+10 % of the gradient's norm (2 % in the slow tests) with probability .95.
+"""
+
+import pytest
+import torch
+
+from inference import UserError
+from inference.estimators import (
+    ARM,
+    IWAE,
+    REBAR,
+    RELAX,
+    VIMCO,
+    DisARM,
+    DReG,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MovingAverage,
+    NeuralBaseline,
+    Pathwise,
+    ScoreFunction,
+)
+from tests.inference.estimators.catalogue import CASES, X
+from tests.inference.estimators.oracle import CHUNK, critical, exact, exact_pair_bound, worst_z
+
+BITS = {"Bernoulli", "Normal", "subsampled"}
+ANY = BITS | {"Categorical", "OneHotCategorical"}
+RELAXABLE = ANY - {"Categorical"}
+NORMAL = {"Normal"}
+
+
+class Row(torch.nn.Module):
+    """A guess for each datum."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([0.5, -1.0], dtype=torch.float64))
+
+    def forward(self, x):
+        return self.weight[0] * x + self.weight[1]
+
+
+class Bump(torch.nn.Module):
+    """A smooth function of all a site's bits."""
+
+    def __init__(self, event_dim=0):
+        super().__init__()
+        self.size = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
+        self.event_dim = event_dim
+
+    def forward(self, z):
+        bump = self.size * torch.tanh(z)
+        return bump.flatten(-self.event_dim).sum(-1) if self.event_dim else bump
+
+
+def event_dim(name):
+    return 1 if name in ("one_hot", "attention", "vector_of_bits") else 0
+
+
+ELBOS = {
+    "Pathwise": (lambda name: Pathwise(), NORMAL),
+    "Pathwise, analytic": (lambda name: Pathwise(kl="analytic"), NORMAL),
+    "Pathwise, landing": (lambda name: Pathwise(2, sticking_the_landing=True), NORMAL),
+    "ScoreFunction": (lambda name: ScoreFunction(), ANY),
+    "ScoreFunction, average": (lambda name: ScoreFunction(2, baseline=MovingAverage()), ANY),
+    "LeaveOneOut": (lambda name: LeaveOneOut(3), ANY),
+    "LeaveOneOut, vectorised": (
+        lambda name: LeaveOneOut(
+            2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
+        ),
+        ANY,
+    ),
+    "ARM": (lambda name: ARM(), BITS),
+    "DisARM": (lambda name: DisARM(), BITS),
+    "DisARM, vectorised": (
+        lambda name: DisARM(2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1),
+        BITS,
+    ),
+    "REBAR": (lambda name: REBAR(temperature=0.7, scale=0.8), RELAXABLE),
+    "RELAX": (lambda name: RELAX(Bump(event_dim(name)), temperature=0.7), RELAXABLE),
+}
+BOUNDS = {
+    "IWAE": (lambda name: IWAE(2), NORMAL),
+    "DReG": (lambda name: DReG(2), NORMAL),
+    "VIMCO": (lambda name: VIMCO(2), ANY),
+}
+JOINT = {name for name, case in CASES.items() if case.local}  # one table for each unit
+TESTS = 6 * len(CASES) * (len(ELBOS) + len(BOUNDS))
+
+
+def pairs(family, among=None):
+    for estimator, (_, accepted) in family.items():
+        for name, case in CASES.items():
+            if case.kinds <= accepted and (among is None or name in among):
+                yield pytest.param(name, estimator, id=f"{estimator}-{name}")
+
+
+def refused(family):
+    for estimator, (_, accepted) in family.items():
+        for name, case in CASES.items():
+            if not case.kinds <= accepted:
+                yield pytest.param(name, estimator, id=f"{estimator}-{name}")
+
+
+def check(name, build, expected, bias):
+    torch.manual_seed(sum(map(ord, name)))
+    assert worst_z(CASES[name], build(name), expected, bias, TESTS) < critical(TESTS)
+
+
+@pytest.mark.parametrize(("name", "estimator"), list(pairs(ELBOS)))
+def test_unbiased_within_10_per_cent(name, estimator):
+    check(name, ELBOS[estimator][0], exact(CASES[name])[0], 0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "estimator"), list(pairs(ELBOS)))
+def test_unbiased_within_2_per_cent(name, estimator):
+    check(name, ELBOS[estimator][0], exact(CASES[name])[0], 0.02)
+
+
+def scale_of(name):
+    return 4.0 if name == "batch_of_a_larger_plate" else 1.0
+
+
+@pytest.mark.parametrize(("name", "estimator"), list(pairs(BOUNDS, JOINT)))
+def test_bounds_unbiased_within_10_per_cent(name, estimator):
+    check(name, BOUNDS[estimator][0], exact_pair_bound(CASES[name], scale_of(name)), 0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "estimator"), list(pairs(BOUNDS, JOINT)))
+def test_bounds_unbiased_within_2_per_cent(name, estimator):
+    check(name, BOUNDS[estimator][0], exact_pair_bound(CASES[name], scale_of(name)), 0.02)
+
+
+@pytest.mark.parametrize(("name", "estimator"), list(refused(ELBOS | BOUNDS)))
+def test_refused_by_name_with_an_alternative(name, estimator):
+    model, guide, _ = CASES[name].programs(1)
+    with pytest.raises(UserError, match=r"(site|plate) '\w+' .*use \w+"):
+        (ELBOS | BOUNDS)[estimator][0](name).differentiable_loss(model, guide)
+
+
+def test_bounds_refuse_a_global_latent_under_subsampling():
+    model, guide, _ = CASES["subsampled"].programs(1)
+    with pytest.raises(UserError, match="plate 'data' shows a part of its elements"):
+        VIMCO(2).differentiable_loss(model, guide)
+
+
+def test_a_neural_baseline_is_unbiased():
+    case = CASES["two_layers"]
+    estimator = ScoreFunction(baseline=NeuralBaseline(Row(), lambda: X.expand(CHUNK, 3)))
+    z = worst_z(case, estimator, exact(case)[0], 0.10, TESTS)
+    assert z < critical(TESTS)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_test_sees_the_bias_of_gumbel_softmax(hard):
+    estimator = GumbelSoftmax(temperature=1.0, hard=hard)
+    z = worst_z(CASES["two_layers"], estimator, exact(CASES["two_layers"])[0], 0.10, TESTS)
+    assert z > critical(TESTS)
