@@ -10,6 +10,7 @@ from inference.estimators.pathwise import Pathwise
 from inference.estimators.relaxed import GumbelSoftmax
 from inference.estimators.score_function import LeaveOneOut, ScoreFunction
 from inference.estimators.wake_sleep import ReweightedWakeSleep
+from inference.estimators.wrapped import Wrapped
 
 __all__ = [
     "ARM",
@@ -28,4 +29,5 @@ __all__ = [
     "Pathwise",
     "ReweightedWakeSleep",
     "ScoreFunction",
+    "Wrapped",
 ]

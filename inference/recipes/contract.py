@@ -16,6 +16,24 @@ if TYPE_CHECKING:
     from inference.run import Run
     from inference.trainer import OptimizerFactory
 
+EstimatorName = Literal[
+    "Trace_ELBO",
+    "TraceMeanField_ELBO",
+    "TraceGraph_ELBO",
+    "TraceEnum_ELBO",
+    "Pathwise",
+    "ScoreFunction",
+    "LeaveOneOut",
+    "ARM",
+    "DisARM",
+    "REBAR",
+    "GumbelSoftmax",
+    "IWAE",
+    "DReG",
+    "VIMCO",
+    "ReweightedWakeSleep",
+]
+
 
 @dataclass(frozen=True)
 class Training:
@@ -29,10 +47,8 @@ class Training:
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "constant"
     """The learning rate's course."""
-    estimator: Literal["Trace_ELBO", "TraceMeanField_ELBO", "TraceGraph_ELBO", "TraceEnum_ELBO"] = (
-        "Trace_ELBO"
-    )
-    """Gradient estimator (analytic KL: TraceMeanField_ELBO)."""
+    estimator: EstimatorName = "Trace_ELBO"
+    """Gradient estimator, one of Pyro's (…_ELBO) or of inference.estimators."""
     particles: int = 1
     """Draws from the guide a step."""
     anneal: float = 0.0

@@ -16,6 +16,8 @@ from inference.errors import UserError
 from inference.recipes.contract import Training
 
 if TYPE_CHECKING:
+    from pyro.infer import ELBO
+
     from inference.run import Run
 
 NOT_RECIPES = {"__init__", "contract", "registry"}
@@ -67,7 +69,6 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
 
     import pyro
     import torch
-    from pyro import infer
 
     from inference import rng
     from inference.schedules import SCHEDULES, constant, warm_up
@@ -76,11 +77,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
     with rng.forked():
         pyro.set_rng_seed(0)
         recipe = load(name).build(options)
-    estimator = recipe.estimator or getattr(infer, options.estimator)(
-        num_particles=options.particles,
-        vectorize_particles=options.particles > 1,
-        max_plate_nesting=1,
-    )
+    estimator = recipe.estimator or named_estimator(options.estimator, options.particles)
     run = fit(
         recipe.model,
         recipe.guide,
@@ -104,6 +101,19 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
         config=_config(name, options),
     )
     return run, recipe.report(run)
+
+
+def named_estimator(name: str, particles: int) -> ELBO:
+    """Pyro's or our estimator of this name, its particles vectorised."""
+    from pyro import infer
+
+    from inference import estimators
+
+    home = estimators if hasattr(estimators, name) else infer
+    vectorize = particles > 1
+    return getattr(home, name)(
+        num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1
+    )
 
 
 def _config(name: str, options: Training) -> dict[str, Any]:

@@ -1,0 +1,85 @@
+"""Pyro's own ELBOs in the module form that some of them lack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer import ELBO
+from pyro.poutine import Trace
+from torch import Tensor, nn
+
+from inference.estimators.base import Estimator, Pair, Program, Programs, announce
+
+
+class Wrapped(Estimator):
+    """One of Pyro's ELBOs, to be trained, audited and called as a module like ours.
+
+    ``TraceGraph_ELBO``, ``RenyiELBO`` and ``ReweightedWakeSleep`` know only ``loss_and_grads``,
+    which adds to ``.grad``; here that gradient g becomes the gradient of a scalar, ``Σ g · p`` over
+    the parameters p.  The formulas, and what is wrong with them, stay Pyro's.
+
+        Wrapped(TraceGraph_ELBO())(model, guide)(data).backward()
+
+    Args:
+        elbo: Pyro's.
+    """
+
+    def __init__(self, elbo: ELBO) -> None:
+        super().__init__(
+            elbo.num_particles,
+            vectorize_particles=elbo.vectorize_particles,
+            max_plate_nesting=elbo.max_plate_nesting,
+        )
+        self.elbo = elbo
+
+    def differentiable_loss(
+        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """The wrapped loss, with the wrapped gradient."""
+        if not torch.is_grad_enabled():
+            return torch.as_tensor(self.elbo.loss(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
+        known = leaves(model, guide)
+        put_aside = {leaf: leaf.grad for leaf in known}
+        for leaf in known:
+            leaf.grad = None
+        with poutine.trace(param_only=True) as capture:
+            loss = self.elbo.loss_and_grads(announcing(model, known), guide, *args, **kwargs)  # type: ignore[attr-defined]
+        loss = loss[0] if isinstance(loss, tuple) else loss  # wake-sleep: the model's
+        surrogate = torch.zeros(())
+        for leaf in {**put_aside, **dict.fromkeys(stored(capture.trace))}:
+            if leaf.grad is not None:
+                surrogate = surrogate + (leaf.grad.detach() * leaf).sum()
+            leaf.grad = put_aside.get(leaf)
+        return surrogate + (torch.as_tensor(loss).to(surrogate) - surrogate).detach()
+
+    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+        """Not used: the wrapped ELBO draws for itself."""
+        raise NotImplementedError
+
+
+def leaves(model: Program, guide: Program) -> list[Tensor]:
+    """The parameters of modules, and those in Pyro's store so far."""
+    modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
+    own = [p for module in modules for p in module.parameters() if p.requires_grad]
+    return [*own, *pyro.get_param_store()._params.values()]
+
+
+def announcing(model: Program, known: Sequence[Tensor]) -> Program:
+    """The model, telling of all parameters: RenyiELBO takes no gradient unless it sees one."""
+
+    def announced(*args: Any, **kwargs: Any) -> Any:
+        for i, leaf in enumerate(known):
+            announce(leaf, name=f"known {i}")
+        return model(*args, **kwargs)
+
+    return announced
+
+
+def stored(trace: Trace) -> list[Tensor]:
+    """The leaves of a trace's ``pyro.param`` sites."""
+    values: list[Any] = [site["value"] for site in trace.nodes.values()]
+    return [value.unconstrained() if hasattr(value, "unconstrained") else value for value in values]
