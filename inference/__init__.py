@@ -1,24 +1,37 @@
-"""SVI on any Pyro program: ``fit`` it, and ``compare`` the traces."""
+"""SVI on any Pyro program: ``fit`` it, ``audit`` its gradients, ``compare`` the traces."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inference.auditing import Audit, audit
     from inference.comparison import Comparison, compare
     from inference.data.columns import Columns, Streamed
     from inference.errors import UserError
     from inference.run import Run
     from inference.svi import fit
 
-__all__ = ["Columns", "Comparison", "Run", "Streamed", "UserError", "compare", "fit"]
+__all__ = [
+    "Audit",
+    "Columns",
+    "Comparison",
+    "Run",
+    "Streamed",
+    "UserError",
+    "audit",
+    "compare",
+    "fit",
+]
 
 _HOMES = {
+    "Audit": "inference.auditing",
     "Columns": "inference.data.columns",
     "Comparison": "inference.comparison",
     "Run": "inference.run",
     "Streamed": "inference.data.columns",
     "UserError": "inference.errors",
+    "audit": "inference.auditing",
     "compare": "inference.comparison",
     "fit": "inference.svi",
 }

@@ -47,7 +47,8 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float = 1.0)
     count = program.datum_count(batch)
     if hasattr(estimator, "differentiable_loss"):
         loss = estimator.differentiable_loss(model, guide, **batch) / count
-        loss.backward()
+        if loss.requires_grad:
+            loss.backward()
         return loss.detach()
     loss = estimator.loss_and_grads(model, guide, **batch)  # type: ignore[attr-defined]
     gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
