@@ -30,6 +30,7 @@ from inference.estimators.base import Program as Callee
 from inference.objective import backward
 from inference.program import Program, accepted_columns
 from inference.progress import Bar
+from inference.svi import DTYPES
 from inference.trainer import OptimizerFactory
 
 FAMILY_WISE_ERROR = 1e-3
@@ -202,6 +203,8 @@ def audit(
     train_with: ELBO | None = None,
     optimizer: OptimizerFactory = ADAM,
     seed: int = 0,
+    device: str = "cpu",
+    precision: str = "float32",
     progress: bool = True,
 ) -> Audit:
     """Measure bias, variance and cost of gradient estimators on a program.
@@ -221,6 +224,8 @@ def audit(
         train_with: the estimator that takes these steps; the first unless given.
         optimizer: parameters → optimiser of these steps.
         seed: of all noise.
+        device: "cpu", "cuda", …
+        precision: "float32" or "float64".
         progress: show a bar.
 
     Raises:
@@ -232,12 +237,14 @@ def audit(
     columns = as_columns(data)
     columns = columns.select(accepted_columns(model, list(columns.tensors)))
     program = Program(model, guide)
+    program.to(torch.device(device), DTYPES[precision])
+    columns = columns.to(program.device, program.dtype)
     rows: list[Row] = []
     reference = ""
     with rng.forked(seed), program.scope():
         batches = _batches(columns, batch_size, seed, max(at) + 1)
         program.initialise(batches[0], len(columns))
-        trainer = copy.deepcopy(train_with) if train_with else next(iter(named.values()))
+        trainer = _placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
         steps = optimizer([*program.parameters.values(), *own])
         for step in range(max(at) + 1):
@@ -247,9 +254,10 @@ def audit(
                     program, batches[0], named, samples, step, Bar(title, samples, progress)
                 )
                 rows += found
-            steps.zero_grad()
-            backward(trainer, program, batches[step])
-            steps.step()
+            if step < max(at):
+                steps.zero_grad()
+                backward(trainer, program, batches[step])
+                steps.step()
     return Audit(rows, samples, reference)
 
 
@@ -269,7 +277,7 @@ def _measure(
     step: int,
     bar: Bar,
 ) -> tuple[list[Row], str]:
-    settled = {name: _settle(copy.deepcopy(e), program, batch) for name, e in estimators.items()}
+    settled = {name: _settle(_placed(e, program), program, batch) for name, e in estimators.items()}
     evaluations = {name: _count(e, program, batch) for name, e in settled.items()}
     moments = {name: Moments() for name in settled}
     with bar:
@@ -345,8 +353,7 @@ def bound_of(estimator: ELBO) -> str:
 
 def is_unbiased(estimator: ELBO) -> bool:
     """By construction: what may serve as a reference."""
-    known = type(estimator).__name__ not in ("GumbelSoftmax", "ReweightedWakeSleep", "Wrapped")
-    return known and getattr(estimator, "squares", None) is None
+    return getattr(estimator, "unbiased", not isinstance(estimator, MULTI_SAMPLE))
 
 
 def _quietest(
@@ -371,13 +378,19 @@ def _exact(program: Program, batch: Batch) -> Tensor | None:
         return None
 
 
+def _placed(estimator: ELBO, program: Program) -> ELBO:
+    """A copy where the program is."""
+    own = copy.deepcopy(estimator)
+    return own.to(program.device, program.dtype) if isinstance(own, nn.Module) else own
+
+
 def _settle(estimator: ELBO, program: Program, batch: Batch) -> ELBO:
     """Let its state adapt to the program, then hold it."""
     if not isinstance(estimator, nn.Module):
         return estimator
     own = list(estimator.parameters())
     optimizer = torch.optim.Adam(own, lr=1e-2) if own else None
-    if own or any(len(list(m.children())) for m in estimator.modules()):
+    if any(True for _ in estimator.children()) or own:
         for _ in range(SETTLING_STEPS):
             estimator.zero_grad()
             gradient_of(estimator, program, batch)

@@ -1,4 +1,4 @@
-"""The command line: ``lowerbound fit | compare | list``."""
+"""The command line: ``lowerbound fit | audit | compare | list``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from typing import Annotated
 from inference.errors import UserError
 
 USAGE = """\
-lowerbound: fit Pyro programs by SVI and compare their ELBO traces
+lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO traces
 
   lowerbound fit RECIPE [options]   train a recipe: one of ours, or a Python file of yours
   lowerbound compare RUN RUN …      two or more runs: table, picture, one tree for ArviZ
+  lowerbound audit RECIPE           bias, variance and cost of gradient estimators on it
   lowerbound list                   the recipes
 
   lowerbound fit vae --help         every option of a recipe
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     commands: dict[str, Callable[[list[str]], None]] = {
         "fit": fit,
+        "audit": audit,
         "compare": compare,
         "list": list_recipes,
     }
@@ -76,6 +78,22 @@ def fit(arguments: list[str]) -> None:
     )
     run, figures = registry.fit_recipe(name, options)
     run.finish(figures)
+
+
+def audit(arguments: list[str]) -> None:
+    """Measure gradient estimators on a recipe's program."""
+    if not arguments or arguments[0].startswith("-"):
+        print("usage: lowerbound audit RECIPE [options]; for example: lowerbound audit sbn --help")
+        list_recipes([])
+        sys.exit(0 if arguments else 2)
+    import tyro
+
+    from inference.recipes import auditable, registry
+
+    name = arguments[0]
+    kind = auditable.options(registry.load(name).Options)
+    options = tyro.cli(kind, args=arguments[1:], prog=f"lowerbound audit {name}")
+    auditable.audit_recipe(name, options)
 
 
 def compare(arguments: list[str]) -> None:

@@ -10,7 +10,7 @@ from inference.estimators.pathwise import Pathwise
 from inference.estimators.relaxed import GumbelSoftmax
 from inference.estimators.score_function import LeaveOneOut, ScoreFunction
 from inference.estimators.wake_sleep import ReweightedWakeSleep
-from inference.estimators.wrapped import Wrapped
+from inference.estimators.wrapped import DecayingAverage, Wrapped
 
 __all__ = [
     "ARM",
@@ -19,6 +19,7 @@ __all__ = [
     "RELAX",
     "VIMCO",
     "DReG",
+    "DecayingAverage",
     "DisARM",
     "Estimator",
     "Exact",

@@ -37,7 +37,12 @@ class Estimator(ELBO, nn.Module):
         vectorize_particles: draw them in one run, in a plate left of all others; needs programs
             that keep leading dimensions.
         max_plate_nesting: number of nested plates; guessed unless given.
+
+    Attributes:
+        unbiased: whether the gradient is the bound's in expectation, whatever the program.
     """
+
+    unbiased: bool = True
 
     def __init__(
         self,

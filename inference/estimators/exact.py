@@ -127,6 +127,8 @@ def all_values(fn: Any) -> Tensor:
     copies = math.prod(fn.event_shape[: fn.event_dim - inner.event_dim])
     if fn.event_dim == inner.event_dim:
         return atoms
+    if copies * math.log(len(atoms)) > math.log(LARGEST):
+        raise UserError(f"{len(atoms)}^{copies} values of one site are too many to enumerate")
     choices = itertools.product(range(len(atoms)), repeat=copies)
     index = torch.tensor(list(choices), device=atoms.device)
     return atoms[index].reshape(len(index), *fn.event_shape)

@@ -39,6 +39,8 @@ class GumbelSoftmax(Estimator):
         UserError: a site is none of these.
     """
 
+    unbiased = False
+
     def __init__(
         self,
         num_particles: int = 1,

@@ -41,6 +41,7 @@ class ScoreFunction(Estimator):
         super().__init__(num_particles, **options)
         self.baseline = baseline
         self.squares = MovingAverage() if normalise else None
+        self.unbiased = not normalise
 
     def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""

@@ -30,6 +30,8 @@ class ReweightedWakeSleep(MultiSample):
         UserError: K = 1, where every weight is 1.
     """
 
+    unbiased = False
+
     def __init__(
         self,
         num_particles: int = 2,

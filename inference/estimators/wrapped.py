@@ -8,11 +8,12 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO
+from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.base import Estimator, Pair, Program, Programs, announce
+from inference.sites import is_site
 
 
 class Wrapped(Estimator):
@@ -27,6 +28,8 @@ class Wrapped(Estimator):
     Args:
         elbo: Pyro's.
     """
+
+    unbiased = False  # nobody has proven it
 
     def __init__(self, elbo: ELBO) -> None:
         super().__init__(
@@ -59,6 +62,19 @@ class Wrapped(Estimator):
     def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
         """Not used: the wrapped ELBO draws for itself."""
         raise NotImplementedError
+
+
+class DecayingAverage(TraceGraph_ELBO):
+    """``TraceGraph_ELBO`` with its decaying-average baseline at every discrete site."""
+
+    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+        configured = poutine.infer_config(guide, config_fn=_averaged)
+        return super()._get_trace(model, configured, args, kwargs)
+
+
+def _averaged(site: Any) -> Any:
+    jumps = is_site(site) and not site["is_observed"] and not site["fn"].has_rsample
+    return {"baseline": {"use_decaying_avg_baseline": True}} if jumps else {}
 
 
 def leaves(model: Program, guide: Program) -> list[Tensor]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from inference.run import Run
 
-NOT_RECIPES = {"__init__", "contract", "registry"}
+NOT_RECIPES = {"__init__", "auditable", "contract", "registry"}
 
 
 def names() -> list[str]:
@@ -110,6 +110,8 @@ def named_estimator(name: str, particles: int) -> ELBO:
     from inference import estimators
 
     home = estimators if hasattr(estimators, name) else infer
+    if not hasattr(home, name):
+        raise UserError(f"no estimator {name!r}: see lowerbound fit RECIPE --help for the names")
     vectorize = particles > 1
     return getattr(home, name)(
         num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1

@@ -119,3 +119,27 @@ def test_a_recipe_without_build_says_what_is_missing(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("fit", tmp_path / "mine.py")
     assert "defines no 'build'" in capsys.readouterr().err
+
+
+def test_audit_leaves_out_what_refuses_and_keeps_a_picture(tmp_path, capsys):
+    run(
+        *("audit", "sbn", "--data", "digits", "--latent-dims", 6, "--batch-size", 8),
+        *("--samples", 5, "--estimators", "Pathwise", "DisARM", "LeaveOneOut:2"),
+        *("--out", tmp_path),
+    )
+    printed = capsys.readouterr().out
+    assert "Pathwise: left out" in printed
+    assert "LeaveOneOut" in printed
+    assert (tmp_path / "audit.png").exists()
+    assert (tmp_path / "audit.nc").exists()
+
+
+@pytest.mark.parametrize("network", ["linear", "nonlinear"])
+def test_a_sigmoid_belief_network_learns(network, tmp_path):
+    out = tmp_path / "sbn"
+    run(
+        *("fit", "sbn", "--data", "digits", "--latent-dims", 12, 6, "--network", network),
+        *("--batch-size", 32, "--epochs", 8, "--learning-rate", 0.01, "--out", out),
+    )
+    elbo = read(out)["svi"]["elbo"].to_numpy()[0]
+    assert elbo[-20:].mean() > elbo[:5].mean() + 1

@@ -23,7 +23,7 @@ from inference.estimators import (
     ReweightedWakeSleep,
     ScoreFunction,
 )
-from inference.estimators.relaxed import discrete, perturbed
+from inference.estimators.relaxed import discrete, perturbed, squash
 from tests.inference.estimators.catalogue import CASES, X
 from tests.inference.estimators.oracle import (
     CHUNK,
@@ -245,3 +245,16 @@ def test_the_trace_holds_the_terms_of_our_elbo():
 def test_every_estimator_is_an_elbo_and_a_module():
     assert issubclass(Estimator, pyro.infer.ELBO)
     assert issubclass(Estimator, torch.nn.Module)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+def test_a_relaxed_bit_has_its_temperature(temperature):
+    """E σ((φ + L)/τ) against its integral over the logistic noise L."""
+    logits = torch.tensor(0.8).expand(400_000)
+    bit = dist.Bernoulli(logits=logits)
+    drawn = squash(bit, perturbed(bit), temperature)
+    u = (torch.arange(1_000_000) + 0.5) / 1_000_000
+    expected = torch.sigmoid((0.8 + torch.logit(u)) / temperature)
+    z = (drawn.mean() - expected.mean()) / (drawn.std() / len(drawn) ** 0.5)
+    assert abs(z) < 5
+    assert abs(drawn.std() - expected.std()) < 0.003

@@ -1,0 +1,99 @@
+"""``lowerbound audit``: gradient estimators on a recipe's program, from the shell."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from inference.errors import UserError
+from inference.recipes import registry
+from inference.recipes.contract import Training
+
+if TYPE_CHECKING:
+    from pyro.infer import ELBO
+
+DEFAULT = (
+    *("Trace_ELBO", "DecayingAverage", "Pathwise", "ScoreFunction", "LeaveOneOut:4"),
+    *("ARM", "DisARM", "REBAR", "GumbelSoftmax", "VIMCO:5"),
+)
+
+
+def options(kind: type[Training]) -> Any:
+    """The recipe's options, and the audit's."""
+    import tyro
+
+    def flag(annotation: Any, text: str) -> Any:
+        return Annotated[annotation, tyro.conf.arg(help=text)]
+
+    return dataclasses.make_dataclass(
+        "Options",
+        [
+            (
+                "estimators",
+                flag(
+                    tuple[str, ...],
+                    "names, with :K for K particles; those that refuse the program are left out",
+                ),
+                DEFAULT,
+            ),
+            ("samples", flag(int, "gradients of each"), 200),
+            ("at", flag(tuple[int, ...], "after how many training steps to measure"), (0,)),
+        ],
+        bases=(kind,),
+        frozen=True,
+    )
+
+
+def audit_recipe(name: str, chosen: Any) -> None:
+    """Audit, print the tables, keep picture and tree in the run's directory."""
+    import functools
+
+    import pyro
+    import torch
+    from rich.console import Console
+
+    from inference import rng, traces
+    from inference.auditing import audit
+    from inference.errors import UserError
+
+    console = Console()
+    with rng.forked():
+        pyro.set_rng_seed(0)
+        recipe = registry.load(name).build(chosen)
+    once = functools.partial(audit, samples=1, batch_size=2, progress=False)
+    candidates = {spec: from_spec(spec) for spec in chosen.estimators}
+    accepted = {}
+    for spec, estimator in candidates.items():
+        try:
+            once(recipe.model, recipe.guide, recipe.train, [estimator])
+            accepted[spec] = estimator
+        except UserError as refusal:
+            console.print(f"{spec}: left out. {refusal}", highlight=False)
+    found = audit(
+        recipe.model,
+        recipe.guide,
+        recipe.train,
+        accepted,
+        samples=chosen.samples,
+        device=chosen.device,
+        precision=chosen.precision,
+        batch_size=chosen.batch_size,
+        at=chosen.at,
+        train_with=recipe.estimator or registry.named_estimator(chosen.estimator, chosen.particles),
+        optimizer=functools.partial(torch.optim.Adam, lr=chosen.learning_rate),
+    )
+    out = chosen.out or Path("runs") / f"{Path(name).stem}-audit"
+    for step in sorted(set(chosen.at)):
+        console.print(found.table(step))
+    found.plot(out / "audit.png")
+    traces.write(found.tree, out / "audit.nc")
+    console.print(f"picture and tree: {out}", highlight=False)
+
+
+def from_spec(spec: str) -> ELBO:
+    """``LeaveOneOut:4`` → that estimator with four particles."""
+    name, _, particles = spec.partition(":")
+    if particles and not particles.isdigit():
+        raise UserError(f"estimator {spec!r}: write a number of particles after the colon")
+    return registry.named_estimator(name, int(particles or 1))
