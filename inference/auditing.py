@@ -34,6 +34,7 @@ from inference.svi import DTYPES
 from inference.trainer import OptimizerFactory
 
 FAMILY_WISE_ERROR = 1e-3
+FEW, DIRECTIONS = 32, 32
 SETTLING_STEPS = 100  # in which baselines and temperatures find their place, at fixed parameters
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, pyro.infer.RenyiELBO)
@@ -41,8 +42,14 @@ MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, pyro.infer.RenyiELBO)
 
 @dataclass
 class Moments:
-    """Running mean and variance of gradients, (P,) each, and what they cost."""
+    """Running mean and variance of gradients, (P,) each, their shadows, and what they cost.
 
+    A bias is tested in a few directions, each a sum over many parameters: one parameter's
+    gradient can be so rarely other than zero that its sample variance means nothing.
+    """
+
+    directions: Tensor
+    shadows: list[Tensor] = field(default_factory=list)
     count: int = 0
     mean: Tensor | float = 0.0
     squares: Tensor | float = 0.0
@@ -54,7 +61,14 @@ class Moments:
         step = gradient - self.mean
         self.mean = self.mean + step / self.count
         self.squares = self.squares + step * (gradient - self.mean)
+        self.shadows.append(self.directions @ gradient)
         self.seconds.append(seconds)
+
+    def shadow(self) -> tuple[Tensor, Tensor]:
+        """(Q,) mean and its standard error in each direction, with room for rounding."""
+        cast = torch.stack(self.shadows).double()
+        rounding = 16 * torch.finfo(self.directions.dtype).eps * cast.abs().max()
+        return cast.mean(0), cast.std(0) / len(cast) ** 0.5 + rounding
 
     @property
     def variance(self) -> Tensor:
@@ -76,7 +90,7 @@ class Row:
     Attributes:
         name, step: which, and after how many steps.
         bound: "ELBO", or "L_K" for the K-sample bounds.
-        worst_z: largest |z| of mean − reference over all parameters; nan without a reference.
+        worst_z: largest |z| of mean − reference over the directions; nan without a reference.
         critical: what it may not exceed if there is no bias, at the family-wise error.
         bias: ‖mean − reference‖ / ‖reference‖, what noise alone would give taken off.
         resolution: the same for the noise alone: a bias well below it stays unseen.
@@ -279,7 +293,8 @@ def _measure(
 ) -> tuple[list[Row], str]:
     settled = {name: _settle(_placed(e, program), program, batch) for name, e in estimators.items()}
     evaluations = {name: _count(e, program, batch) for name, e in settled.items()}
-    moments = {name: Moments() for name in settled}
+    across = directions(sum(p.numel() for p in program.parameters.values()), program)
+    moments = {name: Moments(across) for name in settled}
     with bar:
         for i in range(samples):
             for name, estimator in settled.items():  # turn by turn, so that all share the weather
@@ -302,16 +317,17 @@ def _rows(
     step: int,
 ) -> tuple[list[Row], str]:
     exact = _exact(program, batch)
-    size = sum(p.numel() for p in program.parameters.values())
-    critical = NormalDist().inv_cdf(1 - FAMILY_WISE_ERROR / (2 * size * len(estimators)))
+    tests = len(next(iter(moments.values())).directions) * len(estimators)
+    critical = NormalDist().inv_cdf(1 - FAMILY_WISE_ERROR / (2 * tests))
     rows = []
     for name, estimator in estimators.items():
         bound = bound_of(estimator)
         mine = moments[name]
         if exact is not None and bound == "ELBO":
-            target, error = exact, torch.zeros_like(exact)
+            target, error, shadow = exact, torch.zeros_like(exact), mine.directions @ exact
+            known: tuple[Tensor, Tensor] = (shadow, torch.zeros_like(shadow))
         else:
-            target, error = _quietest(bound, name, estimators, moments)
+            target, error, known = _quietest(bound, name, estimators, moments)
         gap, noise = mine.mean - target, (mine.error**2 + error**2).sqrt()
         norm = float(target.norm())
         excess = float((gap**2).sum() - (noise**2).sum())
@@ -320,7 +336,7 @@ def _rows(
                 name,
                 step,
                 bound,
-                float((gap / noise).abs().max()),
+                _worst(mine.shadow(), known),
                 critical,
                 math.sqrt(max(0.0, excess)) / norm if norm else math.nan,
                 float(noise.norm()) / norm if norm else math.nan,
@@ -358,16 +374,29 @@ def is_unbiased(estimator: ELBO) -> bool:
 
 def _quietest(
     bound: str, name: str, estimators: Mapping[str, ELBO], moments: Mapping[str, Moments]
-) -> tuple[Tensor, Tensor]:
-    """Mean and error of the quietest unbiased other estimator; nan if there is none."""
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Mean, error and shadow of the quietest unbiased other estimator; nan if there is none."""
     peers = [
         n for n, e in estimators.items() if n != name and bound_of(e) == bound and is_unbiased(e)
     ]
     if not peers:
-        own = torch.as_tensor(moments[name].mean)
-        return own, torch.full_like(own, math.nan)
+        own, shadow = torch.as_tensor(moments[name].mean), moments[name].shadow()[0]
+        return own, torch.full_like(own, math.nan), (shadow, torch.full_like(shadow, math.nan))
     best = min(peers, key=lambda n: float(moments[n].variance.sum()))
-    return torch.as_tensor(moments[best].mean), moments[best].error
+    return torch.as_tensor(moments[best].mean), moments[best].error, moments[best].shadow()
+
+
+def _worst(mine: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor]) -> float:
+    """Largest |z| of the difference of two (mean, error), each (Q,)."""
+    return float(((mine[0] - known[0]) / torch.hypot(mine[1], known[1])).abs().max())
+
+
+def directions(size: int, program: Program) -> Tensor:
+    """(Q, P) each parameter by itself if they are few, else Gaussian directions over all."""
+    if size <= FEW:
+        return torch.eye(size, dtype=program.dtype, device=program.device)
+    draws = np.random.default_rng(0).standard_normal((DIRECTIONS, size))
+    return torch.as_tensor(draws, dtype=program.dtype, device=program.device)
 
 
 def _exact(program: Program, batch: Batch) -> Tensor | None:
