@@ -35,6 +35,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.loop
+	$(BIN)/python -m benchmarks.sites
 
 clean:
 	rm -rf .venv runs

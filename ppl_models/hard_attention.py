@@ -27,7 +27,8 @@ class Glimpser(nn.Module):
         super().__init__()
         self.hidden = hidden
         self.look = nn.Linear(hidden, locations)
-        self.read = nn.Linear(features + locations, hidden)
+        self.read = nn.Linear(features, hidden)
+        self.place = nn.Linear(locations, hidden, bias=False)
         self.keep = nn.Linear(hidden, hidden)
         self.say = nn.Linear(hidden, classes)
 
@@ -38,7 +39,7 @@ class Glimpser(nn.Module):
     def step(self, state: Tensor, a: Tensor, s: Tensor) -> Tensor:
         """The next state from the attended location, z_t = Σ_i s_ti a_i; leading dims are kept."""
         z = (s.unsqueeze(-1) * a).sum(-2)
-        return torch.tanh(self.keep(state) + self.read(torch.cat([z, s], -1)))
+        return torch.tanh(self.keep(state) + self.read(z) + self.place(s))
 
 
 class HardAttention(PyroModule):
