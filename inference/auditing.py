@@ -138,22 +138,22 @@ class Audit:
         step = max(r.step for r in self.rows) if step is None else step
         table = Table(
             title=f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
-            caption=f"work = variance × ms; bias: % of the gradient's norm, ! where seen at a "
-            f"family-wise error of {FAMILY_WISE_ERROR:g}",
+            caption="work = variance × ms; bias: % of the gradient's norm, ! where seen\n"
+            f"(family-wise error {FAMILY_WISE_ERROR:g}), else what it is below",
             title_justify="left",
             caption_justify="left",
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            padding=0,
         )
         table.add_column("estimator", overflow="fold")
-        for heading in ("bound", "bias %", "max|z|", "variance", "SNR", "evals", "ms", "work"):
+        for heading in ("bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"):
             table.add_column(heading, justify="right", no_wrap=True)
         for r in sorted((r for r in self.rows if r.step == step), key=lambda r: (r.bound, r.work)):
             known = not math.isnan(r.worst_z)
             table.add_row(
                 r.name,
                 r.bound,
-                f"{100 * r.bias:.1f}{'!' if r.biased else ''}" if known else "–",
+                _bias(r) if known else "–",
                 f"{r.worst_z:.1f}" if known else "–",
                 f"{r.variance:.3g}",
                 f"{r.signal_to_noise:.2g}",
@@ -174,7 +174,7 @@ class Audit:
         else:
             _curves(left, self.rows, "variance")
             _curves(right, self.rows, "work")
-            right.legend(frameon=False, fontsize=8)
+            figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
         right.set_title("variance × milliseconds")
         plots.save(figure, path)
@@ -384,6 +384,13 @@ def _quietest(
         return own, torch.full_like(own, math.nan), (shadow, torch.full_like(shadow, math.nan))
     best = min(peers, key=lambda n: float(moments[n].variance.sum()))
     return torch.as_tensor(moments[best].mean), moments[best].error, moments[best].shadow()
+
+
+def _bias(row: Row) -> str:
+    """Seen with a mark, or the least that would have been seen."""
+    if row.biased:
+        return f"{100 * row.bias:.0f}!"
+    return f"<{100 * max(row.bias, 2 * row.resolution):.0f}"
 
 
 def _worst(mine: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor]) -> float:

@@ -143,3 +143,24 @@ def test_a_sigmoid_belief_network_learns(network, tmp_path):
     )
     elbo = read(out)["svi"]["elbo"].to_numpy()[0]
     assert elbo[-20:].mean() > elbo[:5].mean() + 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "least"),
+    [
+        ("attention", ["--learning-rate", 0.01, "--epochs", 4], -9.0),
+        ("categorical_vae", ["--learning-rate", 0.01, "--epochs", 4], -31.0),
+    ],
+)
+def test_the_discrete_recipes_learn(recipe, options, least, tmp_path):
+    run("fit", recipe, *options, "--out", tmp_path)
+    assert read(tmp_path)["svi"]["elbo"].to_numpy()[0, -10:].mean() > least
+    assert "test ELBO" in json.loads((tmp_path / "figures.json").read_text())
+
+
+@pytest.mark.parametrize("estimator", ["Pathwise", "ScoreFunction"])
+def test_the_toy_finds_its_optimum_and_draws_both_gradients(estimator, tmp_path):
+    run("fit", "expected_square", "--estimator", estimator, "--out", tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["θ, to be −b/a"] == pytest.approx(-1.5, abs=0.15)
+    assert (tmp_path / "gradients.png").exists()
