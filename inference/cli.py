@@ -62,17 +62,22 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def fit(arguments: list[str]) -> None:
-    """Train a recipe, report its figures."""
+def recipe_named(arguments: list[str], command: str) -> str:
+    """The recipe that a command is about; how to use it and exit if there is none."""
     if not arguments or arguments[0].startswith("-"):
-        print("usage: lowerbound fit RECIPE [options]; for example: lowerbound fit vae --help")
+        print(f"usage: lowerbound {command} RECIPE [options]; see lowerbound {command} vae --help")
         list_recipes([])
         sys.exit(0 if arguments else 2)
+    return arguments[0]
+
+
+def fit(arguments: list[str]) -> None:
+    """Train a recipe, report its figures."""
+    name = recipe_named(arguments, "fit")
     import tyro
 
     from inference.recipes import registry
 
-    name = arguments[0]
     options = tyro.cli(
         registry.load(name).Options, args=arguments[1:], prog=f"lowerbound fit {name}"
     )
@@ -82,15 +87,11 @@ def fit(arguments: list[str]) -> None:
 
 def audit(arguments: list[str]) -> None:
     """Measure gradient estimators on a recipe's program."""
-    if not arguments or arguments[0].startswith("-"):
-        print("usage: lowerbound audit RECIPE [options]; for example: lowerbound audit sbn --help")
-        list_recipes([])
-        sys.exit(0 if arguments else 2)
+    name = recipe_named(arguments, "audit")
     import tyro
 
     from inference.recipes import auditable, registry
 
-    name = arguments[0]
     kind = auditable.options(registry.load(name).Options)
     options = tyro.cli(kind, args=arguments[1:], prog=f"lowerbound audit {name}")
     auditable.audit_recipe(name, options)
@@ -114,7 +115,7 @@ def list_recipes(arguments: list[str]) -> None:
     from inference.recipes import registry
 
     for name, line in registry.described():
-        print(f"  {name:<12} {line}")
+        print(f"  {name:<16} {line}")
 
 
 if __name__ == "__main__":
