@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.auditing import Audit, audit
+    from inference.audit_report import Audit
+    from inference.auditing import audit
     from inference.comparison import Comparison, compare
     from inference.data.columns import Columns, Streamed
     from inference.errors import UserError
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Audit": "inference.auditing",
+    "Audit": "inference.audit_report",
     "Columns": "inference.data.columns",
     "Comparison": "inference.comparison",
     "Run": "inference.run",
