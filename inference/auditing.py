@@ -80,6 +80,8 @@ def audit(
         UserError: an estimator refuses the program, or nothing is to be audited.
     """
     named = estimators if isinstance(estimators, Mapping) else {label(e): e for e in estimators}
+    if not at:
+        raise UserError("say after how many steps to audit: at=(0,)")
     if not named:
         raise UserError("give one or more estimators to audit")
     columns = as_columns(data)

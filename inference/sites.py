@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.distributions import MaskedDistribution
 from pyro.poutine import Trace
+from torch.distributions import Independent
 
 
 def is_site(node: Any) -> bool:
@@ -23,7 +25,7 @@ def distribution_name(fn: Any) -> str:
 
 
 def base(fn: Any) -> Any:
-    """The distribution inside ``Independent`` and other wrappers."""
-    while hasattr(fn, "base_dist"):
+    """The distribution inside ``Independent`` and masks (a transformed one is another)."""
+    while isinstance(fn, Independent | MaskedDistribution):
         fn = fn.base_dist
     return fn

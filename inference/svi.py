@@ -287,8 +287,7 @@ def _settings(
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "seeds": seeds,
-        "estimator": type(elbo).__name__,
-        "num_particles": elbo.num_particles,
+        "estimator": _described(elbo),
         "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
         "optimizer_arguments": {k: repr(v) for k, v in arguments.items()},
         "schedule": plan.schedule.__qualname__,
@@ -298,6 +297,18 @@ def _settings(
         "precision": str(plan.dtype).removeprefix("torch.") + ("-mixed" if plan.autocast else ""),
         "recipe": dict(config) if config else None,
     }
+
+
+def _described(estimator: Any) -> str:
+    """An estimator's class, plain options, parts: LeaveOneOut(num_particles=4)."""
+    kinds = (int, float, str)
+    about = {k: v for k, v in vars(estimator).items() if k[0] != "_" and isinstance(v, kinds)}
+    for passing in ("training", "max_plate_nesting", "vectorize_particles", "unbiased"):
+        about.pop(passing, None)
+    parts = estimator.named_children() if isinstance(estimator, nn.Module) else ()
+    inner = {"elbo": estimator.elbo} if isinstance(getattr(estimator, "elbo", None), ELBO) else {}
+    about |= {n: _described(part) for n, part in (*parts, *inner.items())}
+    return f"{type(estimator).__name__}({', '.join(f'{k}={v}' for k, v in about.items())})"
 
 
 def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:

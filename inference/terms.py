@@ -34,7 +34,8 @@ class Terms:
         self._pairs: list[tuple[Trace, Trace]] = []
         self._sites: list[tuple[int, str]] = []
         self._weights = torch.empty(0)
-        if inner := getattr(estimator, "_get_traces", None):
+        if hasattr(estimator, "_get_traces"):
+            inner = type(estimator)._get_traces.__get__(self.estimator)  # the copy's, not its own
 
             def watched(*args: Any) -> Iterator[tuple[Trace, Trace]]:
                 for pair in inner(*args):

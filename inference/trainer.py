@@ -177,17 +177,18 @@ class Trainer:
 
     def _record(self, loss: Tensor, norm: Tensor, batch: Batch, beta: float) -> None:
         elbo, terms = -loss, self.terms.take() / self.program.datum_count(batch)
-        if beta != 1:  # the objective weighted the KL: give back the ELBO itself
+        if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
             is_kl = [name.startswith("kl") for name in self.terms.names]
-            terms = torch.where(torch.tensor(is_kl, device=terms.device), terms / beta, terms)
-            elbo = elbo - (1 - beta) * terms[is_kl].sum()
+            at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
+            terms = torch.where(at, terms / beta, terms)
+            elbo = elbo - (1 - beta) * terms[at].sum() if is_kl else elbo * math.nan
         extra = [loss.new_tensor([beta])] if self.plan.annealed else []
         self.recorder.append(torch.cat([elbo[None], terms, norm[None].to(loss), *extra]))
         if loss.device.type != "cpu" and self.step % self.recorder.block == 0:
             self._check_block(batch)
 
     def _check_block(self, batch: Batch) -> None:
-        if not self.recorder.rows()[-1].isfinite().all():
+        if not self.recorder.rows()[-1, self.recorder.names.index("grad_norm")].isfinite():
             raise nonfinite.explain(self.program, batch, self.step)
 
     def _end_epoch(self) -> None:

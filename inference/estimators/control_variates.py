@@ -18,6 +18,7 @@ from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read
 from inference.estimators.relaxed import (
+    LOWEST,
     Relax,
     open_uniform,
     refuse_unrelaxable,
@@ -70,15 +71,17 @@ class REBAR(Estimator):
             surrogates.append(surrogate)
         return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
 
-    def control(self, signal: Tensor, z: Tensor) -> Tensor:
-        """c from the relaxed signal (batch …): η times it."""
-        return self.scale * signal
+    def addition(self, z: Tensor, signal: Tensor) -> Tensor:
+        """What c has beyond the relaxed signal, of its shape (batch …): nothing."""
+        return torch.zeros_like(signal)
 
     def _site(self, choice: Choice, main: Ledger, trace: Trace, programs: Programs) -> Tensor:
         """A scalar whose gradient is the site's, and for τ and η that of its variance."""
         refuse_unrelaxable(type(self).__name__, choice.name, choice.fn)
         gradient, logits = self._gradient(choice, main, trace, programs)
         own = [p for p in self.parameters() if p.requires_grad]
+        if not own:
+            return (gradient.detach() * logits).sum()
         slopes = torch.autograd.grad(gradient.square().sum(), own, allow_unused=True)
         variance = sum((s * p).sum() for s, p in zip(slopes, own, strict=True) if s is not None)
         return (gradient.detach() * logits).sum() - variance
@@ -89,27 +92,34 @@ class REBAR(Estimator):
         """(the estimate in the logits, differentiable in τ and η; the logits)."""
         inner = base(choice.fn)
         bit: Any = trace.nodes[choice.name]["value"]
-        leaf = inner.logits.detach().requires_grad_()
+        logits = inner.logits.clamp(min=LOWEST)
+        leaf = logits.detach().requires_grad_()
         at_leaf = type(inner)(logits=leaf, validate_args=False)
         z_given_b = conditional(at_leaf, bit)
         z = z_given_b.detach().requires_grad_()
         f = in_batch(main.signals({choice.name})[choice.name], choice)
-        c = self.control(self._relaxed_signal(choice, trace, programs, z, at_leaf), z)
-        (slope,) = torch.autograd.grad(c.sum(), z, create_graph=True)
+        signal, total = self._relaxed(choice, trace, programs, z, at_leaf)
+        more = self.addition(z, signal)
+        c = self.scale * signal + more
+        # a term outside of a plate is in the signal of each of its elements, and moves once
+        path = self.scale * total + more.sum()
+        (slope,) = torch.autograd.grad(path, z, create_graph=True)
         # ∇c(z) − ∇c(z̃): z moves with φ one to one, z̃ moves as its formula says
         (moved,) = torch.autograd.grad(z_given_b, leaf, slope, create_graph=True)
         (score,) = torch.autograd.grad(at_leaf.log_prob(bit).sum(), leaf)
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
-        return rest[(..., *(None,) * choice.fn.event_dim)] * score + slope - moved, inner.logits
+        return rest[(..., *(None,) * choice.fn.event_dim)] * score + slope - moved, logits
 
-    def _relaxed_signal(
+    def _relaxed(
         self, choice: Choice, trace: Trace, programs: Programs, z: Tensor, inner: Any
-    ) -> Tensor:
-        """(batch …) the site's signal at the relaxed draw of z, later sites relaxed, too."""
+    ) -> tuple[Tensor, Tensor]:
+        """The signal (batch …) at the relaxed draw of z, and the sum of all its terms."""
         temperature = self.log_temperature.exp()
         start = until(trace, choice.name, squash(inner, z, temperature))
         relaxed = read([programs.run(start, Relax(temperature))])
-        return in_batch(relaxed.signals({choice.name}, detach=False)[choice.name], choice)
+        signal = relaxed.signals({choice.name}, detach=False)[choice.name]
+        total = sum(t.value.sum() for t in relaxed.terms if t.time >= choice.time)
+        return in_batch(signal, choice), torch.as_tensor(total)
 
 
 class RELAX(REBAR):
@@ -124,9 +134,9 @@ class RELAX(REBAR):
         super().__init__(num_particles, **options)
         self.surrogate = surrogate
 
-    def control(self, signal: Tensor, z: Tensor) -> Tensor:
-        """η times the relaxed signal, plus r(z)."""
-        return super().control(signal, z) + self.surrogate(z).reshape(signal.shape)
+    def addition(self, z: Tensor, signal: Tensor) -> Tensor:
+        """r(z)."""
+        return self.surrogate(z).reshape(signal.shape)
 
 
 def conditional(inner: Any, bit: Tensor) -> Tensor:
@@ -137,10 +147,10 @@ def conditional(inner: Any, bit: Tensor) -> Tensor:
         u = torch.where(bit > 0, stay + v * (1 - stay), v * stay)
         tiny = torch.finfo(v.dtype).eps
         return inner.logits + torch.logit(u.clamp(tiny, 1 - tiny))
-    exponential = -v.log()
-    top = (exponential * bit).sum(-1, keepdim=True)
-    others = -(exponential / inner.probs + top).log()
-    return torch.where(bit > 0, -top.log(), others)
+    gumbel = -(-v.log()).log()
+    top = (gumbel * bit).sum(-1, keepdim=True)  # the maximum's: its φ is normalised away
+    others = -torch.logaddexp(-gumbel - inner.logits.log_softmax(-1), -top)
+    return torch.where(bit > 0, top, others)
 
 
 def in_batch(value: Tensor, choice: Choice) -> Tensor:

@@ -94,7 +94,8 @@ class Enumerate(Messenger):
         if math.prod(table) > LARGEST:
             entries = f"{math.prod(table):,}"
             raise UserError(f"the table of all values at site {name!r} has {entries} entries")
-        return (weight.exp() * value).sum()
+        possible = weight > -math.inf
+        return torch.where(possible, weight.exp() * torch.where(possible, value, 0.0), 0.0).sum()
 
     def _pyro_sample(self, msg: Message) -> None:
         if msg["is_observed"] or not is_site(msg):

@@ -80,7 +80,7 @@ class Ledger:
     def elbo(self, of_guide: bool | None = None) -> Tensor:
         """(K,) log p(x, z) − log q(z), nats, summed over plates; or log p, or −log q, alone."""
         kept = [t for t in self.terms if of_guide is None or t.of_guide == of_guide]
-        return torch.stack([t.value.flatten(1).sum(1) for t in kept]).sum(0)
+        return self._total(kept)
 
     def pathwise(self) -> Tensor:
         """``elbo`` without the −log q of draws that are not reparameterised.
@@ -89,7 +89,11 @@ class Ledger:
         """
         jumps = {c.name for c in self.choices if not c.reparameterised}
         kept = [t for t in self.terms if not (t.of_guide and t.name in jumps)]
-        return torch.stack([t.value.flatten(1).sum(1) for t in kept]).sum(0)
+        return self._total(kept)
+
+    def _total(self, terms: Sequence[Term]) -> Tensor:
+        nothing = self.terms[0].value.new_zeros(len(self.terms[0].value))
+        return sum((per_particle(t.value) for t in terms), nothing)
 
     def jumps(self) -> list[Choice]:
         """The choices that no gradient passes through."""
@@ -99,8 +103,9 @@ class Ledger:
         """What each choice is charged with: the terms at or after it, its own plates kept.
 
         Reward-to-go, one pass back in time.  Earlier terms cannot depend on the choice, so
-        leaving them out takes away variance and no expectation; neither can terms of other
-        elements of its plates.
+        leaving them out takes away variance and no expectation; nor can terms of other elements
+        of its plates, unless a later choice outside of the plate carries it there: then they are
+        charged, too.
 
         Returns:
             name → (K, plates …) for the ``wanted``; without graph unless ``detach`` is False.
@@ -118,6 +123,7 @@ class Ledger:
             if choice.name in wanted:
                 parts = [within(total, dict(p), choice.plates) for p, total in running.items()]
                 found[choice.name] = sum(parts[1:], parts[0])
+            running = _gathered(running, choice.plates)
         return found
 
     def refuse_jumps(self, estimator: str, instead: str) -> None:
@@ -127,6 +133,24 @@ class Ledger:
                 f"{estimator} needs reparameterised sites, but site {choice.name!r} is a "
                 f"{distribution_name(choice.fn)}: use {instead}"
             )
+
+
+def per_particle(value: Tensor) -> Tensor:
+    """(K,) the sum of a (K, plates …) value over plates."""
+    return value.reshape(len(value), -1).sum(1)
+
+
+def _gathered(
+    running: Mapping[tuple[tuple[str, int], ...], Tensor], plates: Mapping[str, int]
+) -> dict[tuple[tuple[str, int], ...], Tensor]:
+    """Totals for the choices before one in ``plates``: what comes after it may depend, through
+    it, on every element of the other plates, so these are summed."""
+    gathered: dict[tuple[tuple[str, int], ...], Tensor] = {}
+    for key, total in running.items():
+        kept = tuple(item for item in key if item[0] in plates)
+        value = within(total, dict(key), plates)
+        gathered[kept] = gathered[kept] + value if kept in gathered else value
+    return gathered
 
 
 def within(value: Tensor, plates: Mapping[str, int], kept: Iterable[str]) -> Tensor:
@@ -155,7 +179,7 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
     rank = max(
         (-d for s in (*model.values(), *guide.values()) for d in all_dims(s).values()), default=0
     )
-    vectorised = any(_is_in(s, PARTICLES) for s in guide.values())
+    vectorised = any(_is_in(s, PARTICLES) for s in (*model.values(), *guide.values()))
     rank -= vectorised
     terms, now = [], -1
     for name, site in model.items():

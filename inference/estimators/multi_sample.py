@@ -19,6 +19,7 @@ from torch import Tensor
 from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs, held
 from inference.estimators.ledger import Choice, Ledger, Term, read, within
+from inference.sites import base, distribution_name
 
 INSTEAD = "VIMCO(num_particles=5)"
 
@@ -66,9 +67,11 @@ class DReG(MultiSample):
         units.ledger.refuse_jumps("DReG", INSTEAD)
         share = units.shares()
         fixed = units.at_fixed_draws(programs, draws)
+        refuse_points(fixed.ledger)
         log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
         paths = share**2 * units.log_weights()
-        return units.total(paths + (share - share**2) * log_p + share**2 * log_q)
+        corrected = paths + (share - share**2) * log_p + share**2 * log_q
+        return units.total(corrected) + units.still()
 
 
 class VIMCO(MultiSample):
@@ -92,6 +95,16 @@ class VIMCO(MultiSample):
         signal = units.leave_one_out().detach()
         scores = [units.score(choice) for choice in units.ledger.jumps()]
         return units.bound() + sum(units.total(signal * score) for score in scores)
+
+
+def refuse_points(ledger: Ledger) -> None:
+    """Raise a ``UserError`` for a Delta at a parameter: it has no score to trade for a path."""
+    for choice in ledger.choices:
+        if distribution_name(choice.fn) == "Delta" and base(choice.fn).v.requires_grad:
+            raise UserError(
+                f"DReG needs sites with a density, but site {choice.name!r} is a Delta at a "
+                "parameter: use IWAE"
+            )
 
 
 @dataclass(frozen=True)
@@ -137,13 +150,19 @@ class Units:
     def log_weights(self, of_guide: bool | None = None) -> Tensor:
         """(K, units …) log w of each unit, or its log p or −log q alone; not scaled."""
         terms = [t for t in self._moving() if of_guide is None or t.of_guide == of_guide]
+        if not terms:
+            return self.ledger.terms[0].value.new_zeros(self.particles)
         return torch.stack(torch.broadcast_tensors(*map(self._by_unit, terms))).sum(0) / self.scale
 
     def bound(self) -> Tensor:
         """() Σ_units log 1/K Σ_k w_k, scaled, and the terms that depend on no latent."""
         units = self.log_weights().logsumexp(0) - math.log(self.particles)
-        still = [t.value.sum() / len(t.value) for t in self.ledger.terms if t.time < 0]
-        return self.total(units) + sum(still)
+        return self.total(units) + self.still()
+
+    def still(self) -> Tensor:
+        """() the sum of the terms before the first latent, which depend on none."""
+        values = (t.value.sum() / len(t.value) for t in self.ledger.terms if t.time < 0)
+        return sum(values, self.ledger.terms[0].value.new_zeros(()))
 
     def shares(self) -> Tensor:
         """(K, units …) w̃_k = w_k / Σ_j w_j; no gradient."""

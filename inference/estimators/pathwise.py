@@ -15,6 +15,7 @@ from torch.distributions import kl_divergence
 
 from inference.estimators.base import Estimator, Pair, Programs, held
 from inference.estimators.ledger import Ledger, read
+from inference.sites import distribution_name
 
 INSTEAD = "LeaveOneOut(num_particles=4) or ScoreFunction()"
 
@@ -30,7 +31,7 @@ class Pathwise(Estimator):
             it and nothing sampled later stands before p_i; sampled for the other sites.
         sticking_the_landing: leave out the score ``∂_φ log q_φ(z)`` at fixed z, whose expectation
             is zero and which alone keeps the gradient from vanishing at q = p(z | x)
-            (Roeder et al. 2017, equation 8).  One more guide evaluation.
+            (Roeder et al. 2017, equation 8).  One more run of both programs.
 
     Raises:
         UserError: a site is not reparameterised.
@@ -78,6 +79,8 @@ def closed_form_gain(model_trace: Trace, guide_trace: Trace, ledger: Ledger) -> 
 
 
 def _closed_form(q: Any, p: Any) -> Tensor | None:
+    if distribution_name(q["fn"]) == "Delta":  # torch's closed form forgets its log_density
+        return None
     if not _same(q["scale"], p["scale"]) or not _same(q["mask"], p["mask"]):
         return None
     try:

@@ -21,6 +21,7 @@ from inference.estimators.ledger import read
 from inference.sites import base, distribution_name
 
 RELAXABLE = ("Bernoulli", "OneHotCategorical")
+LOWEST = -1e6  # in the place of a logit of −∞, whose 0 · ∞ would be nan; its probability is 0, too
 
 
 class GumbelSoftmax(Estimator):
@@ -115,13 +116,13 @@ def open_uniform(like: Tensor) -> Tensor:
 
 def continued(fn: Any) -> Any:
     """The distribution with its log-probability continued to relaxed draws, multilinearly."""
-    inner = base(fn)
-    if distribution_name(inner) == "Bernoulli":
-        soft: Any = SoftBernoulli(logits=inner.logits, validate_args=False)
-    else:
-        soft = SoftOneHot(logits=inner.logits, validate_args=False)
-    extra = fn.event_dim - inner.event_dim
-    return dist.Independent(soft, extra, validate_args=False) if extra else soft
+    if isinstance(fn, dist.MaskedDistribution):
+        return continued(fn.base_dist).mask(fn._mask)
+    if isinstance(fn, torch.distributions.Independent):
+        inside, dims = continued(fn.base_dist), fn.reinterpreted_batch_ndims
+        return dist.Independent(inside, dims, validate_args=False)
+    kind = SoftBernoulli if distribution_name(fn) == "Bernoulli" else SoftOneHot
+    return kind(logits=fn.logits, validate_args=False)
 
 
 class SoftBernoulli(dist.Bernoulli):
@@ -145,7 +146,7 @@ class SoftOneHot(dist.OneHotCategorical):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The continued log-probability."""
-        return (value * self.logits).sum(-1)
+        return (value * self.logits.clamp(min=LOWEST)).sum(-1)
 
 
 def refuse_unrelaxable(estimator: str, name: str, fn: Any) -> None:

@@ -6,6 +6,7 @@ of the other particles as a baseline: Mnih & Rezende 2016, Kool et al. 2019.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, read
+from inference.estimators.ledger import Choice, per_particle, read
 
 
 class ScoreFunction(Estimator):
@@ -50,7 +51,7 @@ class ScoreFunction(Estimator):
         signals = ledger.signals({choice.name for choice in jumps})
         for choice in jumps:
             centred, fit = self.centre(choice, signals[choice.name], programs)
-            surrogate = surrogate + (centred * choice.score).flatten(1).sum(1) - fit
+            surrogate = surrogate + per_particle(centred * choice.score) - fit
         return ledger.elbo().mean(), surrogate.mean()
 
     def centre(
@@ -60,7 +61,7 @@ class ScoreFunction(Estimator):
         if self.baseline is None:
             return self._normalised(choice, signal), 0.0
         guess = self.baseline(choice.name, signal, programs.args, programs.kwargs)
-        error = (signal - guess).square().flatten(1).sum(1) if guess.requires_grad else 0.0
+        error = per_particle((signal - guess).square()) if guess.requires_grad else 0.0
         return self._normalised(choice, signal - guess.detach()), error
 
     def _normalised(self, choice: Choice, centred: Tensor) -> Tensor:
@@ -80,10 +81,20 @@ class LeaveOneOut(ScoreFunction):
         UserError: K = 1, where there is no other.
     """
 
-    def __init__(self, num_particles: int = 2, **options: Any) -> None:
+    def __init__(
+        self,
+        num_particles: int = 2,
+        *,
+        vectorize_particles: bool = False,
+        max_plate_nesting: float = math.inf,
+    ) -> None:
         if num_particles < 2:
             raise UserError("LeaveOneOut needs num_particles of 2 or more: one has no other")
-        super().__init__(num_particles, **options)
+        super().__init__(
+            num_particles,
+            vectorize_particles=vectorize_particles,
+            max_plate_nesting=max_plate_nesting,
+        )
 
     def centre(
         self, choice: Choice, signal: Tensor, programs: Programs

@@ -50,7 +50,7 @@ class ReweightedWakeSleep(MultiSample):
         log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
         share = units.shares()
         weight = share if self.divergence == "inclusive" else self._centred(units)
-        return units.total(share * log_p + weight * log_q)
+        return units.total(share * log_p + weight * log_q) + fixed.still()
 
     def _centred(self, units: Units) -> Tensor:
         """(K, units …) (log w_k − the mean of the others) / K."""

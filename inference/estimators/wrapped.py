@@ -44,7 +44,8 @@ class Wrapped(Estimator):
     ) -> Tensor:
         """The wrapped loss, with the wrapped gradient."""
         if not torch.is_grad_enabled():
-            return torch.as_tensor(self.elbo.loss(model, guide, *args, **kwargs))  # type: ignore[attr-defined]
+            loss = self.elbo.loss(model, guide, *args, **kwargs)  # type: ignore[attr-defined]
+            return torch.as_tensor(loss[0] if isinstance(loss, tuple) else loss)
         known = leaves(model, guide)
         put_aside = {leaf: leaf.grad for leaf in known}
         for leaf in known:
