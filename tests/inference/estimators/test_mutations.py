@@ -16,7 +16,7 @@ HOME = "inference/estimators"
 SOURCE = 'value = _full_rank(site["log_prob"], rank)'
 
 BUGS = {
-    "wrong sign": ("score_function.py", "surrogate + (centred", "surrogate - (centred"),
+    "wrong sign": ("score_function.py", "surrogate + per_particle(", "surrogate - per_particle("),
     "signal not detached": (
         "ledger.py",
         "term.value.detach() if detach else term.value",
@@ -75,6 +75,16 @@ BUGS = {
         "slope - moved",
         "slope",
     ),
+    "a plate entered again forgotten": (
+        "ledger.py",
+        "            running = _gathered(running, choice.plates)\n",
+        "",
+    ),
+    "a term outside moved once an element": (
+        "control_variates.py",
+        "self.scale * total",
+        "self.scale * signal.sum()",
+    ),
     "closed-form KL out of order": (
         "pathwise.py",
         "order.get(choice.name) == choice.time",
@@ -110,6 +120,13 @@ def first_failure(project: Path) -> str:
     found = re.search(r"^FAILED \S+::(\S+)", ended.stdout, re.MULTILINE)
     assert ended.returncode in (0, 1), ended.stdout[-2000:]
     return found.group(1) if found else ""
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_line_to_spoil_is_there(name):
+    file, right, wrong = BUGS[name]
+    assert (ROOT / HOME / file).read_text().count(right) == 1
+    assert right != wrong
 
 
 @pytest.mark.slow
