@@ -82,6 +82,8 @@ def audit(
     named = estimators if isinstance(estimators, Mapping) else {label(e): e for e in estimators}
     if not at:
         raise UserError("say after how many steps to audit: at=(0,)")
+    if samples < 2:
+        raise UserError(f"samples is {samples}: a variance needs two or more")
     if not named:
         raise UserError("give one or more estimators to audit")
     columns = as_columns(data)

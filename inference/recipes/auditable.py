@@ -61,7 +61,7 @@ def audit_recipe(name: str, chosen: Any) -> None:
     with rng.forked():
         pyro.set_rng_seed(0)
         recipe = registry.load(name).build(chosen)
-    once = functools.partial(audit, samples=1, batch_size=2, progress=False)
+    once = functools.partial(audit, samples=2, batch_size=2, progress=False)
     candidates = {spec: from_spec(spec) for spec in chosen.estimators}
     accepted = {}
     for spec, estimator in candidates.items():

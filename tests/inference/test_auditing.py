@@ -127,6 +127,15 @@ def test_at_step_0_nothing_is_trained():
     assert torch.isclose(guide.logit.to(before), before)
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"samples": 1}, "a variance needs two"), ({"at": ()}, "after how many steps")],
+)
+def test_senseless_options_are_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [ScoreFunction()], **options)
+
+
 def test_a_refusal_names_the_site():
     with pytest.raises(UserError, match="site 'b' is a Bernoulli"):
         audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [Pathwise()], progress=False)
