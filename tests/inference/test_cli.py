@@ -104,6 +104,24 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, 
     assert error.count("\n") == 1
 
 
+def test_a_label_column_is_no_image(tmp_path, capsys):
+    np.savez(tmp_path / "labels.npz", x=np.arange(50))
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "vae", "--data", tmp_path / "labels.npz", "--out", tmp_path / "run")
+    assert stop.value.code == 2
+    assert "needs a column 'x' of images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_not_touched_unasked(vae, capsys):
+    before = (vae / "config.json").stat().st_mtime_ns
+    with pytest.raises(SystemExit) as stop:
+        run("fit", "vae", *FAST, "--out", vae)
+    assert stop.value.code == 2
+    assert "--resume goes on with it" in capsys.readouterr().err
+    assert (vae / "config.json").stat().st_mtime_ns == before
+
+
 def test_a_recipe_with_a_syntax_error_names_the_line(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("import torch\ndef build(:\n")
     with pytest.raises(SystemExit) as stop:

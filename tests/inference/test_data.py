@@ -124,6 +124,9 @@ def bad(tmp_path):
     folder = idx(tmp_path / "cut-idx")
     whole = gzip.decompress((folder / "train-images-idx3-ubyte.gz").read_bytes())
     (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(whole[:-7]))
+    (tmp_path / "foreign-idx").mkdir()
+    folder = idx(tmp_path / "foreign-idx")
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"\x01" + whole[1:]))
     (tmp_path / "hole.csv").write_text("a,count\n1,2\n,3\n")
     (tmp_path / "words.csv").write_text("a,count\nx,2\ny,3\n")
     (tmp_path / "data.txt").write_text("")
@@ -135,6 +138,7 @@ def bad(tmp_path):
     [
         ("nowhere", "no data .*nowhere"),
         ("cut-idx", "train-images-idx3-ubyte.gz is cut short"),
+        ("foreign-idx", "train-images-idx3-ubyte.gz is not an idx file"),
         ("hole.csv", "column 'a' has no number in line 3"),
         ("words.csv", "column 'a' is not numeric"),
         ("data.txt", ".txt is not one of"),
