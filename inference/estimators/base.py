@@ -29,8 +29,9 @@ class Estimator(ELBO, nn.Module):
 
     Usable as ``SVI(model, guide, optim, loss=estimator)``, as module ``estimator(model, guide)``,
     and in ``fit``.  State (a baseline, a learned temperature) is in parameters and buffers.
-    Signals are kept per element of the plates that a site is in: a plate promises that its
-    elements do not influence each other, and estimators rely on it.
+    Signals are kept for each element of the plates that a site is in: a plate promises that its
+    elements influence each other through latents outside of it alone.  Draw those first in the
+    guide: after one, the terms of all elements are charged to every earlier draw in the plate.
 
     Args:
         num_particles: K, draws from the guide.
