@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -94,8 +95,9 @@ def audit(
     rows: list[Row] = []
     reference = ""
     with rng.forked(seed), program.scope():
-        batches = _batches(columns, batch_size, seed, max(at) + 1)
-        program.initialise(batches[0], len(columns))
+        batches = _batches(columns, batch_size, seed)
+        audited = batch = next(batches)
+        program.initialise(audited, len(columns))
         trainer = placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
         steps = optimizer([*program.parameters.values(), *own])
@@ -103,13 +105,14 @@ def audit(
             if step in at:
                 title = f"audit after {step} steps"
                 found, reference = _measure(
-                    program, batches[0], named, samples, step, Bar(title, samples, progress)
+                    program, audited, named, samples, step, Bar(title, samples, progress)
                 )
                 rows += found
             if step < max(at):
                 steps.zero_grad()
-                backward(trainer, program, batches[step])
+                backward(trainer, program, batch)
                 steps.step()
+                batch = next(batches)
     return Audit(rows, samples, reference)
 
 
@@ -227,16 +230,10 @@ def _exact(program: Program, batch: Batch) -> Tensor | None:
         return None
 
 
-def _batches(
-    columns: Columns | Streamed, batch_size: int | None, seed: int, count: int
-) -> list[Batch]:
-    found: list[Batch] = []
-    epoch = 0
-    while len(found) < count:
-        order = epoch_order(len(columns), batch_size, seed, epoch)
-        found += list(columns.batches(order[: count - len(found)]))
-        epoch += 1
-    return found
+def _batches(columns: Columns | Streamed, batch_size: int | None, seed: int) -> Iterator[Batch]:
+    """Epoch after epoch, as ``fit`` draws them."""
+    for epoch in itertools.count():
+        yield from columns.batches(epoch_order(len(columns), batch_size, seed, epoch))
 
 
 def _by_parameter(program: Program, variance: Tensor) -> dict[str, float]:

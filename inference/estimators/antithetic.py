@@ -14,9 +14,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.errors import UserError
-from inference.estimators.base import Estimator, Pair, Programs, with_value
+from inference.estimators.base import Estimator, Pair, Programs, until
 from inference.estimators.ledger import Choice, Ledger, read
-from inference.sites import base, distribution_name, is_site
+from inference.sites import base, distribution_name
 
 
 class AntitheticPair(Estimator):
@@ -61,7 +61,7 @@ class AntitheticPair(Estimator):
             other = (1 - u < torch.sigmoid(logits)).to(bit)
         branch = read([programs.run(until(trace, choice.name, other))])
         f, f_other = (ledger.signals({choice.name})[choice.name] for ledger in (main, branch))
-        gap = per_bit(f - f_other, choice)
+        gap = choice.beside_events(choice.in_batch(f - f_other))
         return branch, (self.coefficient(gap, u, bit, other, logits.detach()) * logits).sum()
 
 
@@ -106,19 +106,3 @@ def uniform_given(bit: Tensor, probability: Tensor) -> Tensor:
     """u ~ U(0, 1) given that ``bit`` = 1[u < probability]."""
     v = torch.rand_like(probability)
     return torch.where(bit > 0, v * probability, probability + v * (1 - probability))
-
-
-def per_bit(value: Tensor, choice: Choice) -> Tensor:
-    """A (K, plates …) value as (batch …, 1 …), to stand beside the bits of the site."""
-    batch, event = len(choice.fn.batch_shape), choice.fn.event_dim
-    return value.reshape(value.shape[value.dim() - batch :])[(..., *(None,) * event)]
-
-
-def until(trace: Trace, name: str, value: Tensor) -> Trace:
-    """The draws before site ``name``, and ``value`` there: replayed, later sites draw anew."""
-    partial, names = trace.copy(), list(trace.nodes)
-    for later in names[names.index(name) + 1 :]:
-        if is_site(trace.nodes[later]):
-            partial.nodes.pop(later)
-    partial.nodes[name] = with_value(trace.nodes[name], value)
-    return partial

@@ -28,7 +28,7 @@ class Estimator(ELBO, nn.Module):
     """A bound and a way to its gradient, for unchanged Pyro programs.
 
     Usable as ``SVI(model, guide, optim, loss=estimator)``, as module ``estimator(model, guide)``,
-    and in ``fit``.  State (a baseline, a learned temperature) is in parameters and buffers.
+    and in ``fit``.  State (a baseline, a learned temperature) is in its ``state_dict``.
     Signals are kept for each element of the plates that a site is in: a plate promises that its
     elements influence each other through latents outside of it alone.  Draw those first in the
     guide: after one, the terms of all elements are charged to every earlier draw in the plate.
@@ -144,6 +144,16 @@ def held(trace: Trace) -> Trace:
 def with_value(node: Any, value: Tensor) -> Any:
     """A trace's node with another value; the old one stays as it is."""
     return {**node, "value": value}
+
+
+def until(trace: Trace, name: str, value: Tensor) -> Trace:
+    """The draws before site ``name``, and ``value`` there: replayed, later sites draw anew."""
+    partial, names = trace.copy(), list(trace.nodes)
+    for later in names[names.index(name) + 1 :]:
+        if is_site(trace.nodes[later]):
+            partial.nodes.pop(later)
+    partial.nodes[name] = with_value(trace.nodes[name], value)
+    return partial
 
 
 @effectful(type="param")

@@ -13,14 +13,14 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.antithetic import until
-from inference.estimators.base import Estimator, Pair, Programs
+from inference.estimators.antithetic import uniform_given
+from inference.estimators.base import Estimator, Pair, Programs, until
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,
-    open_uniform,
+    gumbels,
     refuse_unrelaxable,
     squash,
 )
@@ -97,7 +97,7 @@ class REBAR(Estimator):
         at_leaf = type(inner)(logits=leaf, validate_args=False)
         z_given_b = conditional(at_leaf, bit)
         z = z_given_b.detach().requires_grad_()
-        f = in_batch(main.signals({choice.name})[choice.name], choice)
+        f = choice.in_batch(main.signals({choice.name})[choice.name])
         signal, total = self._relaxed(choice, trace, programs, z, at_leaf)
         more = self.addition(z, signal)
         c = self.scale * signal + more
@@ -108,7 +108,7 @@ class REBAR(Estimator):
         (moved,) = torch.autograd.grad(z_given_b, leaf, slope, create_graph=True)
         (score,) = torch.autograd.grad(at_leaf.log_prob(bit).sum(), leaf)
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
-        return rest[(..., *(None,) * choice.fn.event_dim)] * score + slope - moved, logits
+        return choice.beside_events(rest) * score + slope - moved, logits
 
     def _relaxed(
         self, choice: Choice, trace: Trace, programs: Programs, z: Tensor, inner: Any
@@ -119,7 +119,7 @@ class REBAR(Estimator):
         relaxed = read([programs.run(start, Relax(temperature))])
         signal = relaxed.signals({choice.name}, detach=False)[choice.name]
         total = sum(t.value.sum() for t in relaxed.terms if t.time >= choice.time)
-        return in_batch(signal, choice), torch.as_tensor(total)
+        return choice.in_batch(signal), torch.as_tensor(total)
 
 
 class RELAX(REBAR):
@@ -141,19 +141,11 @@ class RELAX(REBAR):
 
 def conditional(inner: Any, bit: Tensor) -> Tensor:
     """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
-    v = open_uniform(inner.logits)
     if distribution_name(inner) == "Bernoulli":
-        stay = torch.sigmoid(-inner.logits)  # u > 1 − σ(φ) gives b = 1
-        u = torch.where(bit > 0, stay + v * (1 - stay), v * stay)
-        tiny = torch.finfo(v.dtype).eps
-        return inner.logits + torch.logit(u.clamp(tiny, 1 - tiny))
-    gumbel = -(-v.log()).log()
+        u = uniform_given(bit, torch.sigmoid(inner.logits))  # z = φ − logit u > 0 where u < σ(φ)
+        tiny = torch.finfo(u.dtype).eps
+        return inner.logits - torch.logit(u.clamp(tiny, 1 - tiny))
+    gumbel = gumbels(inner.logits)
     top = (gumbel * bit).sum(-1, keepdim=True)  # the maximum's: its φ is normalised away
     others = -torch.logaddexp(-gumbel - inner.logits.log_softmax(-1), -top)
     return torch.where(bit > 0, top, others)
-
-
-def in_batch(value: Tensor, choice: Choice) -> Tensor:
-    """A (K, plates …) value in the site's batch shape."""
-    batch = len(choice.fn.batch_shape)
-    return value.reshape(value.shape[value.dim() - batch :])

@@ -62,6 +62,15 @@ class Choice:
     time: int
     fn: Any
 
+    def in_batch(self, value: Tensor) -> Tensor:
+        """A (K, plates …) value in the batch shape of the site's distribution."""
+        batch = len(self.fn.batch_shape)
+        return value.reshape(value.shape[value.dim() - batch :])
+
+    def beside_events(self, value: Tensor) -> Tensor:
+        """A (batch …) value as (batch …, 1 …), to stand beside each number of the site's events."""
+        return value[(..., *(None,) * self.fn.event_dim)]
+
 
 @dataclass(frozen=True)
 class Ledger:

@@ -87,10 +87,9 @@ class Relax(Messenger):
 
 def perturbed(inner: Any) -> Tensor:
     """z = φ + noise, whose threshold (or argmax) is a draw: logistic noise, or Gumbels."""
-    uniform = open_uniform(inner.logits)
     if distribution_name(inner) == "Bernoulli":
-        return inner.logits + torch.logit(uniform)
-    return inner.logits - (-uniform.log()).log()
+        return inner.logits + torch.logit(open_uniform(inner.logits))
+    return inner.logits + gumbels(inner.logits)
 
 
 def discrete(inner: Any, z: Tensor) -> Tensor:
@@ -114,6 +113,11 @@ def open_uniform(like: Tensor) -> Tensor:
     return torch.rand_like(like).clamp(tiny, 1 - tiny)
 
 
+def gumbels(like: Tensor) -> Tensor:
+    """Independent G = −log(−log u), of the shape of ``like``."""
+    return -(-open_uniform(like).log()).log()
+
+
 def continued(fn: Any) -> Any:
     """The distribution with its log-probability continued to relaxed draws, multilinearly."""
     if isinstance(fn, dist.MaskedDistribution):
@@ -126,17 +130,14 @@ def continued(fn: Any) -> Any:
 
 
 class SoftBernoulli(dist.Bernoulli):
-    """``z log p + (1 − z) log(1 − p)`` for z in [0, 1]."""
+    """``z log p + (1 − z) log(1 − p) = z φ − log(1 + e^φ)`` for z in [0, 1]."""
 
     has_rsample = True
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The continued log-probability."""
-        return -torch.nn.functional.binary_cross_entropy_with_logits(
-            self.logits.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
-            value.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
-            reduction="none",
-        )
+        logits = self.logits.clamp(LOWEST, -LOWEST)
+        return value * logits - torch.nn.functional.softplus(logits)
 
 
 class SoftOneHot(dist.OneHotCategorical):

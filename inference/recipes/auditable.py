@@ -55,7 +55,6 @@ def audit_recipe(name: str, chosen: Any) -> None:
 
     from inference import rng, traces
     from inference.auditing import audit
-    from inference.errors import UserError
 
     console = Console()
     with rng.forked():

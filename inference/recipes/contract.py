@@ -21,6 +21,7 @@ EstimatorName = Literal[
     "TraceMeanField_ELBO",
     "TraceGraph_ELBO",
     "TraceEnum_ELBO",
+    "DecayingAverage",
     "Pathwise",
     "ScoreFunction",
     "LeaveOneOut",

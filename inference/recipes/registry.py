@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from inference.errors import UserError
-from inference.recipes.contract import Training
+from inference.recipes.contract import EstimatorName, Training
 
 if TYPE_CHECKING:
     from pyro.infer import ELBO
@@ -109,9 +109,9 @@ def named_estimator(name: str, particles: int) -> ELBO:
 
     from inference import estimators
 
+    if name not in (known := get_args(EstimatorName)):
+        raise UserError(f"no estimator {name!r}: give one of {', '.join(known)}")
     home = estimators if hasattr(estimators, name) else infer
-    if not hasattr(home, name):
-        raise UserError(f"no estimator {name!r}: see lowerbound fit RECIPE --help for the names")
     vectorize = particles > 1
     return getattr(home, name)(
         num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1

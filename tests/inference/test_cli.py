@@ -88,6 +88,7 @@ def test_list_names_the_recipes(capsys):
         (["fit", "vae", "--data", "nowhere"], "no data 'nowhere'"),
         (["fit", "vae", "--device", "cuda", "--epochs", "1"], "torch finds no GPU"),
         (["compare", "one"], "two or more runs"),
+        (["audit", "sbn", "--data", "digits", "--estimators", "RELAX"], "no estimator 'RELAX'"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, tmp_path, request):
