@@ -20,7 +20,7 @@ class WeightedKL(Messenger):
     Wrapped around model and guide alike; the source is Higgins et al. 2017 (β-VAE).
     """
 
-    def __init__(self, beta: float) -> None:
+    def __init__(self, beta: float | Tensor) -> None:
         super().__init__()
         self.beta = beta
 
@@ -29,14 +29,16 @@ class WeightedKL(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def weighted(program: Program, beta: float) -> tuple[Callable, Callable]:
+def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
     """Model and guide with the KL weighted by β; themselves for β = 1."""
-    if beta == 1:
+    if not isinstance(beta, Tensor) and beta == 1:
         return program.model, program.guide
     return WeightedKL(beta)(program.model), WeightedKL(beta)(program.guide)
 
 
-def backward(estimator: ELBO, program: Program, batch: Batch, beta: float = 1.0) -> Tensor:
+def backward(
+    estimator: ELBO, program: Program, batch: Batch, beta: float | Tensor = 1.0
+) -> Tensor:
     """Add the gradient of the loss, per datum, to the parameters; return the loss, detached.
 
     Pyro's estimators without a ``differentiable_loss`` (``TraceGraph_ELBO`` and the multi-sample

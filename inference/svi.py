@@ -52,6 +52,7 @@ def fit(
     patience: int | None = None,
     device: str = "cpu",
     precision: str = "float32",
+    compile: bool = False,
     directory: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -80,6 +81,9 @@ def fit(
             standard errors, and keep the best parameters.
         device: "cpu", "cuda", "cuda:1", …
         precision: "float32", "float64" or "bf16-mixed".
+        compile: capture the step (estimator, backward, clipping) once as a graph and compile it: the
+            same numbers, up to rounding, at the speed of plain PyTorch or better.  Programs that
+            branch on what they draw are refused.
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
         resume: go on with the fit that ``directory`` holds (if any), which must be this one.
@@ -101,7 +105,9 @@ def fit(
     plan = _plan(
         len(columns), epochs, steps, batch_size, device, precision, patience, valid is not None
     )
-    plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm)
+    plan = replace(
+        plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile
+    )
     place = functools.partial(_place, plan=plan, names=names)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
@@ -294,6 +300,7 @@ def _settings(
         "anneal": plan.anneal.__qualname__,
         "clip_norm": plan.clip_norm,
         "patience": plan.patience,
+        "compile": plan.compile,
         "precision": str(plan.dtype).removeprefix("torch.") + ("-mixed" if plan.autocast else ""),
         "recipe": dict(config) if config else None,
     }

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from inference import nonfinite, rng
 from inference.data.columns import Batch, Columns, Streamed, epoch_order
 from inference.heldout import HeldOut, held_out_bounds
-from inference.objective import backward, bound
+from inference.objective import bound
 from inference.program import Program
 from inference.progress import Bar
 from inference.recorder import Recorder
 from inference.schedules import Schedule, constant
+from inference.step import CapturedGradient, Gradient
 from inference.terms import Terms
 
 OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
@@ -41,6 +42,7 @@ class Plan:
         clip_norm: largest global norm of the gradient (None: no clipping).
         patience: evaluations on held-out data without improvement before stopping.
         autocast: run the estimator in bfloat16 where that is safe (parameters stay as they are).
+        compile: capture the step as a graph and compile it.
     """
 
     steps: int
@@ -53,6 +55,7 @@ class Plan:
     clip_norm: float | None = None
     patience: int | None = None
     autocast: bool = False
+    compile: bool = False
 
     @property
     def annealed(self) -> bool:
@@ -97,8 +100,9 @@ class Trainer:
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
         program.initialise(first, len(data))
-        self.parameters = list(program.parameters.values())
-        self.optimizer = optimizer([*self.parameters, *self._own_parameters()])
+        kind = CapturedGradient if plan.compile else Gradient
+        self.gradient = kind(program, self.terms, plan.clip_norm, plan.precision)
+        self.optimizer = optimizer(self.gradient.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.terms.probe(torch.tensor(self._probe(first), device=plan.device))
         extra = ("beta",) if plan.annealed else ()
@@ -157,26 +161,17 @@ class Trainer:
         beta = self.plan.anneal(progress)
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.schedule(progress)
-        self.optimizer.zero_grad()
-        with self.plan.precision():
-            loss = backward(self.estimator, self.program, batch, beta)
-        norm = self._clip()
+        loss, norm, terms = self.gradient(batch, beta)
         if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
             raise nonfinite.explain(self.program, batch, self.step + 1)
         self.optimizer.step()
         self.step += 1
-        self._record(loss, norm, batch, beta)
+        self._record(loss, norm, terms, batch, beta)
 
-    def _clip(self) -> Tensor:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        # one fused kernel; nn.utils.get_total_norm costs four times as much on small programs
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.plan.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.parameters, self.plan.clip_norm, norm)
-        return norm
-
-    def _record(self, loss: Tensor, norm: Tensor, batch: Batch, beta: float) -> None:
-        elbo, terms = -loss, self.terms.take() / self.program.datum_count(batch)
+    def _record(
+        self, loss: Tensor, norm: Tensor, terms: Tensor, batch: Batch, beta: float
+    ) -> None:
+        elbo = -loss
         if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
             is_kl = [name.startswith("kl") for name in self.terms.names]
             at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
@@ -218,10 +213,6 @@ class Trainer:
     def _probe(self, batch: Batch) -> float:
         with self.plan.precision():
             return -bound(self.estimator, self.program, batch) * self.program.datum_count(batch)
-
-    def _own_parameters(self) -> list[Tensor]:
-        """The estimator's: a neural baseline, a temperature."""
-        return list(self.estimator.parameters()) if isinstance(self.estimator, nn.Module) else []
 
     def _module_state(self) -> dict[str, Any]:
         return self.estimator.state_dict() if isinstance(self.estimator, nn.Module) else {}

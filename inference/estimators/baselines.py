@@ -30,22 +30,35 @@ class MovingAverage(nn.Module):
 
     def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
         """() the average so far; 0 before there is one."""
-        key = "all sites" if self.shared else name
-        total, weight = self.averages.get(key, signal.new_zeros(2)).to(signal)
+        average = self._average("all sites" if self.shared else name, signal)
+        total, weight = average.unbind()
         baseline = total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
         if self.training and torch.is_grad_enabled():
             seen = torch.stack([signal.mean(), torch.ones_like(weight)])
-            before = torch.stack([total, weight])
-            self.averages[key] = self.decay * before + (1 - self.decay) * seen
+            average.lerp_(seen, 1 - self.decay)  # in place, so that a captured step changes it, too
         return baseline
+
+    def _average(self, key: str, signal: Tensor) -> Tensor:
+        """(2,) sum and weight, made at the first call and moved to where the signals are."""
+        average = self.averages.get(key)
+        if average is None or (average.device, average.dtype) != (signal.device, signal.dtype):
+            average = signal.new_zeros(2) if average is None else average.to(signal)
+            self.averages[key] = average
+        return average
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Site → (sum, weight)."""
-        return dict(self.averages)
+        return {name: average.clone() for name, average in self.averages.items()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up where ``get_extra_state`` left off."""
-        self.averages = dict(state)
+        """Take up where ``get_extra_state`` left off, in the living tensors."""
+        for name in self.averages.keys() | state.keys():
+            if name not in self.averages:
+                self.averages[name] = state[name].clone()
+            elif name in state:
+                self.averages[name].copy_(state[name])
+            else:
+                self.averages[name].zero_()
 
 
 class NeuralBaseline(nn.Module):

@@ -1,0 +1,139 @@
+"""A function of named columns, captured and compiled for each shape that they come in."""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from inference import rng
+from inference.capture.backends import Backend, Run, inductor
+from inference.capture.graph import Graph, Outputs, capture
+from inference.capture.noise import Noise
+from inference.errors import UserError
+
+Columns = Mapping[str, Tensor]
+Function = Callable[[Columns], Outputs]
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.bfloat16: 5e-2}
+KEPT = 16  # compiled shapes; the one that was not used for longest goes first
+MANY = 8  # compilations after which a word is in place
+
+
+class Captured:
+    """Gives what ``function`` gives, at the speed of a compiled graph.
+
+    For a new shape of the columns the function is captured, compiled, and checked: under the same
+    noise, the graph must give what the function itself gives.
+
+    Args:
+        function: columns → tensors; it may run Pyro programs and take gradients.
+        names: of the outputs, for messages.
+        restored: a context at whose end everything that a run changes is as it was before.
+        backend: how a graph is compiled.
+        announce: is told when a compilation begins.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        names: Sequence[str],
+        restored: Callable[[], AbstractContextManager],
+        backend: Backend = inductor,
+        announce: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.function, self.names, self.restored = function, names, restored
+        self.backend, self.announce = backend, announce
+        self.ready: OrderedDict[object, tuple[Graph, Run]] = OrderedDict()
+        self.compilations = 0
+
+    def __call__(self, columns: Columns) -> Outputs:
+        """The outputs; None where the function gives None.
+
+        Raises:
+            UserError: the function cannot be captured, or does not do the same each time.
+        """
+        signature = tuple((n, c.shape, c.dtype, c.device) for n, c in columns.items())
+        if signature not in self.ready:
+            with rng.forked():
+                self.ready[signature] = self._prepare(columns)
+            if len(self.ready) > KEPT:
+                self.ready.popitem(last=False)
+        self.ready.move_to_end(signature)
+        graph, run = self.ready[signature]
+        return run(list(columns.values()), graph.noise())
+
+    def _prepare(self, columns: Columns) -> tuple[Graph, Run]:
+        shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in columns.items())
+        self.announce(f"compiling for {shapes} …")
+        self._count()
+        with self.restored():
+            self.function(columns)  # whatever is made at the first call is made now
+        with self.restored():
+            graph = capture(lambda: self.function(columns), list(columns.values()))
+        with self.restored():
+            run = self.backend(graph, list(columns.values()))
+        self._check(graph, run, columns)
+        return graph, run
+
+    def _count(self) -> None:
+        self.compilations += 1
+        if self.compilations == MANY:
+            warnings.warn(
+                f"batches came in {MANY} shapes so far, and each costs a compilation: pad them "
+                "to a few common lengths, or fit without compile",
+                stacklevel=2,
+            )
+
+    def _check(self, graph: Graph, run: Run, columns: Columns) -> None:
+        """Two agreements, under different noise, against at most one disagreement.
+
+        In single precision a draw can fall on either side of its threshold once in a while.
+        """
+        culprits: list[str] = []
+        agreements = 0
+        while agreements < 2:
+            different = self._differing(graph, run, columns)
+            agreements += different is None
+            culprits += [different] if different else []
+            if len(culprits) > 1:
+                raise UserError(
+                    f"captured and uncaptured {culprits[0]} differ under the same noise: the "
+                    "program depends on something that is neither a parameter, nor data, nor "
+                    "drawn by torch (Python's or NumPy's random numbers, a counter); fit without "
+                    "compile"
+                )
+
+    def _differing(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+        """The first output that is not the function's under the same noise."""
+        noise, state = graph.noise(), rng.get_state()
+        with self.restored(), Noise(iter(noise)):
+            wanted = [None if w is None else w.clone() for w in self.function(columns)]
+        rng.set_state(state)  # for what remains random
+        with self.restored():
+            found = run(list(columns.values()), noise)
+        return first_difference(self.names, found, wanted)
+
+
+def first_difference(names: Sequence[str], found: Outputs, wanted: Outputs) -> str | None:
+    """The name of the first output that differs by more than rounding.
+
+    Rounding is relative to an output's largest element, or to a hundredth of the typical output's:
+    a gradient that is zero but for rounding has no scale of its own.
+    """
+    largest = [float(w.abs().max()) for w in wanted if w is not None and w.numel()]
+    floor = 1e-2 * statistics.median(largest or [0.0])
+    for name, f, w in zip(names, found, wanted, strict=True):
+        if f is None or w is None:
+            if f is not w:
+                return name
+            continue
+        scale = max(floor, float(w.abs().max()) if w.numel() else 0.0)
+        tolerance = scale * TOLERANCE.get(w.dtype, 0.0)
+        if not torch.allclose(f, w, rtol=0, atol=tolerance, equal_nan=True):
+            return name
+    return None

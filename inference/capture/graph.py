@@ -1,0 +1,140 @@
+"""A function of tensors, run once and written down: a graph of aten operations, nothing of Python.
+
+The function may run Pyro programs and take gradients; both are in the graph.  Tensors that it
+finds by itself (parameters, buffers, a baseline's averages) stay where they are: the graph reads
+them, and changes them in place, as the function does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import pyro
+import torch
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from inference.capture.noise import Draw, Noise
+from inference.capture.refusal import DependsOnValuesError, refused
+from inference.capture.sharing import Sharing
+
+Outputs = Sequence[Tensor | None]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A captured function.
+
+    Attributes:
+        module: (variables, noise, held) → outputs.
+        draws: how the noise is drawn, in order.
+        held: the tensors that the function found by itself.
+    """
+
+    module: GraphModule
+    draws: Sequence[Draw]
+    held: Sequence[Tensor]
+
+    def noise(self) -> list[Tensor]:
+        """New noise, by the calls that the function itself makes."""
+        return [draw() for draw in self.draws]
+
+
+def capture(function: Callable[[], Outputs], variables: Sequence[Tensor]) -> Graph:
+    """Run ``function`` once and write it down as a graph of ``variables``, noise and held tensors.
+
+    The run is real: it draws, and changes what the function changes in place.
+
+    Args:
+        function: of no arguments; a Python function of ``variables`` that it closes over.
+        variables: tensors whose values will be others at the next call; of the same shapes.
+
+    Raises:
+        UserError: the function needs the value of a tensor to decide what to do; says where.
+    """
+    shared, noise, sound = _trace(function, share=True)
+    if not sound:  # it changed, in place, what it had computed twice
+        shared, noise, _ = _trace(function, share=False)
+    return _with_inputs(shared, variables, noise)
+
+
+def _trace(function: Callable[[], Outputs], share: bool) -> tuple[GraphModule, Noise, bool]:
+    noise = Noise()
+    sharing = Sharing(noise) if share else None
+
+    def traced() -> Outputs:
+        with capturable(), StaticShapes(), noise, Numbers(), sharing or contextlib.nullcontext():
+            return function()
+
+    with refused():
+        module = make_fx(traced, tracing_mode="real")()
+    return module, noise, sharing is None or sharing.sound()
+
+
+@contextlib.contextmanager
+def capturable() -> Iterator[None]:
+    """Pyro and torch without the checks that read a tensor's values."""
+    ignored = mock.patch.object(pyro.util, "torch_isnan", lambda value: False)
+    with pyro.validation_enabled(False), ignored:
+        yield
+
+
+class Numbers(TorchFunctionMode):
+    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The function, or one that reads no values."""
+        if func is torch.Tensor.item:
+            return args[0].detach()
+        if func is torch.nn.functional.one_hot:
+            return one_hot(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+class StaticShapes(TorchDispatchMode):
+    """Within it, an operation whose result's shape depends on values is an error."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation, unless it is one of those."""
+        if torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args):
+            raise DependsOnValuesError(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def _is_gather(func: Any, args: Any) -> bool:
+    """Indexing by integers, whose shape is the indices'."""
+    masks = (torch.bool, torch.uint8)
+    is_index = func is torch.ops.aten.index.Tensor
+    return is_index and not any(i is not None and i.dtype in masks for i in args[1])
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """``torch.nn.functional.one_hot`` where the number of classes is given."""
+    if num_classes < 0:
+        num_classes = int(tensor.max()) + 1  # refused, by its line
+    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+
+
+def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: Noise) -> Graph:
+    """Constants of the graph become its inputs."""
+    graph = module.graph
+    constants = [node for node in graph.nodes if node.op == "get_attr"]
+    found = {id(t): t for t in (getattr(module, str(node.target)) for node in constants)}
+    known = {id(t) for t in (*variables, *noise.values)}
+    held = [t for key, t in found.items() if key not in known]
+    inputs = [*variables, *noise.values, *held]
+    with graph.inserting_before(next(iter(graph.nodes))):
+        places = {id(t): graph.placeholder(f"input_{i}") for i, t in enumerate(inputs)}
+    for node in constants:
+        node.replace_all_uses_with(places[id(getattr(module, str(node.target)))])
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    module.recompile()
+    return Graph(module, noise.draws, held)

@@ -1,0 +1,95 @@
+"""Randomness as an input: every draw of a program becomes a fixed function of noise drawn before.
+
+The noise is drawn by the calls that torch itself would make, in the program's order: a captured
+program and the program itself make the same draws from the same state of the generator.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+Draw = Callable[[], Tensor]
+BY_SHAPE = {  # of their first argument, they see nothing but the shape
+    aten.normal_.default,
+    aten.uniform_.default,
+    aten.exponential_.default,
+    aten.cauchy_.default,
+    aten.log_normal_.default,
+    aten.geometric_.default,
+    aten.bernoulli_.float,
+    aten.rand_like.default,
+    aten.randn_like.default,
+}
+
+
+class Noise(TorchDispatchMode):
+    """Within it, random operations are written as functions of noise.
+
+    What needs no tensor's values (normal, uniform, a permutation) is noise itself; ``loc + scale ε``,
+    a Bernoulli ``u < p`` and a categorical ``argmax p / e``, e exponential, are what torch does,
+    too.  Rejection samplers (gamma, Poisson) cannot be written so and stay random operations.
+
+    Args:
+        given: noise to use, in order; None to draw it now.
+
+    Attributes:
+        draws: how each noise tensor is drawn.
+        values: the noise tensors that were used.
+        count: random operations so far.
+    """
+
+    def __init__(self, given: Iterator[Tensor] | None = None) -> None:
+        super().__init__()
+        self.given = given
+        self.draws: list[Draw] = []
+        self.values: list[Tensor] = []
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The operation, or what stands for it."""
+        kwargs = kwargs or {}
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **kwargs)
+        self.count += 1
+        answer = self._written(func, args, kwargs)
+        return func(*args, **kwargs) if answer is None else answer
+
+    def _written(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
+        """The draw as a function of noise, or None."""
+        if func in BY_SHAPE:
+            noise = self._noise(like(args[0], lambda x: func(x, *args[1:], **kwargs)))
+            return args[0].copy_(noise) if func._schema.is_mutable else noise
+        if func is aten.bernoulli.default:
+            return (self._noise(like(args[0], torch.rand_like)) < args[0]).to(args[0].dtype)
+        if func is aten.multinomial.default and args[1] == 1:
+            race = self._noise(like(args[0], torch.Tensor.exponential_))
+            return (args[0] / race).argmax(-1, keepdim=True)
+        if func.overloadpacket is aten.normal and isinstance(args[-1], Tensor):
+            loc, scale = args  # Normal.sample
+            return loc + scale * self._noise(like(scale, torch.Tensor.normal_))
+        if not any(isinstance(argument, Tensor) for argument in args):
+            return self._noise(functools.partial(func, *args, **kwargs))
+        return None
+
+    def _noise(self, draw: Draw) -> Tensor:
+        with disable_proxy_modes_tracing():
+            value = draw() if self.given is None else next(self.given)
+        self.draws.append(draw)
+        self.values.append(value)
+        return value
+
+
+def like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
+    """``fill``, applied to an uninitialised tensor of this kind; the tensor itself is not kept."""
+    empty = functools.partial(
+        torch.empty, tensor.shape, dtype=tensor.dtype, device=tensor.device
+    )
+    return lambda: fill(empty())
