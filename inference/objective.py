@@ -36,9 +36,7 @@ def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable
     return WeightedKL(beta)(program.model), WeightedKL(beta)(program.guide)
 
 
-def backward(
-    estimator: ELBO, program: Program, batch: Batch, beta: float | Tensor = 1.0
-) -> Tensor:
+def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tensor = 1.0) -> Tensor:
     """Add the gradient of the loss, per datum, to the parameters; return the loss, detached.
 
     Pyro's estimators without a ``differentiable_loss`` (``TraceGraph_ELBO`` and the multi-sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,13 @@ class Gradient:
         terms: the watched estimator.
         clip_norm: largest norm over all of the program's parameters; None: no clipping.
         precision: the context that the estimator runs in.
+
+    Attributes:
+        parameters: the program's, and the estimator's own (a neural baseline, a temperature).
+        announce: is told what takes long.
     """
+
+    announce: Callable[[str], None] = staticmethod(lambda note: None)
 
     def __init__(
         self,
@@ -92,7 +98,9 @@ class CapturedGradient(Gradient):
     ) -> None:
         super().__init__(program, terms, clip_norm, precision)
         gradients = [f"gradient of {name!r}" for name in self.names]
-        self.captured = Captured(self._outputs, ["loss", "norm", "terms", *gradients], self._restored)
+        names = ["loss", "norm", "terms", *gradients]
+        tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
+        self.captured = Captured(self._outputs, names, self._restored, announce=tell)
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
         """The measure of this batch, under the KL's weight β."""
@@ -108,14 +116,26 @@ class CapturedGradient(Gradient):
         return [*measured, *(parameter.grad for parameter in self.parameters)]
 
     @contextmanager
-    def _restored(self) -> Iterator[None]:
-        """Buffers and the estimator's state are put back at the end; no gradient is left over."""
-        estimator = self.terms.estimator
-        before = copy.deepcopy(self.program.state_dict())
-        own = copy.deepcopy(estimator.state_dict()) if isinstance(estimator, nn.Module) else {}
-        yield
-        self.program.load_state_dict(before)
-        if isinstance(estimator, nn.Module):
-            estimator.load_state_dict(own)
+    def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:
+        """Whatever a run changes, by name; put back at the end, and no gradient left over."""
+        before = copy.deepcopy(self._state())
+        yield lambda: dict(flat("state", self._state()))
+        self.program.load_state_dict(before["program"])
+        if isinstance(self.terms.estimator, nn.Module):
+            self.terms.estimator.load_state_dict(before["estimator"])
         for parameter in self.parameters:
             parameter.grad = None
+
+    def _state(self) -> dict[str, Any]:
+        estimator = self.terms.estimator
+        own = estimator.state_dict() if isinstance(estimator, nn.Module) else {}
+        return {"program": self.program.state_dict(), "estimator": own}
+
+
+def flat(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dicts, named by its path."""
+    if isinstance(value, Tensor):
+        yield name, value.detach().clone()
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from flat(f"{name}.{key}", item)

@@ -81,9 +81,9 @@ def fit(
             standard errors, and keep the best parameters.
         device: "cpu", "cuda", "cuda:1", …
         precision: "float32", "float64" or "bf16-mixed".
-        compile: capture the step (estimator, backward, clipping) once as a graph and compile it: the
-            same numbers, up to rounding, at the speed of plain PyTorch or better.  Programs that
-            branch on what they draw are refused.
+        compile: capture the step (estimator, backward, clipping) once as a graph, and compile it:
+            the same numbers, up to rounding, at the speed of plain PyTorch or better.  Programs
+            that branch on what they draw are refused.
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
         resume: go on with the fit that ``directory`` holds (if any), which must be this one.
@@ -105,9 +105,7 @@ def fit(
     plan = _plan(
         len(columns), epochs, steps, batch_size, device, precision, patience, valid is not None
     )
-    plan = replace(
-        plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile
-    )
+    plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile)
     place = functools.partial(_place, plan=plan, names=names)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)

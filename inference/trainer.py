@@ -115,6 +115,7 @@ class Trainer:
     def run(self, bar: Bar, save: Callable[[], None], every: float) -> None:
         """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
         saved, bar.start = time.monotonic(), self.step
+        self.gradient.announce = lambda note: bar.update(self.step, note)
         try:
             while not self.finished:
                 for batch in self.data.batches(self._remaining()):
@@ -168,9 +169,7 @@ class Trainer:
         self.step += 1
         self._record(loss, norm, terms, batch, beta)
 
-    def _record(
-        self, loss: Tensor, norm: Tensor, terms: Tensor, batch: Batch, beta: float
-    ) -> None:
+    def _record(self, loss: Tensor, norm: Tensor, terms: Tensor, batch: Batch, beta: float) -> None:
         elbo = -loss
         if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
             is_kl = [name.startswith("kl") for name in self.terms.names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
     Raises:
         UserError: there is no C++ compiler.
     """
-    inputs = detached([*variables, *graph.noise(), *graph.held])
+    inputs: list[Any] = [*detached([*variables, *graph.noise(), *graph.held])]
     held = detached(graph.held)
     try:
         compiled = torch._inductor.compile(graph.module, inputs, {"fallback_random": True})

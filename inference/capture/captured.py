@@ -19,6 +19,7 @@ from inference.errors import UserError
 
 Columns = Mapping[str, Tensor]
 Function = Callable[[Columns], Outputs]
+Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.bfloat16: 5e-2}
 KEPT = 16  # compiled shapes; the one that was not used for longest goes first
 MANY = 8  # compilations after which a word is in place
@@ -33,7 +34,8 @@ class Captured:
     Args:
         function: columns → tensors; it may run Pyro programs and take gradients.
         names: of the outputs, for messages.
-        restored: a context at whose end everything that a run changes is as it was before.
+        restored: a context that gives a function, which tells by name what a run changes, and at
+            whose end all that is as it was before.
         backend: how a graph is compiled.
         announce: is told when a compilation begins.
     """
@@ -42,7 +44,7 @@ class Captured:
         self,
         function: Function,
         names: Sequence[str],
-        restored: Callable[[], AbstractContextManager],
+        restored: Restored,
         backend: Backend = inductor,
         announce: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -73,12 +75,20 @@ class Captured:
         self._count()
         with self.restored():
             self.function(columns)  # whatever is made at the first call is made now
-        with self.restored():
-            graph = capture(lambda: self.function(columns), list(columns.values()))
-        with self.restored():
-            run = self.backend(graph, list(columns.values()))
-        self._check(graph, run, columns)
-        return graph, run
+        for share in (True, False):  # a rare program changes in place what could be shared
+            with self.restored():
+                graph = capture(lambda: self.function(columns), list(columns.values()), share)
+            with self.restored():
+                run = self.backend(graph, list(columns.values()))
+            culprit = self._culprit(graph, run, columns)
+            if culprit is None:
+                return graph, run
+        raise UserError(
+            f"captured and uncaptured {culprit} differ under the same noise: the program depends "
+            "on something that is neither a parameter, nor data, nor drawn by torch (Python's or "
+            "NumPy's random numbers, a counter), or keeps something in another way than by "
+            "changing a buffer in place; fit without compile"
+        )
 
     def _count(self) -> None:
         self.compilations += 1
@@ -89,49 +99,43 @@ class Captured:
                 stacklevel=2,
             )
 
-    def _check(self, graph: Graph, run: Run, columns: Columns) -> None:
-        """Two agreements, under different noise, against at most one disagreement.
+    def _culprit(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+        """None, after two agreements under different noise and at most one disagreement.
 
         In single precision a draw can fall on either side of its threshold once in a while.
         """
-        culprits: list[str] = []
-        agreements = 0
-        while agreements < 2:
-            different = self._differing(graph, run, columns)
-            agreements += different is None
-            culprits += [different] if different else []
-            if len(culprits) > 1:
-                raise UserError(
-                    f"captured and uncaptured {culprits[0]} differ under the same noise: the "
-                    "program depends on something that is neither a parameter, nor data, nor "
-                    "drawn by torch (Python's or NumPy's random numbers, a counter); fit without "
-                    "compile"
-                )
+        differences = [self._differing(graph, run, columns) for _ in range(2)]
+        if differences.count(None) == 1:
+            differences.append(self._differing(graph, run, columns))
+        return None if differences.count(None) == 2 else next(filter(None, differences))
 
     def _differing(self, graph: Graph, run: Run, columns: Columns) -> str | None:
-        """The first output that is not the function's under the same noise."""
-        noise, state = graph.noise(), rng.get_state()
-        with self.restored(), Noise(iter(noise)):
-            wanted = [None if w is None else w.clone() for w in self.function(columns)]
-        rng.set_state(state)  # for what remains random
-        with self.restored():
-            found = run(list(columns.values()), noise)
-        return first_difference(self.names, found, wanted)
+        """The first output or state that is not the function's under the same noise."""
+        noise, generators = graph.noise(), rng.get_state()
+        with self.restored() as state, Noise(iter(noise)):
+            wanted = self._named(self.function(columns)) | state()
+        rng.set_state(generators)  # for what remains random
+        with self.restored() as state:
+            found = self._named(run(list(columns.values()), noise)) | state()
+        return first_difference(found, wanted)
+
+    def _named(self, outputs: Outputs) -> dict[str, Tensor]:
+        pairs = zip(self.names, outputs, strict=True)
+        return {name: output.clone() for name, output in pairs if output is not None}
 
 
-def first_difference(names: Sequence[str], found: Outputs, wanted: Outputs) -> str | None:
-    """The name of the first output that differs by more than rounding.
+def first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that differs by more than rounding.
 
-    Rounding is relative to an output's largest element, or to a hundredth of the typical output's:
-    a gradient that is zero but for rounding has no scale of its own.
+    Rounding is relative to a tensor's largest element, or to a hundredth of the typical tensor's: a
+    gradient that is zero but for rounding has no scale of its own.
     """
-    largest = [float(w.abs().max()) for w in wanted if w is not None and w.numel()]
+    largest = [float(w.abs().max()) for w in wanted.values() if w.numel()]
     floor = 1e-2 * statistics.median(largest or [0.0])
-    for name, f, w in zip(names, found, wanted, strict=True):
-        if f is None or w is None:
-            if f is not w:
-                return name
-            continue
+    for name in wanted.keys() | found.keys():
+        if name not in found or name not in wanted:
+            return name
+        f, w = found[name], wanted[name]
         scale = max(floor, float(w.abs().max()) if w.numel() else 0.0)
         tolerance = scale * TOLERANCE.get(w.dtype, 0.0)
         if not torch.allclose(f, w, rtol=0, atol=tolerance, equal_nan=True):

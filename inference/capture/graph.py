@@ -8,7 +8,7 @@ them, and changes them in place, as the function does.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -47,7 +47,9 @@ class Graph:
         return [draw() for draw in self.draws]
 
 
-def capture(function: Callable[[], Outputs], variables: Sequence[Tensor]) -> Graph:
+def capture(
+    function: Callable[[], Outputs], variables: Sequence[Tensor], share: bool = True
+) -> Graph:
     """Run ``function`` once and write it down as a graph of ``variables``, noise and held tensors.
 
     The run is real: it draws, and changes what the function changes in place.
@@ -55,27 +57,21 @@ def capture(function: Callable[[], Outputs], variables: Sequence[Tensor]) -> Gra
     Args:
         function: of no arguments; a Python function of ``variables`` that it closes over.
         variables: tensors whose values will be others at the next call; of the same shapes.
+        share: compute once what it computes twice; see ``inference.capture.sharing``.
 
     Raises:
         UserError: the function needs the value of a tensor to decide what to do; says where.
     """
-    shared, noise, sound = _trace(function, share=True)
-    if not sound:  # it changed, in place, what it had computed twice
-        shared, noise, _ = _trace(function, share=False)
-    return _with_inputs(shared, variables, noise)
-
-
-def _trace(function: Callable[[], Outputs], share: bool) -> tuple[GraphModule, Noise, bool]:
     noise = Noise()
-    sharing = Sharing(noise) if share else None
+    sharing = Sharing(noise) if share else contextlib.nullcontext()
 
     def traced() -> Outputs:
-        with capturable(), StaticShapes(), noise, Numbers(), sharing or contextlib.nullcontext():
+        with capturable(), StaticShapes(), noise, Numbers(), sharing:
             return function()
 
     with refused():
         module = make_fx(traced, tracing_mode="real")()
-    return module, noise, sharing is None or sharing.sound()
+    return _with_inputs(module, variables, noise)
 
 
 @contextlib.contextmanager

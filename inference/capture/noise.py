@@ -33,9 +33,9 @@ BY_SHAPE = {  # of their first argument, they see nothing but the shape
 class Noise(TorchDispatchMode):
     """Within it, random operations are written as functions of noise.
 
-    What needs no tensor's values (normal, uniform, a permutation) is noise itself; ``loc + scale ε``,
-    a Bernoulli ``u < p`` and a categorical ``argmax p / e``, e exponential, are what torch does,
-    too.  Rejection samplers (gamma, Poisson) cannot be written so and stay random operations.
+    What needs no tensor's values (normal, uniform, a permutation) is noise itself.  ``loc + scale ε``
+    with ε normal, a Bernoulli's ``u < p`` and a categorical's ``argmax p / e`` with e exponential
+    are what torch computes, too.  Rejection samplers (gamma, Poisson) stay random operations.
 
     Args:
         given: noise to use, in order; None to draw it now.
@@ -89,7 +89,5 @@ class Noise(TorchDispatchMode):
 
 def like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
     """``fill``, applied to an uninitialised tensor of this kind; the tensor itself is not kept."""
-    empty = functools.partial(
-        torch.empty, tensor.shape, dtype=tensor.dtype, device=tensor.device
-    )
+    empty = functools.partial(torch.empty, tensor.shape, dtype=tensor.dtype, device=tensor.device)
     return lambda: fill(empty())

@@ -23,7 +23,8 @@ DIFFERENTIATE = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.back
 class Sharing(TorchFunctionMode):
     """Within it, a function called again on the same tensors gives the same result, not a copy.
 
-    Functions that draw, or change their arguments, are called as ever.
+    Functions that draw, or change their arguments, are called as ever.  What is changed after it
+    was shared, or without torch's counting it (running statistics), goes wrong: check the result.
 
     Args:
         noise: tells which functions draw.
@@ -33,7 +34,6 @@ class Sharing(TorchFunctionMode):
         super().__init__()
         self.noise = noise
         self.known: dict[Any, tuple[Any, list[Tensor], list[int]]] = {}
-        self.shared: list[Any] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function's result, of now or of the first time."""
@@ -49,18 +49,12 @@ class Sharing(TorchFunctionMode):
         except TypeError:  # an argument that cannot be compared
             return func(*args, **kwargs)
         if found is not None and versions(found[0]) == found[2]:
-            self.shared.append(key)
             return found[0]
         drawn, before = self.noise.count, versions(arguments)
         result = func(*args, **kwargs)
         if drawn == self.noise.count and before == versions(arguments) and is_tensors(result):
             self.known[key] = (result, arguments, versions(result))
         return result
-
-    def sound(self) -> bool:
-        """Whether no shared result was changed after it was shared."""
-        entries = (self.known[key] for key in self.shared)
-        return all(versions(result) == then for result, _, then in entries)
 
 
 def tensors(value: Any) -> Iterable[Tensor]:

@@ -95,6 +95,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
         patience=options.patience,
         device=options.device,
         precision=options.precision,
+        compile=options.compile,
         directory=options.out or Path("runs") / Path(name).stem,
         resume=options.resume,
         overwrite=options.overwrite,

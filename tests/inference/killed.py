@@ -1,4 +1,4 @@
-"""The training that test_resume kills: python -m tests.inference.killed DIRECTORY."""
+"""The training that test_resume kills: python -m tests.inference.killed DIRECTORY [compile]."""
 
 import sys
 
@@ -7,7 +7,7 @@ from inference.recipes.vae import Options, build
 from inference.schedules import cosine, warm_up
 
 
-def main(directory):
+def main(directory, compiled):
     recipe = build(Options(latent_dim=3, hidden=(16,), binarize="dynamic"))
     fit(
         recipe.model,
@@ -24,6 +24,7 @@ def main(directory):
         directory=directory,
         resume=True,
         checkpoint_every=0.02,
+        compile=compiled,
         progress=False,
     )
 
@@ -32,4 +33,4 @@ if __name__ == "__main__":
     import pyro
 
     pyro.set_rng_seed(0)  # the initial weights
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:] == ["compile"])

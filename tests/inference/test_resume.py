@@ -21,8 +21,8 @@ from inference.trainer import Trainer
 from tests.examples import global_only
 
 
-def start(directory):
-    return subprocess.Popen([sys.executable, "-m", "tests.inference.killed", str(directory)])
+def start(directory, *how):
+    return subprocess.Popen([sys.executable, "-m", "tests.inference.killed", str(directory), *how])
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def uninterrupted(tmp_path_factory):
     return directory
 
 
-def kill(directory, moment):
+def kill(directory, moment, *how):
     """Start, kill so many seconds after there is a checkpoint; whether it was still running."""
-    process = start(directory)
+    process = start(directory, *how)
     while process.poll() is None and not (directory / "checkpoint.pt").exists():
         time.sleep(0.005)
     time.sleep(moment)
@@ -44,15 +44,15 @@ def kill(directory, moment):
     return was_running
 
 
-def kill_twice_and_resume(directory, moments):
+def kill_twice_and_resume(directory, moments, *how):
     """The first kill hits the training, the second anything from the imports to the end."""
     span = 1.0
-    while not kill(directory, moments.uniform(0, span)):
+    while not kill(directory, moments.uniform(0, span), *how):
         shutil.rmtree(directory)
         directory.mkdir()
         span *= 0.7
-    kill(directory, moments.uniform(0, 6))
-    assert start(directory).wait() == 0
+    kill(directory, moments.uniform(0, 6), *how)
+    assert start(directory, *how).wait() == 0
 
 
 def same(a, b, where="checkpoint"):
@@ -90,6 +90,17 @@ def test_a_killed_run_equals_the_uninterrupted_one(tmp_path, uninterrupted):
 def test_twenty_killed_runs(tmp_path, uninterrupted, number):
     kill_twice_and_resume(tmp_path, random.Random(1000 + number))
     check(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_compiled_runs_killed(tmp_path):
+    """Bit for bit the uninterrupted one; the uncompiled one's numbers up to rounding."""
+    whole = tmp_path / "whole"
+    assert start(whole, "compile").wait() == 0
+    for number in range(3):
+        directory = tmp_path / str(number)
+        kill_twice_and_resume(directory, random.Random(2000 + number), "compile")
+        check(directory, whole)
 
 
 def discrete():

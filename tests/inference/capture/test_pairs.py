@@ -67,7 +67,9 @@ class Measured:
 
 
 def flat(outputs, state):
-    averages = [value for extra in state.values() if isinstance(extra, dict) for value in extra.values()]
+    averages = [
+        value for extra in state.values() if isinstance(extra, dict) for value in extra.values()
+    ]
     return [*(None if o is None else o.clone() for o in outputs), *averages]
 
 
