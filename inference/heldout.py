@@ -22,12 +22,13 @@ LEAST_BATCHES = 8  # so that a standard error over batches means something
 def held_out_bounds(
     estimator: ELBO, program: Program, data: Columns | Streamed, batch_size: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Bounds of consecutive batches, nats per datum, and the batches' lengths; both (batches,).
+    """Bounds of consecutive parts, nats per datum, and the parts' lengths; both (parts,).
 
     The noise is the same at every call, so that two calls may be compared batch by batch.
     """
     size = len(data)
-    chunk = max(1, min(batch_size or size, size // LEAST_BATCHES))
+    fits = 4 * (batch_size or size)  # as no graph is kept
+    chunk = max(1, min(fits, size // LEAST_BATCHES))
     parts = slices(size, chunk)
     with rng.forked(EVALUATION_SEED):
         bounds = [bound(estimator, program, batch) for batch in data.batches(parts)]

@@ -77,7 +77,7 @@ def capture(
 @contextlib.contextmanager
 def capturable() -> Iterator[None]:
     """Pyro and torch without the checks that read a tensor's values."""
-    ignored = mock.patch.object(pyro.util, "torch_isnan", lambda value: False)
+    ignored = mock.patch.object(pyro.util, "torch_isnan", return_value=False)
     with pyro.validation_enabled(False), ignored:
         yield
 

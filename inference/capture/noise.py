@@ -33,8 +33,8 @@ BY_SHAPE = {  # of their first argument, they see nothing but the shape
 class Noise(TorchDispatchMode):
     """Within it, random operations are written as functions of noise.
 
-    What needs no tensor's values (normal, uniform, a permutation) is noise itself.  ``loc + scale ε``
-    with ε normal, a Bernoulli's ``u < p`` and a categorical's ``argmax p / e`` with e exponential
+    What needs no tensor's values (normal, uniform, a permutation) is noise itself.  A normal draw's
+    ``loc + scale ε``, a Bernoulli's ``u < p`` and a categorical's ``argmax p / e``, e exponential,
     are what torch computes, too.  Rejection samplers (gamma, Poisson) stay random operations.
 
     Args:
