@@ -13,6 +13,7 @@ from inference.errors import UserError
 
 Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
 Backend = Callable[[Graph, Sequence[Tensor]], Run]
+OPTIONS = {"fallback_random": True, "size_asserts": False}
 
 
 def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Run:
@@ -35,7 +36,7 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
     inputs: list[Any] = [*detached([*variables, *graph.noise(), *graph.held])]
     held = detached(graph.held)
     try:
-        compiled = torch._inductor.compile(graph.module, inputs, {"fallback_random": True})
+        compiled = torch._inductor.compile(graph.module, inputs, OPTIONS)
     except torch._inductor.exc.InvalidCxxCompiler as error:
         raise UserError(
             "compiling needs a C++ compiler, and none is found: install g++ or clang, or fit "

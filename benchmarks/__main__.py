@@ -1,0 +1,74 @@
+"""All benchmarks, or those named: python -m benchmarks [vae attention discrete sites …].
+
+Table on the screen; figures in runs/bench/bench.json, picture in runs/bench/bench.png.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import Row
+
+ALL = ("vae", "attention", "discrete", "sites", "processes")
+
+
+def main(names: Sequence[str]) -> None:
+    """Measure, tell, keep."""
+    unknown = set(names) - set(ALL)
+    if unknown:
+        print(f"no benchmark {unknown.pop()!r}: give some of {', '.join(ALL)}", file=sys.stderr)
+        sys.exit(2)
+    console = Console()
+    found: list[Row] = []
+    for name in names or ALL:
+        with console.status(f"measuring: {name}"):
+            found += importlib.import_module(f"benchmarks.{name}").measure()
+    console.print(table(found))
+    folder = Path("runs/bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [asdict(row) for row in found]
+    (folder / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
+    picture(found, folder / "bench.png")
+    console.print(f"figures and picture: {folder}/bench.json, {folder}/bench.png")
+
+
+def table(found: Sequence[Row]) -> Table:
+    """Ratios with their quartiles beside their goals."""
+    columns = ("work", "ours", "ms", "against", "ms", "ratio (quartiles)", "goal")
+    out = Table(*columns, title="time a step, ours / the other's; both in turn, block by block")
+    for row in found:
+        ratio = f"{row.ratio:.2f} ({row.low:.2f} – {row.high:.2f})"
+        goal = f"≤ {row.goal:g} {'✓' if row.reached else '✗'}"
+        times = f"{row.ours_ms:.2f}", f"{row.against_ms:.2f}"
+        out.add_row(row.work, row.ours, times[0], row.against, times[1], ratio, goal)
+    return out
+
+
+def picture(found: Sequence[Row], path: Path) -> None:
+    """Each ratio as a dot with its quartiles, the goal as a tick."""
+    figure, axes = plt.subplots(figsize=(9, 0.8 + 0.32 * len(found)), layout="constrained")
+    for y, row in enumerate(reversed(found)):
+        colour = "tab:blue" if row.reached else "tab:red"
+        axes.plot([row.low, row.high], [y, y], color=colour, lw=2)
+        axes.plot(row.ratio, y, "o", color=colour)
+        axes.plot(row.goal, y, "|", color="black", ms=14, mew=2)
+    labels = [f"{row.work}: {row.ours} / {row.against}" for row in reversed(found)]
+    axes.set_yticks(range(len(found)), labels)
+    axes.set_xscale("log")
+    axes.set_xlabel("time a step, ours / the other's (black: the goal; blue: reached)")
+    axes.grid(axis="x", which="both", alpha=0.3)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

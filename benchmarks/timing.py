@@ -1,0 +1,68 @@
+"""Contenders take turns, block by block, so that a machine that slows down slows them all."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Ours against another way to the same: milliseconds a step, and the ratio block by block."""
+
+    work: str
+    ours: str
+    against: str
+    goal: float
+    ours_ms: float
+    against_ms: float
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the median ratio is at most the goal."""
+        return self.ratio <= self.goal
+
+
+def in_turn(contenders: Mapping[str, Step], blocks: int, steps: int) -> dict[str, list[float]]:
+    """Seconds a step of each contender in each block; who goes first changes from block to block."""
+    for step in contenders.values():
+        step()  # compiles, allocates
+    names = list(contenders)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for block in range(blocks):
+        shift = block % len(names)
+        for name in names[shift:] + names[:shift]:
+            times[name].append(seconds(contenders[name], steps))
+    return times
+
+
+def seconds(step: Step, steps: int) -> float:
+    """Of one step."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        last = step()
+    getattr(last, "block_until_ready", lambda: None)()  # jax's
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / steps
+
+
+def rows(
+    work: str, ours: str, goals: Mapping[str, float], times: Mapping[str, list[float]]
+) -> Iterator[Row]:
+    """One row for each of the others that has a goal."""
+    for against, goal in goals.items():
+        if against in times:
+            pairs = zip(times[ours], times[against], strict=True)
+            low, mid, high = statistics.quantiles([mine / theirs for mine, theirs in pairs])
+            a, b = (1e3 * statistics.median(times[name]) for name in (ours, against))
+            yield Row(work, ours, against, goal, a, b, mid, low, high)
