@@ -19,7 +19,7 @@ from tests.inference.estimators.test_unbiased import (
     ANY,
     BOUNDS,
     ELBOS,
-    JOINT,
+    WEIGHED,
     NORMAL,
     RELAXABLE,
     pairs,
@@ -36,7 +36,7 @@ ALONE = ELBOS | {
 TOGETHER = BOUNDS | {"ReweightedWakeSleep": (lambda name: ReweightedWakeSleep(3), ANY)}
 IN_ORDER = {"TraceMeanField_ELBO": (lambda name: TraceMeanField_ELBO(), NORMAL)}
 ALL = ALONE | TOGETHER | IN_ORDER
-PAIRS = [*pairs(ALONE), *pairs(TOGETHER, JOINT), *pairs(IN_ORDER, {"normal", "one_normal"})]
+PAIRS = [*pairs(ALONE), *pairs(TOGETHER, WEIGHED), *pairs(IN_ORDER, {"normal", "one_normal"})]
 
 
 class Measured:
