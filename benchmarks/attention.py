@@ -12,7 +12,7 @@ from contextlib import nullcontext
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import SVI, ELBO, Trace_ELBO, TraceGraph_ELBO
+from pyro.infer import ELBO, SVI, Trace_ELBO, TraceGraph_ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -29,7 +29,9 @@ def contenders(estimator: ELBO, batch: Batch) -> dict[str, Gradient]:
     with program.scope():
         program.initialise(batch, ROWS)
     kinds = {"compiled": CapturedGradient, "uncompiled": Gradient}
-    return {name: kind(program, Terms(estimator), None, nullcontext) for name, kind in kinds.items()}
+    return {
+        name: kind(program, Terms(estimator), None, nullcontext) for name, kind in kinds.items()
+    }
 
 
 def measure() -> Iterator[Row]:

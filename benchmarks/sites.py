@@ -46,6 +46,4 @@ def measure() -> Iterator[Row]:
     }
     contenders = {name: gradient(e, program, batch) for name, e in estimators.items()}
     goals = {"Trace_ELBO": 1.6, "TraceGraph_ELBO": 1 / 3}
-    yield from rows(
-        f"{STEPS} discrete sites", OURS, goals, in_turn(contenders, blocks=30, steps=1)
-    )
+    yield from rows(f"{STEPS} discrete sites", OURS, goals, in_turn(contenders, blocks=30, steps=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -127,17 +126,24 @@ class Captured:
 def first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that differs by more than rounding.
 
-    Rounding is relative to a tensor's largest element, or to a hundredth of the typical tensor's: a
-    gradient that is zero but for rounding has no scale of its own.
+    Rounding is relative to a tensor's largest element, or to a thousandth of the largest among the
+    tensors of its kind (its name's first word): a gradient that is zero but for rounding has no
+    scale of its own.
     """
-    largest = [float(w.abs().max()) for w in wanted.values() if w.numel()]
-    floor = 1e-2 * statistics.median(largest or [0.0])
-    for name in wanted.keys() | found.keys():
-        if name not in found or name not in wanted:
-            return name
-        f, w = found[name], wanted[name]
-        scale = max(floor, float(w.abs().max()) if w.numel() else 0.0)
+    if differing := found.keys() ^ wanted.keys():
+        return min(differing)
+    scales = {n: float(w.abs().max()) if w.numel() else 0.0 for n, w in wanted.items()}
+    largest: dict[str, float] = {}
+    for name, scale in scales.items():
+        largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
+    for name, w in wanted.items():
+        scale = scales[name] + 1e-3 * largest[kind(name)]
         tolerance = scale * TOLERANCE.get(w.dtype, 0.0)
-        if not torch.allclose(f, w, rtol=0, atol=tolerance, equal_nan=True):
+        if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
             return name
     return None
+
+
+def kind(name: str) -> str:
+    """The first word of an output's name."""
+    return name.split()[0]

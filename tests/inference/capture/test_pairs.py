@@ -19,9 +19,9 @@ from tests.inference.estimators.test_unbiased import (
     ANY,
     BOUNDS,
     ELBOS,
-    WEIGHED,
     NORMAL,
     RELAXABLE,
+    WEIGHED,
     pairs,
 )
 
