@@ -58,6 +58,16 @@ BUGS = {
         "for term in due[choice.time]:",
         "for term in due[choice.time + 1]:",
     ),
+    "plates side by side weighed together": (
+        "coupling.py",
+        "plates = frozenset(shared_plates(ledger.only(names)))",
+        "plates = frozenset()",
+    ),
+    "coupling through a latent missed": (
+        "coupling.py",
+        "[new.union(*touching)]",
+        "[new]",
+    ),
     "VIMCO's mean includes itself": (
         "multi_sample.py",
         "(log_w.sum(0, keepdim=True) - log_w) / (self.particles - 1)",
