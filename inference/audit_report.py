@@ -62,11 +62,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Audit:
-    """Rows, their ``table()``, ``plot(path)`` and ``tree``."""
+    """Rows, their ``table()``, ``plot(path)`` and ``tree``.
+
+    Attributes:
+        rows: one for each estimator and moment.
+        samples: gradients of each.
+        reference: what biases are measured against.
+        refused: estimators that were left out, and why.
+    """
 
     rows: Sequence[Row]
     samples: int
     reference: str
+    refused: Mapping[str, str]
 
     def table(self, step: int | None = None) -> Table:
         """For the screen: the estimators after ``step`` steps (the last), least work first."""
