@@ -153,7 +153,8 @@ def _bars(axis: Any, rows: Sequence[Row], quantity: str) -> None:
     values = [getattr(r, quantity) for r in ordered]
     names = [f"{r.name}{' (biased)' if r.biased else ''}" for r in ordered]
     axis.barh(names, values, color=["0.7" if r.biased else "C0" for r in ordered])
-    axis.set_xscale("log")
+    if any(value > 0 for value in values):
+        axis.set_xscale("log")
 
 
 def _curves(axis: Any, rows: Sequence[Row], quantity: str) -> None:

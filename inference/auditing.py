@@ -194,7 +194,7 @@ def _rows(
         else:
             target, error, known = _quietest(bound, name, estimators, moments)
         gap, noise = mine.mean - target, (mine.error**2 + error**2).sqrt()
-        norm = float(target.norm())
+        norm, deviation = float(target.norm()), math.sqrt(float(mine.variance.sum()))
         excess = float((gap**2).sum() - (noise**2).sum())
         rows.append(
             Row(
@@ -206,7 +206,7 @@ def _rows(
                 math.sqrt(max(0.0, excess)) / norm if norm else math.nan,
                 float(noise.norm()) / norm if norm else math.nan,
                 float(mine.variance.sum()),
-                norm / math.sqrt(max(float(mine.variance.sum()), 1e-300)),
+                norm / deviation if deviation else math.inf,
                 evaluations[name],
                 1e3 * float(np.median(mine.seconds)),
                 _by_parameter(program, mine.variance),
