@@ -140,7 +140,8 @@ def curves(courses: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float, fi
         left.plot(costs, lw=1.5)
         some = np.where(variances > 0, variances, np.nan)  # DisARM has none at θ = ½
         right.plot(plots.smooth(some[None])[0], lw=1.5, label=name)
-    left.axhline(best, color="k", lw=0.8, ls=":")
+    left.axhline(best, color="k", lw=1, ls=":")
+    left.margins(y=0.1)
     left.set(xlabel="step", title="expected cost E[(b − t)²]; dotted: its least")
     right.set(xlabel="step", title="variance of one gradient", yscale="log")
     figure.legend(loc="outside right upper", frameon=False)
