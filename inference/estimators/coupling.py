@@ -15,7 +15,6 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
-from inference import rng
 from inference.estimators.base import Programs
 from inference.estimators.ledger import Ledger
 from inference.sites import is_site, sample_sites
@@ -48,7 +47,7 @@ def shared_plates(ledger: Ledger) -> dict[str, int]:
 
 def reach(programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
     """For each site of both programs, its name and those of the latents that it depends on."""
-    with rng.forked(), torch.no_grad(), pyro.validation_enabled(False), Follow():
+    with torch.no_grad(), pyro.validation_enabled(False), Follow():
         traces = programs.run(start=guide_trace)
     return [
         get_provenance(site["log_prob"]) | {name}
