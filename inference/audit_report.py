@@ -10,10 +10,9 @@ from typing import Any
 
 import xarray as xr
 from matplotlib.figure import Figure
-from rich import box
 from rich.table import Table
 
-from inference import plots
+from inference import plots, tables
 
 FAMILY_WISE_ERROR = 1e-3
 
@@ -62,27 +61,29 @@ class Row:
 
 @dataclass(frozen=True)
 class Audit:
-    """Rows, their ``table()``, ``plot(path)`` and ``tree``."""
+    """Rows, their ``table()``, ``plot(path)`` and ``tree``.
+
+    Attributes:
+        rows: one for each estimator and moment.
+        samples: gradients of each.
+        reference: what biases are measured against.
+        refused: estimators that were left out, and why.
+    """
 
     rows: Sequence[Row]
     samples: int
     reference: str
+    refused: Mapping[str, str]
 
     def table(self, step: int | None = None) -> Table:
         """For the screen: the estimators after ``step`` steps (the last), least work first."""
         step = max(r.step for r in self.rows) if step is None else step
-        table = Table(
-            title=f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
-            caption="work = variance × ms; bias: % of the gradient's norm, ! where seen\n"
+        table = tables.table(
+            f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
+            ("estimator", "bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"),
+            "work = variance × ms; bias: % of the gradient's norm, ! where seen\n"
             f"(family-wise error {FAMILY_WISE_ERROR:g}), else what it is below",
-            title_justify="left",
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=0,
         )
-        table.add_column("estimator", overflow="fold")
-        for heading in ("bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"):
-            table.add_column(heading, justify="right", no_wrap=True)
         for r in sorted((r for r in self.rows if r.step == step), key=lambda r: (r.bound, r.work)):
             known = not math.isnan(r.worst_z)
             table.add_row(
@@ -152,7 +153,8 @@ def _bars(axis: Any, rows: Sequence[Row], quantity: str) -> None:
     values = [getattr(r, quantity) for r in ordered]
     names = [f"{r.name}{' (biased)' if r.biased else ''}" for r in ordered]
     axis.barh(names, values, color=["0.7" if r.biased else "C0" for r in ordered])
-    axis.set_xscale("log")
+    if any(value > 0 for value in values):
+        axis.set_xscale("log")
 
 
 def _curves(axis: Any, rows: Sequence[Row], quantity: str) -> None:

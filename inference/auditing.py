@@ -54,6 +54,7 @@ def audit(
     seed: int = 0,
     device: str = "cpu",
     precision: str = "float32",
+    skip_refused: bool = False,
     progress: bool = True,
 ) -> Audit:
     """Measure bias, variance and cost of gradient estimators on a program.
@@ -75,6 +76,7 @@ def audit(
         seed: of all noise.
         device: "cpu", "cuda", …
         precision: "float32" or "float64".
+        skip_refused: leave out estimators that refuse the program, and say why in ``refused``.
         progress: show a bar.
 
     Raises:
@@ -93,11 +95,13 @@ def audit(
     program.to(torch.device(device), DTYPES[precision])
     columns = columns.to(program.device, program.dtype)
     rows: list[Row] = []
-    reference = ""
+    reference, refused = "", dict[str, str]()
     with rng.forked(seed), program.scope():
         batches = _batches(columns, batch_size, seed)
         audited = batch = next(batches)
         program.initialise(audited, len(columns))
+        if skip_refused:
+            named, refused = _accepted(named, program, audited)
         trainer = placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
         steps = optimizer([*program.parameters.values(), *own])
@@ -113,7 +117,7 @@ def audit(
                 backward(trainer, program, batch)
                 steps.step()
                 batch = next(batches)
-    return Audit(rows, samples, reference)
+    return Audit(rows, samples, reference, refused)
 
 
 def label(estimator: ELBO) -> str:
@@ -122,6 +126,26 @@ def label(estimator: ELBO) -> str:
     parts = [type(b).__name__ for b in (getattr(estimator, "baseline", None),) if b is not None]
     parts += [str(inner.num_particles)] if inner.num_particles > 1 else []
     return type(inner).__name__ + (f"({', '.join(parts)})" if parts else "")
+
+
+def _accepted(
+    estimators: Mapping[str, ELBO], program: Program, batch: Batch
+) -> tuple[dict[str, ELBO], dict[str, str]]:
+    """Those that take the program, by one gradient of each, and what the others say.
+
+    Raises:
+        UserError: none takes it.
+    """
+    accepted, refused = {}, {}
+    for name, estimator in estimators.items():
+        try:
+            gradient_of(placed(estimator, program), program, batch)
+            accepted[name] = estimator
+        except UserError as refusal:
+            refused[name] = str(refusal)
+    if not accepted:
+        raise UserError(f"no estimator takes the program; {name} says: {refused[name]}")
+    return accepted, refused
 
 
 def _measure(
@@ -170,7 +194,7 @@ def _rows(
         else:
             target, error, known = _quietest(bound, name, estimators, moments)
         gap, noise = mine.mean - target, (mine.error**2 + error**2).sqrt()
-        norm = float(target.norm())
+        norm, deviation = float(target.norm()), math.sqrt(float(mine.variance.sum()))
         excess = float((gap**2).sum() - (noise**2).sum())
         rows.append(
             Row(
@@ -182,7 +206,7 @@ def _rows(
                 math.sqrt(max(0.0, excess)) / norm if norm else math.nan,
                 float(noise.norm()) / norm if norm else math.nan,
                 float(mine.variance.sum()),
-                norm / math.sqrt(max(float(mine.variance.sum()), 1e-300)),
+                norm / deviation if deviation else math.inf,
                 evaluations[name],
                 1e3 * float(np.median(mine.seconds)),
                 _by_parameter(program, mine.variance),

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from inference import plots, traces
+from inference import plots, tables, traces
 from inference.errors import UserError
 from inference.run import Run
 
@@ -61,30 +60,12 @@ class Comparison:
     def table(self) -> Table:
         """For the screen; best first."""
         kind = "held out" if self.held_out else f"training, last {FINAL_SHARE:.0%} of the steps"
-        table = Table(
-            title=f"bound, nats per datum ({kind})",
-            caption="noise, seeds: the bound's standard error from the estimate, between seeds\n"
+        table = tables.table(
+            f"bound, nats per datum ({kind})",
+            ("run", "bound", "noise", "seeds", "gap", "±", "steps*", "s*", "k-hat"),
+            "noise, seeds: standard errors, of the estimate and between seeds\n"
             f"* until the smoothed training bound first reached {self.level:.2f}",
-            title_justify="left",
-            caption_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
         )
-        for heading in (
-            "run",
-            "bound",
-            "noise",
-            "seeds",
-            "gap",
-            "±",
-            "steps*",
-            "s*",
-            "k-hat",
-        ):
-            if heading == "run":
-                table.add_column(heading, overflow="fold")
-            else:
-                table.add_column(heading, justify="right", no_wrap=True)
         for r in self.rows:
             cells = (r.bound, r.monte_carlo, r.between_seeds, r.difference, r.difference_error)
             table.add_row(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
+
+from inference import tables
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -35,10 +35,7 @@ def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path | None) -> None:
     """Print the final bounds and the reported figures."""
-    table = Table(title=str(directory or "run"), title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    table.add_column("± standard error", justify="right")
+    table = tables.table(str(directory or "run"), ("figure", "value", "± standard error"))
     svi = tree["svi"].to_dataset()
     last = svi.isel(step=slice(-max(1, svi.sizes["step"] // 20), None)).mean()
     for name in svi:

@@ -135,6 +135,14 @@ class Ledger:
             running = _gathered(running, choice.plates)
         return found
 
+    def only(self, names: Container[str]) -> Ledger:
+        """The terms and choices of these sites."""
+        return replace(
+            self,
+            terms=[t for t in self.terms if t.name in names],
+            choices=[c for c in self.choices if c.name in names],
+        )
+
     def refuse_jumps(self, estimator: str, instead: str) -> None:
         """Raise a ``UserError`` if any choice is not reparameterised."""
         for choice in self.jumps():

@@ -1,15 +1,16 @@
 """K-sample bounds ``log 1/K Σ_k w_k``, w = p(x, z)/q(z), and their gradients.
 
 IWAE: Burda et al. 2016.  Doubly reparameterised: Tucker et al. 2019.  VIMCO: Mnih & Rezende 2016.
-The bound is taken for each element of the plates that all latents share, so for each datum where
-every latent is local.
+Weights are those of a unit: an element of the plates shared by everything that is coupled.  Where
+every latent is local, a unit is a datum with all that is nested in it; a latent outside of the data
+couples them all; latents in plates side by side that share nothing are units of their own.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs, held
-from inference.estimators.ledger import Choice, Ledger, Term, read, within
+from inference.estimators.coupling import coupled, shared_plates
+from inference.estimators.ledger import Choice, Ledger, read, within
 from inference.sites import base, distribution_name
 
 INSTEAD = "VIMCO(num_particles=5)"
@@ -27,19 +29,40 @@ INSTEAD = "VIMCO(num_particles=5)"
 class MultiSample(Estimator):
     """The bound itself; a child says how its gradient is taken.
 
+    Where sites differ in their plates, one more run of both programs finds what is coupled.
+
+    Attributes:
+        rescores: whether ``surrogate`` needs the draws scored again.
+
     Raises:
-        UserError: a latent is outside of a plate that shows only some of its elements: no
-            K-sample bound of the whole can be estimated without bias from a part.
+        UserError: something outside of a plate that shows only some of its elements is coupled
+            with them: no K-sample bound of the whole can be estimated without bias from a part.
     """
+
+    rescores: bool = False
 
     def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
-        units = Units.of(read(draws), self.num_particles)
-        return units.bound(), self.surrogate(units, programs, draws)
+        ledger = fixed = read(draws)
+        if self.rescores:
+            fixed = read([programs.run(held(guide)) for _, guide in draws])
+        sets = coupled(ledger, programs, draws[0][1])
+        bound = surrogate = still(ledger, frozenset().union(*sets))
+        for names in sets:
+            units = Units.of(ledger.only(names), self.num_particles)
+            again = replace(units, ledger=fixed.only(names))
+            bound, surrogate = bound + units.bound(), surrogate + self.surrogate(units, again)
+        return bound, surrogate
 
     @abstractmethod
-    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
-        """A scalar with the gradient of the bound."""
+    def surrogate(self, units: Units, fixed: Units) -> Tensor:
+        """A scalar with the gradient of the units' bound.
+
+        Args:
+            units: what is coupled, as drawn.
+            fixed: the same draws held fixed, if the class ``rescores``: gradients reach
+                parameters alone.
+        """
 
 
 class IWAE(MultiSample):
@@ -49,7 +72,7 @@ class IWAE(MultiSample):
     guide falls as 1/√K (Rainforth et al. 2018): see ``DReG``.
     """
 
-    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
+    def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """The bound."""
         units.ledger.refuse_jumps("IWAE", INSTEAD)
         return units.bound()
@@ -62,16 +85,17 @@ class DReG(MultiSample):
     q = p(z | x); 2K model evaluations; reparameterised sites only (Tucker et al. 2019, equation 8).
     """
 
-    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
+    rescores = True
+
+    def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """w̃² on every path, corrected at fixed z to w̃ for the model and 0 for the guide."""
         units.ledger.refuse_jumps("DReG", INSTEAD)
-        share = units.shares()
-        fixed = units.at_fixed_draws(programs, draws)
         refuse_points(fixed.ledger)
+        share = units.shares()
         log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
         paths = share**2 * units.log_weights()
         corrected = paths + (share - share**2) * log_p + share**2 * log_q
-        return units.total(corrected) + units.still()
+        return units.total(corrected)
 
 
 class VIMCO(MultiSample):
@@ -90,7 +114,7 @@ class VIMCO(MultiSample):
             raise UserError("VIMCO needs num_particles of 2 or more: one has no other")
         super().__init__(num_particles, **options)
 
-    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
+    def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """The bound, and the score of every draw that is not reparameterised."""
         signal = units.leave_one_out().detach()
         scores = [units.score(choice) for choice in units.ledger.jumps()]
@@ -109,10 +133,10 @@ def refuse_points(ledger: Ledger) -> None:
 
 @dataclass(frozen=True)
 class Units:
-    """The ledger by unit: an element of the plates that all latents share.
+    """What is coupled, by unit: an element of the plates that all its sites share.
 
     Attributes:
-        ledger: terms and choices.
+        ledger: terms and choices of these sites.
         plates: the shared plates.
         particles: K.
         scale: N/B of the shared plates together.
@@ -125,44 +149,23 @@ class Units:
 
     @staticmethod
     def of(ledger: Ledger, particles: int) -> Units:
-        """Find the shared plates: those around every latent and every term after the first."""
-        inside = [t.plates for t in ledger.terms if t.time >= 0]
-        shared = (
-            {n: d for n, d in inside[0].items() if all(n in p for p in inside)} if inside else {}
-        )
-        for plate in ledger.subsampled:
-            if plate not in shared:
-                raise UserError(
-                    f"plate {plate!r} shows a part of its elements and a latent site is outside of "
-                    "it: a multi-sample bound needs all of them (batch_size=None), or use "
-                    "LeaveOneOut(num_particles=4)"
-                )
-        scale = math.prod(
-            ledger.subsampled[plate] for plate in shared if plate in ledger.subsampled
-        )
+        """Find the shared plates."""
+        shared = shared_plates(ledger)
+        refuse_part(ledger, shared)
+        scale = math.prod(share for plate, share in ledger.subsampled.items() if plate in shared)
         return Units(ledger, shared, particles, scale)
-
-    def at_fixed_draws(self, programs: Programs, draws: Sequence[Pair]) -> Units:
-        """The same draws scored again, held fixed: gradients reach parameters alone."""
-        again = read([programs.run(held(guide)) for _, guide in draws])
-        return replace(self, ledger=again)
 
     def log_weights(self, of_guide: bool | None = None) -> Tensor:
         """(K, units …) log w of each unit, or its log p or −log q alone; not scaled."""
-        terms = [t for t in self._moving() if of_guide is None or t.of_guide == of_guide]
+        terms = [t for t in self.ledger.terms if of_guide is None or t.of_guide == of_guide]
         if not terms:
             return self.ledger.terms[0].value.new_zeros(self.particles)
-        return torch.stack(torch.broadcast_tensors(*map(self._by_unit, terms))).sum(0) / self.scale
+        by_unit = (within(t.value, t.plates, self.plates) for t in terms)
+        return torch.stack(torch.broadcast_tensors(*by_unit)).sum(0) / self.scale
 
     def bound(self) -> Tensor:
-        """() Σ_units log 1/K Σ_k w_k, scaled, and the terms that depend on no latent."""
-        units = self.log_weights().logsumexp(0) - math.log(self.particles)
-        return self.total(units) + self.still()
-
-    def still(self) -> Tensor:
-        """() the sum of the terms before the first latent, which depend on none."""
-        values = (t.value.sum() / len(t.value) for t in self.ledger.terms if t.time < 0)
-        return sum(values, self.ledger.terms[0].value.new_zeros(()))
+        """() Σ_units log 1/K Σ_k w_k, scaled."""
+        return self.total(self.log_weights().logsumexp(0) - math.log(self.particles))
 
     def shares(self) -> Tensor:
         """(K, units …) w̃_k = w_k / Σ_j w_j; no gradient."""
@@ -185,11 +188,24 @@ class Units:
         """() a value of units, summed and scaled."""
         return value.sum() * self.scale
 
-    def _moving(self) -> list[Term]:
-        return [t for t in self.ledger.terms if t.time >= 0]
 
-    def _by_unit(self, term: Term) -> Tensor:
-        return within(term.value, term.plates, self.plates)
+def still(ledger: Ledger, moving: Container[str]) -> Tensor:
+    """() the terms of all other sites, which depend on no latent: nothing to weigh."""
+    values = (t.value.sum() / len(t.value) for t in ledger.terms if t.name not in moving)
+    return sum(values, ledger.terms[0].value.new_zeros(()))
+
+
+def refuse_part(ledger: Ledger, shared: Container[str]) -> None:
+    """Raise a ``UserError`` for a plate that shows a part of its elements and is not shared."""
+    for term in ledger.terms:
+        for plate in ledger.subsampled:
+            if plate in term.plates and plate not in shared:
+                outside = next(t.name for t in ledger.terms if plate not in t.plates)
+                raise UserError(
+                    f"plate {plate!r} shows a part of its elements, and site {outside!r} outside "
+                    "of it couples them: a multi-sample bound needs all of them "
+                    "(batch_size=None), or use LeaveOneOut(num_particles=4)"
+                )
 
 
 def _eye(log_w: Tensor) -> Tensor:

@@ -5,13 +5,11 @@ Bornschein & Bengio 2015; Le et al. 2019.  Weights are normalised for each datum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from torch import Tensor
 
 from inference.errors import UserError
-from inference.estimators.base import Pair, Programs
 from inference.estimators.multi_sample import MultiSample, Units
 
 
@@ -31,6 +29,7 @@ class ReweightedWakeSleep(MultiSample):
     """
 
     unbiased = False
+    rescores = True
 
     def __init__(
         self,
@@ -44,13 +43,12 @@ class ReweightedWakeSleep(MultiSample):
         super().__init__(num_particles, **options)
         self.divergence = divergence
 
-    def surrogate(self, units: Units, programs: Programs, draws: Sequence[Pair]) -> Tensor:
+    def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """w̃ log p for the model, the divergence's weights × log q for the guide."""
-        fixed = units.at_fixed_draws(programs, draws)
         log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
         share = units.shares()
         weight = share if self.divergence == "inclusive" else self._centred(units)
-        return units.total(share * log_p + weight * log_q) + fixed.still()
+        return units.total(share * log_p + weight * log_q)
 
     def _centred(self, units: Units) -> Tensor:
         """(K, units …) (log w_k − the mean of the others) / K."""

@@ -60,20 +60,11 @@ def audit_recipe(name: str, chosen: Any) -> None:
     with rng.forked():
         pyro.set_rng_seed(0)
         recipe = registry.load(name).build(chosen)
-    once = functools.partial(audit, samples=2, batch_size=2, progress=False)
-    candidates = {spec: from_spec(spec) for spec in chosen.estimators}
-    accepted = {}
-    for spec, estimator in candidates.items():
-        try:
-            once(recipe.model, recipe.guide, recipe.train, [estimator])
-            accepted[spec] = estimator
-        except UserError as refusal:
-            console.print(f"{spec}: left out. {refusal}", highlight=False)
     found = audit(
         recipe.model,
         recipe.guide,
         recipe.train,
-        accepted,
+        {spec: from_spec(spec) for spec in chosen.estimators},
         samples=chosen.samples,
         device=chosen.device,
         precision=chosen.precision,
@@ -81,7 +72,10 @@ def audit_recipe(name: str, chosen: Any) -> None:
         at=chosen.at,
         train_with=recipe.estimator or registry.named_estimator(chosen.estimator, chosen.particles),
         optimizer=functools.partial(torch.optim.Adam, lr=chosen.learning_rate),
+        skip_refused=True,
     )
+    for spec, why in found.refused.items():
+        console.print(f"{spec}: left out. {why}", highlight=False)
     out = chosen.out or Path("runs") / f"{Path(name).stem}-audit"
     for step in sorted(set(chosen.at)):
         console.print(found.table(step))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from inference.recipes import toys
 from inference.recipes.contract import EstimatorName, Recipe, Training
 
 if TYPE_CHECKING:
@@ -93,9 +94,7 @@ def gradients(options: Options, *, reparameterised: bool) -> Tensor:
     )
     guide.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
     estimator = Pathwise() if reparameterised else ScoreFunction()
-    loss = estimator.differentiable_loss(ExpectedSquare(), guide, torch.zeros(DRAWS))
-    (found,) = torch.autograd.grad(loss, guide.theta)
-    return found
+    return toys.gradients(estimator, ExpectedSquare(), guide, guide.theta)
 
 
 def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:

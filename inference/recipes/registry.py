@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from inference.run import Run
 
-NOT_RECIPES = {"__init__", "auditable", "contract", "registry"}
+NOT_RECIPES = {"__init__", "auditable", "contract", "registry", "toys"}
 
 
 def names() -> list[str]:

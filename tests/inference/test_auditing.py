@@ -139,3 +139,29 @@ def test_senseless_options_are_refused(options, sentence):
 def test_a_refusal_names_the_site():
     with pytest.raises(UserError, match="site 'b' is a Bernoulli"):
         audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [Pathwise()], progress=False)
+
+
+def test_refusals_may_be_left_out_and_settle_nothing(monkeypatch):
+    """One gradient tells; baselines settle once, in the audit itself."""
+    settled = []
+    monkeypatch.setattr(
+        "inference.auditing.settle", lambda e, *_: settled.append(type(e).__name__) or e.eval()
+    )
+    result = audit(
+        SquaredDistance(),
+        SquaredDistanceGuide(),
+        ONE,
+        [Pathwise(), ScoreFunction(baseline=MovingAverage())],
+        samples=2,
+        skip_refused=True,
+        progress=False,
+    )
+    assert settled == ["ScoreFunction"]
+    assert list(result.refused) == ["Pathwise"]
+    assert "site 'b' is a Bernoulli" in result.refused["Pathwise"]
+    with pytest.raises(UserError, match="no estimator takes the program; Pathwise says"):
+        audit(
+            *(SquaredDistance(), SquaredDistanceGuide(), ONE, [Pathwise()]),
+            skip_refused=True,
+            progress=False,
+        )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from inference.cli import main
 from inference.traces import read
@@ -183,3 +184,32 @@ def test_the_toy_finds_its_optimum_and_draws_both_gradients(estimator, tmp_path)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["θ, to be −b/a"] == pytest.approx(-1.5, abs=0.15)
     assert (tmp_path / "gradients.png").exists()
+
+
+def test_the_toy_of_rebar_finds_its_optimum_and_draws_five_courses(tmp_path):
+    run("fit", "squared_distance", "--epochs", 150, "--learning-rate", 0.1, "--out", tmp_path)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["E[(b − t)²]"] < 0.5 * figures["its least"] + 0.5 * 0.2525  # where it began
+    variances = [float(v) for name, v in figures.items() if name.startswith("variance")]
+    assert len(variances) == 5
+    assert max(variances) == float(figures["variance, score function"])
+    assert (tmp_path / "gradients.png").exists()
+
+
+def test_the_courses_variance_is_the_one_on_paper():
+    """Score function at θ = ½: Var = ((1 − t)⁴ + t⁴)/8 − ((1 − 2t)/4)², within 4.5 errors."""
+    from inference.recipes.squared_distance import COPIES, Options, course, estimators
+
+    torch.manual_seed(0)
+    _, variances = course(estimators()["score function"], Options(epochs=1))
+    t = 0.45
+    exact = ((1 - t) ** 4 + t**4) / 8 - ((1 - 2 * t) / 4) ** 2
+    assert abs(variances[0] - exact) < 4.5 * exact / COPIES**0.5
+
+
+def test_the_toy_of_rebar_is_audited(tmp_path, capsys):
+    run(
+        *("audit", "squared_distance", "--samples", 5, "--out", tmp_path),
+        *("--estimators", "DisARM", "Pathwise"),
+    )
+    assert "against the exact gradient" in " ".join(capsys.readouterr().out.split())

@@ -28,6 +28,8 @@ class Case:
     nesting: int = 1
     kinds: frozenset[str] = field(default_factory=frozenset)
     local: bool = True  # every latent in the data's plate, and nothing else after it
+    units: tuple[tuple[str, str], ...] = ()  # if not: what is weighed together, in which plates
+    scale: float = 1.0  # N/B of the units
 
     def programs(self, replicates: int):
         """(model, guide, leaves): leaves are (R, 1 …, length)."""
@@ -57,11 +59,12 @@ class Case:
 CASES: dict[str, Case] = {}
 
 
-def case(guide, params, *kinds, nesting=1, local=True):
+def case(guide, params, *kinds, nesting=1, local=True, units=(), scale=1.0):
     """Register the decorated model with its guide under its name."""
 
     def register(model):
-        CASES[model.__name__] = Case(model, guide, params, nesting, frozenset(kinds), local)
+        described = (params, nesting, frozenset(kinds), local, units, scale)
+        CASES[model.__name__] = Case(model, guide, *described)
         return model
 
     return register
@@ -142,6 +145,7 @@ def mixture_guide(p):
     "Bernoulli",
     "Normal",
     local=False,
+    units=(("m k x", ""),),
 )
 def mixture(p):
     m = pyro.sample("m", dist.Normal(0.0, 1.0))
@@ -194,7 +198,14 @@ def nested_guide(p):
             pyro.sample("b", bits(p["w"], 0.5 * a))
 
 
-@case(nested_guide, {"t": [0.4, 0.8], "w": [0.5, -0.3]}, "Bernoulli", nesting=2, local=False)
+@case(
+    nested_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.3]},
+    "Bernoulli",
+    nesting=2,
+    local=False,
+    units=(("a b x", "groups"),),
+)
 def nested(p):
     with pyro.plate("groups", 2, dim=-2):
         a = pyro.sample("a", dist.Bernoulli(0.4))
@@ -257,7 +268,7 @@ def batch_guide(p):
         pyro.sample("b", bits(p["w"]))
 
 
-@case(batch_guide, {"t": [0.4, 0.8], "w": [0.5, -0.3]}, "Bernoulli")
+@case(batch_guide, {"t": [0.4, 0.8], "w": [0.5, -0.3]}, "Bernoulli", scale=4.0)
 def batch_of_a_larger_plate(p):
     with data(full=12):
         b = pyro.sample("b", dist.Bernoulli(logits=p["t"][..., 0]))
@@ -280,7 +291,13 @@ def markov(p):
             pyro.sample(f"x{t}", dist.Normal(p["t"][..., 1] * before, 0.9), obs=X + t)
 
 
-@case(bernoulli_guide, {"t": [0.4, 0.8], "w": [0.5, -0.3]}, "Bernoulli", local=False)
+@case(
+    bernoulli_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.3]},
+    "Bernoulli",
+    local=False,
+    units=(("b x", "data"), ("early late", "")),
+)
 def observed_outside(p):
     pyro.sample("early", dist.Normal(p["t"][..., 0], 1.0), obs=torch.tensor(1.3))
     with data():
@@ -352,3 +369,122 @@ def one_normal(p):
     with data(1):
         z = pyro.sample("z", dist.Normal(p["t"][..., 0], 1.0))
         pyro.sample("x", dist.Normal(p["t"][..., 1] * z, 0.7), obs=X[:1])
+
+
+def parts_guide(p):
+    with pyro.plate("data", 12, subsample=torch.arange(2), dim=-2):
+        a = pyro.sample("a", dist.Bernoulli(logits=p["w"][..., 0] * X[:2, None]))
+        with pyro.plate("parts", 2, dim=-1):
+            pyro.sample("b", dist.Bernoulli(logits=p["w"][..., 1] + 0.5 * a + X[:2]))
+
+
+@case(
+    parts_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.3]},
+    "Bernoulli",
+    nesting=2,
+    local=False,
+    units=(("a b x", "data"),),
+    scale=6.0,
+)
+def parts_of_a_datum(p):
+    """A batch of a larger plate; a bit of each datum, and one of each of its parts."""
+    with pyro.plate("data", 12, subsample=torch.arange(2), dim=-2):
+        a = pyro.sample("a", dist.Bernoulli(0.4))
+        with pyro.plate("parts", 2, dim=-1):
+            b = pyro.sample("b", dist.Bernoulli(logits=p["t"][..., 0] + a))
+            pyro.sample("x", dist.Normal(p["t"][..., 1] * b - a, 0.9), obs=X[:2])
+
+
+def siblings_guide(p):
+    with data():
+        pyro.sample("a", bits(p["w"]))
+    with pyro.plate("others", 2, dim=-1):
+        pyro.sample("b", dist.Bernoulli(logits=p["w"][..., 1] * X[:2] + p["w"][..., 0]))
+
+
+@case(
+    siblings_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.3]},
+    "Bernoulli",
+    local=False,
+    units=(("a x", "data"), ("b y", "others")),
+)
+def siblings(p):
+    """Two plates side by side that share parameters and no latent."""
+    with data():
+        a = pyro.sample("a", dist.Bernoulli(logits=p["t"][..., 0]))
+        pyro.sample("x", dist.Normal(p["t"][..., 1] * a, 0.7), obs=X)
+    with pyro.plate("others", 2, dim=-1):
+        b = pyro.sample("b", dist.Bernoulli(logits=p["t"][..., 0]))
+        pyro.sample("y", dist.Normal(-p["t"][..., 1] * b, 0.5), obs=X[:2])
+
+
+def crossed_guide(p):
+    with pyro.plate("rows", 2, dim=-2):
+        pyro.sample("a", dist.Bernoulli(logits=p["w"][..., 0] * X[:2, None]))
+    with data():
+        pyro.sample("b", bits(p["w"]))
+
+
+@case(
+    crossed_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.3]},
+    "Bernoulli",
+    nesting=2,
+    local=False,
+    units=(("a b x", ""),),
+)
+def crossed(p):
+    """A bit of each row and of each column; each entry depends on both."""
+    rows, columns = pyro.plate("rows", 2, dim=-2), data()
+    with rows:
+        a = pyro.sample("a", dist.Bernoulli(0.4))
+    with columns:
+        b = pyro.sample("b", dist.Bernoulli(logits=p["t"][..., 0]))
+    with rows, columns:
+        pyro.sample("x", dist.Normal(p["t"][..., 1] * b - a, 0.9), obs=X.expand(2, 3))
+
+
+def hierarchy_guide(p):
+    m = pyro.sample("m", dist.Normal(p["w"][..., 0], p["w"][..., 1].exp()))
+    with data(2):
+        pyro.sample("z", dist.Normal(0.5 * m + p["v"][..., 0] * X[:2], p["v"][..., 1].exp()))
+
+
+@case(
+    hierarchy_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.6], "v": [0.4, -0.5]},
+    "Normal",
+    local=False,
+    units=(("m z x", ""),),
+)
+def hierarchy(p):
+    """A mean of all data, and a latent of each."""
+    m = pyro.sample("m", dist.Normal(p["t"][..., 0], 1.0))
+    with data(2):
+        z = pyro.sample("z", dist.Normal(m, 0.9))
+        pyro.sample("x", dist.Normal(p["t"][..., 1] * z, 0.8), obs=X[:2])
+
+
+def normal_siblings_guide(p):
+    with data(1):
+        pyro.sample("a", dist.Normal(p["w"][..., 0], p["w"][..., 1].exp()))
+    with pyro.plate("others", 1, dim=-1):
+        pyro.sample("b", dist.Normal(p["v"][..., 0], p["v"][..., 1].exp()))
+
+
+@case(
+    normal_siblings_guide,
+    {"t": [0.4, 0.8], "w": [0.5, -0.6], "v": [0.4, -0.5]},
+    "Normal",
+    local=False,
+    units=(("a x", "data"), ("b y", "others")),
+)
+def normal_siblings(p):
+    with data(1):
+        a = pyro.sample("a", dist.Normal(p["t"][..., 0], 1.0))
+        pyro.sample("x", dist.Normal(p["t"][..., 1] * a, 0.7), obs=X[:1])
+    with pyro.plate("others", 1, dim=-1):
+        b = pyro.sample("b", dist.Normal(p["t"][..., 0], 0.8))
+        pyro.sample("y", dist.Normal(1.5 * p["t"][..., 1] - b, 0.6), obs=X[1:2])

@@ -4,11 +4,14 @@ import math
 from statistics import NormalDist
 
 import torch
+from pyro import poutine
+from pyro.poutine.messenger import Messenger
 
 from inference.estimators import Exact
-from inference.estimators.exact import Enumerate
+from inference.estimators.base import Programs
+from inference.estimators.exact import Enumerate, all_values, hermite
 from inference.estimators.ledger import all_dims
-from inference.sites import sample_sites
+from inference.sites import distribution_name, sample_sites
 
 FAMILY_WISE_ERROR = 1e-4
 POWER = 0.95
@@ -46,13 +49,9 @@ def tables(case):
     model, guide, leaves = case.programs(1)
     rank = case.nesting + 1
     table = Enumerate(rank, 20)
-    from inference.estimators.base import Programs
-
     programs = Programs(model, guide, (), {}, rank)
     with table:
         guide_trace = programs.score(guide)
-    from pyro import poutine
-
     model_trace = programs.score(poutine.replay(model, trace=guide_trace))
     latent = [s for s in sample_sites(guide_trace).values()]
     shared = set.intersection(*(set(all_dims(s)) for s in latent))
@@ -66,7 +65,7 @@ def tables(case):
 
 
 def _joint(sites, shared, rank):
-    total = 0.0
+    total = torch.zeros(())
     for site in sites:
         gone = [d for n, d in all_dims(site).items() if n not in shared]
         value = site["log_prob"]
@@ -74,15 +73,96 @@ def _joint(sites, shared, rank):
     return total
 
 
-def exact_pair_bound(case, scale=1.0):
-    """(P,) gradient of −E log ½(w_1 + w_2), summed over units."""
-    log_p, log_q, mass, leaves = tables(case)
-    log_w = (log_p - log_q) / scale
+class Configure(Messenger):
+    """Gives replicate s the s-th of all joint values of all elements of all latents.
+
+    Attributes:
+        mass: (S,) log-probability of each under the guide.
+    """
+
+    def __init__(self, guide_trace, nodes):
+        super().__init__()
+        self.nodes, self.mass = nodes, 0.0
+        latents = {n: s for n, s in sample_sites(guide_trace).items() if not s["is_observed"]}
+        self.shapes = {name: site["fn"].batch_shape[1:] for name, site in latents.items()}
+        counts = [self._count(site["fn"]) for site in latents.values()]
+        sizes = [shape.numel() for shape in self.shapes.values()]
+        radices = [torch.arange(c) for c, n in zip(counts, sizes, strict=True) for _ in range(n)]
+        digits = torch.cartesian_prod(*radices).reshape(-1, len(radices)).split(sizes, 1)
+        self.digits = dict(zip(latents, digits, strict=True))
+
+    def __len__(self):
+        return len(next(iter(self.digits.values())))
+
+    def _count(self, fn):
+        return self.nodes if distribution_name(fn) == "Normal" else len(all_values(fn))
+
+    def _pyro_sample(self, msg):
+        if msg["name"] not in self.digits:
+            return
+        fn, shape = msg["fn"], self.shapes[msg["name"]]
+        digits = self.digits[msg["name"]].reshape(-1, *shape)
+        if distribution_name(fn) == "Normal":
+            values, log_weight = hermite(fn, self.nodes, -1 - len(fn.batch_shape))
+            values = values.expand(self.nodes, *fn.batch_shape)
+            value = values.gather(0, digits[None])[0]
+            mass = log_weight.flatten()[digits]
+        else:
+            value = all_values(fn)[digits]
+            mass = fn.log_prob(value)
+        msg["value"], msg["done"] = value, True
+        self.mass = self.mass + mass.reshape(len(mass), -1).sum(1)
+
+
+def configurations(case, nodes=10):
+    """Every joint value of the whole program, whatever its plates: (parts, weight, leaves).
+
+    A part of ``case.units`` has (log p, log q), (S, units) each and scaled as in the program; the
+    log-weight of the values is (S,).
+    """
+    model, guide, _ = case.programs(1)
+    every = Configure(poutine.trace(guide).get_trace(), nodes)
+    model, guide, leaves = case.programs(len(every))
+    programs = Programs(model, guide, (), {})
+    with every:
+        guide_trace = programs.score(guide)
+    model_trace = programs.score(poutine.replay(model, trace=guide_trace))
+    parts = []
+    for names, plates in case.units:
+        shared = {"replicates", *plates.split()}
+        inside = (
+            [s for n, s in sample_sites(t).items() if n in names.split()]
+            for t in (model_trace, guide_trace)
+        )
+        log_p, log_q = (_joint(sites, shared, case.nesting + 1) for sites in inside)
+        log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+        parts.append((log_p.reshape(len(every), -1), log_q.reshape(len(every), -1)))
+    return parts, every.mass, leaves
+
+
+def pair_bound(log_w, mass, scale):
+    """−E log ½(w_1 + w_2), summed over units; log_w (S, units …), mass (S, units …) or (S,)."""
+    log_w = log_w / scale
     pair = torch.logaddexp(log_w[:, None], log_w[None]) - math.log(2)
+    return -(pairs_of(mass, pair.dim()) * pair).sum() * scale
+
+
+def pairs_of(mass, rank):
+    """(S, S, units …) probability of two independent draws."""
     both = (mass[:, None] + mass[None]).exp()
-    bound = -(both * pair).sum() * scale
-    gradients = torch.autograd.grad(bound, list(leaves.values()), allow_unused=True)
-    return flat(leaves, gradients)[0]
+    return both.reshape(*both.shape, *(1,) * (rank - both.dim()))
+
+
+def exact_pair_bound(case):
+    """(P,) gradient of the K-sample bound's loss for K = 2, and that loss."""
+    if case.local:
+        log_p, log_q, mass, leaves = tables(case)
+        parts = [(log_p, log_q)]
+    else:
+        parts, mass, leaves = configurations(case)
+    loss = sum(pair_bound(log_p - log_q, mass, case.scale) for log_p, log_q in parts)
+    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return flat(leaves, gradients).sum(0), float(loss.detach())
 
 
 def critical(tests):

@@ -26,8 +26,10 @@ from inference.estimators.relaxed import discrete, perturbed, squash
 from tests.inference.estimators.catalogue import CASES, X
 from tests.inference.estimators.oracle import (
     CHUNK,
+    configurations,
     critical,
     flat,
+    pairs_of,
     per_sample,
     tables,
     worst_z,
@@ -111,16 +113,25 @@ def test_vimco_moves_a_discrete_guide_and_renyi_does_not():
 
 def wake_gradient(name):
     """(P,) exact E of −Σ_k w̃_k ∇[log p + log q](z_k) for K = 2, weights for each datum."""
-    log_p, log_q, mass, leaves = tables(CASES[name])
-    log_w = (log_p - log_q).detach()
-    share = torch.sigmoid(log_w[:, None] - log_w[None])
-    both = (mass[:, None] + mass[None]).exp().detach()
-    first = (both * share).sum(1)
-    aim = -2 * (first * (log_p + log_q)).sum()
-    return flat(leaves, torch.autograd.grad(aim, list(leaves.values())))[0]
+    case = CASES[name]
+    if case.local:
+        log_p, log_q, mass, leaves = tables(case)
+        parts = [(log_p, log_q)]
+    else:
+        parts, mass, leaves = configurations(case)
+    aim = 0.0
+    for log_p, log_q in parts:
+        log_w = (log_p - log_q).detach() / case.scale
+        share = torch.sigmoid(log_w[:, None] - log_w[None])
+        first = (pairs_of(mass.detach(), share.dim()) * share).sum(1)
+        aim = aim - 2 * (first * (log_p + log_q)).sum()
+    return flat(leaves, torch.autograd.grad(aim, list(leaves.values()))).sum(0)
 
 
-@pytest.mark.parametrize("name", ["bernoulli", "two_layers", "one_hot"])
+@pytest.mark.parametrize(
+    "name",
+    ["bernoulli", "two_layers", "one_hot", "nested", "parts_of_a_datum", "siblings", "crossed"],
+)
 def test_wake_sleep_weighs_each_datum_by_itself(name):
     expected = wake_gradient(name)
     z = worst_z(CASES[name], ReweightedWakeSleep(2), expected, 0.05, 100)

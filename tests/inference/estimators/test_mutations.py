@@ -58,6 +58,16 @@ BUGS = {
         "for term in due[choice.time]:",
         "for term in due[choice.time + 1]:",
     ),
+    "plates side by side weighed together": (
+        "coupling.py",
+        "plates = frozenset(shared_plates(ledger.only(names)))",
+        "plates = frozenset()",
+    ),
+    "coupling through a latent missed": (
+        "coupling.py",
+        "[new.union(*touching)]",
+        "[new]",
+    ),
     "VIMCO's mean includes itself": (
         "multi_sample.py",
         "(log_w.sum(0, keepdim=True) - log_w) / (self.particles - 1)",
@@ -110,7 +120,7 @@ def first_failure(project: Path) -> str:
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(project)}
     ended = subprocess.run(
-        [*command, f"tests/{HOME}"],
+        [*command, f"tests/{HOME}", f"--ignore=tests/{HOME}/test_mutations.py"],
         cwd=project,
         env=environment,
         capture_output=True,

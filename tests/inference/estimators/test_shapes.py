@@ -28,6 +28,7 @@ from inference.estimators import (
     Wrapped,
 )
 from tests.examples import local
+from tests.inference.estimators.catalogue import X
 from tests.inference.estimators.test_unbiased import Bump
 
 UNBIASED = {
@@ -118,6 +119,58 @@ def test_unbiased_by_hand(program, name):
     error = sample.std(0) / len(sample) ** 0.5
     assert ((sample.mean(0) - expected) / error).abs().max() < 4.6
     assert (error * 6.3).max() < 0.10 * expected.norm()
+
+
+def test_a_term_outside_couples_its_plate():
+    """The pair's bound log ½(w_1 + w_2) has the weights of both bits and the term together."""
+    w = torch.tensor([0.5, -0.3], requires_grad=True)
+    bits = torch.tensor(list(itertools.product([0.0, 1.0], repeat=2)))
+    cost, q = TermOutside.cost(bits, w)
+    pair = torch.logaddexp(-cost[:, None], -cost[None]) - math.log(2)
+    loss = -((q[:, None] + q[None]).exp() * pair).sum()
+    (expected,) = torch.autograd.grad(loss, w)
+    each = w.detach().expand(COPIES, 2).clone().requires_grad_()
+    found = VIMCO(2).differentiable_loss(TermOutside.model, TermOutside.guide, each)
+    (sample,) = torch.autograd.grad(found, each)
+    error = sample.std(0) / COPIES**0.5
+    assert ((sample.mean(0) - expected) / error).abs().max() < 4.6
+    assert (error * 6.3).max() < 0.10 * expected.norm()
+
+
+def two_data_sets(which="ab"):
+    """A batch of labelled and one of unlabelled data, each of a larger set, that share weights."""
+    w = torch.tensor([0.4, -0.3], requires_grad=True)
+
+    def model():
+        for name, size, x in (("a", 12, X[:2]), ("b", 30, X)):
+            if name in which:
+                with pyro.plate(f"set {name}", size, subsample=torch.arange(len(x))):
+                    z = pyro.sample(f"z {name}", dist.Bernoulli(logits=w[0]))
+                    pyro.sample(f"x {name}", dist.Normal(z, 0.5), obs=x)
+
+    def guide():
+        for name, size, x in (("a", 12, X[:2]), ("b", 30, X)):
+            if name in which:
+                with pyro.plate(f"set {name}", size, subsample=torch.arange(len(x))):
+                    pyro.sample(f"z {name}", dist.Bernoulli(logits=w[1] * x))
+
+    return model, guide, w
+
+
+@pytest.mark.parametrize("kind", [VIMCO, ReweightedWakeSleep])
+def test_two_data_sets_have_the_bounds_of_each(kind):
+    """Loss and gradient are sums over the sets, each scaled to its own size: equal to rounding."""
+    estimator = kind(3, vectorize_particles=True, max_plate_nesting=1)
+
+    def results(*programs):
+        pyro.set_rng_seed(4)
+        losses = [(estimator.differentiable_loss(model, guide), w) for model, guide, w in programs]
+        gradients = [torch.autograd.grad(loss, w)[0] for loss, w in losses]
+        return torch.cat([sum(loss for loss, _ in losses).detach()[None], sum(gradients)])
+
+    together, apart = results(two_data_sets()), results(two_data_sets("a"), two_data_sets("b"))
+    assert torch.allclose(together, apart, rtol=1e-12)
+    assert together[1:].abs().min() > 1e-3
 
 
 def bare_model(w):

@@ -1,0 +1,73 @@
+"""Which sites belong together: those whose log-probabilities share a latent, directly or not.
+
+Between two groups nothing is shared, so p(x, z) and q(z) are products over groups and every group
+has a bound of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyro
+import torch
+from pyro.ops.provenance import get_provenance, track_provenance
+from pyro.poutine import Trace
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+
+from inference.estimators.base import Programs
+from inference.estimators.ledger import Ledger
+from inference.sites import is_site, sample_sites
+
+
+def coupled(ledger: Ledger, programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
+    """Sets of site names, each with a latent; sites in none depend on no latent.
+
+    Where all sites are in the same plates, order alone tells: what comes after the first latent
+    is one set.  Where plates differ, one more run at the same draws follows each latent; sets that
+    share the same plates are put together, as in a datum's weight.
+    """
+    moving = [term for term in ledger.terms if term.time >= 0]
+    if len({frozenset(term.plates) for term in moving}) <= 1:
+        return [frozenset(term.name for term in moving)] if moving else []
+    latents = {choice.name for choice in ledger.choices}
+    by_plates: dict[frozenset[str], frozenset[str]] = {}
+    for names in merged(reach(programs, guide_trace)):
+        if names & latents:
+            plates = frozenset(shared_plates(ledger.only(names)))
+            by_plates[plates] = by_plates.get(plates, frozenset()) | names
+    return list(by_plates.values())
+
+
+def shared_plates(ledger: Ledger) -> dict[str, int]:
+    """Name → dimension of the plates that every term is in."""
+    first, *others = (term.plates for term in ledger.terms)
+    return {name: dim for name, dim in first.items() if all(name in o for o in others)}
+
+
+def reach(programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
+    """For each site of both programs, its name and those of the latents that it depends on."""
+    with torch.no_grad(), pyro.validation_enabled(False), Follow():
+        traces = programs.run(start=guide_trace)
+    return [
+        get_provenance(site["log_prob"]) | {name}
+        for trace in traces
+        for name, site in sample_sites(trace).items()
+    ]
+
+
+def merged(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+    """The unions of sets that overlap."""
+    found: list[frozenset[str]] = []
+    for new in sets:
+        touching = [old for old in found if old & new]
+        found = [old for old in found if not old & new] + [new.union(*touching)]
+    return found
+
+
+class Follow(Messenger):
+    """Marks each latent's value with its name; what torch computes from it bears the mark."""
+
+    def _pyro_post_sample(self, msg: Message) -> None:
+        if is_site(msg) and not msg["is_observed"]:
+            msg["value"] = track_provenance(msg["value"], frozenset({msg["name"]}))
