@@ -33,7 +33,7 @@ class Row:
 
 
 def in_turn(contenders: Mapping[str, Step], blocks: int, steps: int) -> dict[str, list[float]]:
-    """Seconds a step of each contender in each block; who goes first changes from block to block."""
+    """Seconds a step of each contender in each block; they take turns in going first."""
     for step in contenders.values():
         step()  # compiles, allocates
     names = list(contenders)
