@@ -122,7 +122,7 @@ def measure() -> Iterator[Row]:
     for batch_size in (16, 128, 512):
         work = f"VAE, batch {batch_size}"
         contenders = {
-            "fit, compiled": fitted(columns, batch_size, compiled=True),
+            "compiled": fitted(columns, batch_size, compiled=True),
             "fit": fitted(columns, batch_size, compiled=False),
             "bare Pyro": bare(columns, batch_size),
             "SVI.step": svi(columns, batch_size),
@@ -136,5 +136,5 @@ def measure() -> Iterator[Row]:
             contenders["NumPyro, jitted"] = update(columns, batch_size)
         times = in_turn(contenders, blocks=60, steps=max(2, 256 // batch_size))
         svi_goal = {"SVI.step": 0.4} if batch_size == 16 else {}
-        yield from rows(work, "fit, compiled", GOALS | svi_goal, times)
+        yield from rows(work, "compiled", GOALS | svi_goal, times)
         yield from rows(work, "fit", {"bare Pyro": 1.05}, times)

@@ -36,7 +36,13 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
     inputs: list[Any] = [*detached([*variables, *graph.noise(), *graph.held])]
     held = detached(graph.held)
     try:
-        compiled = torch._inductor.compile(graph.module, inputs, OPTIONS)
+        compiled = torch._inductor.standalone_compile(
+            graph.module,
+            inputs,
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": OPTIONS},
+            donate_graph_module=True,
+        )
     except torch._inductor.exc.InvalidCxxCompiler as error:
         raise UserError(
             "compiling needs a C++ compiler, and none is found: install g++ or clang, or fit "

@@ -69,6 +69,7 @@ def capture(
         with capturable(), StaticShapes(), noise, Numbers(), sharing:
             return function()
 
+    traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
     with refused():
         module = make_fx(traced, tracing_mode="real")()
     return _with_inputs(module, variables, noise)

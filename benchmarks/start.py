@@ -1,0 +1,39 @@
+"""Seconds to the first compiled step, imports included: with an empty cache, and the second time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from statistics import median
+
+from benchmarks.timing import Row
+
+PROGRAMS = {
+    "VAE": "from benchmarks.vae import *; s = fitted(Columns({'x': torch.ones(SIZE, *SHAPE)}), 128, True)",
+    "attention, 40 looks": "from benchmarks.attention import *; s = compiled(drawn(40))",
+}
+REPEATS = 3
+
+
+def seconds(script: str, cache: str) -> float:
+    """Of a process from its start to the end of the first step."""
+    began = time.perf_counter()
+    environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+    subprocess.run([sys.executable, "-c", f"{script}; s()"], env=environment, check=True)
+    return time.perf_counter() - began
+
+
+def measure() -> Iterator[Row]:
+    """The second start against the first."""
+    for name, script in PROGRAMS.items():
+        with tempfile.TemporaryDirectory() as cache:
+            cold = seconds(script, cache)
+            warm = median(seconds(script, cache) for _ in range(REPEATS))
+        ratio = warm / cold
+        yield Row(
+            f"first step, {name}", "again", "new", 0.5, 1e3 * warm, 1e3 * cold, ratio, ratio, ratio
+        )
