@@ -45,8 +45,8 @@ class Program:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """This program's parameter store, device and floating type; the caller's put back after."""
-        defaults = _defaults(self.device, self.dtype)
-        with pyro.get_param_store().scope(self.store) as state, defaults:
+        around = defaults(self.device, self.dtype)
+        with pyro.get_param_store().scope(self.store) as state, around:
             yield
         self.store = state
 
@@ -215,7 +215,7 @@ def _refuse_mismatch(model: dict[str, Any], guide: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+def defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """Device and floating type of tensors that a program makes without saying where."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -44,3 +44,29 @@ def forked(seed: int | None = None) -> Iterator[None]:
         yield
     finally:
         set_state(state)
+
+
+class Stream:
+    """Random numbers of torch's that go on where they were left: ``with stream: draw()``.
+
+    Args:
+        device: its generator is of the stream, as is the CPU's.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.generators = [torch.default_generator]
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self.generators.append(torch.cuda.default_generators[index])
+        self.keep()
+
+    def keep(self) -> None:
+        """Go on, the next time, where the generators are now."""
+        self.states = [generator.get_state() for generator in self.generators]
+
+    def __enter__(self) -> None:
+        for generator, state in zip(self.generators, self.states, strict=True):
+            generator.set_state(state)
+
+    def __exit__(self, *error: object) -> None:
+        self.keep()

@@ -27,6 +27,7 @@ from inference.program import Program, accepted_columns, reset_modules
 from inference.progress import Bar
 from inference.run import Run
 from inference.schedules import Schedule, constant
+from inference.together import Together
 from inference.trainer import OptimizerFactory, Plan, Trainer
 
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
@@ -53,6 +54,7 @@ def fit(
     device: str = "cpu",
     precision: str = "float32",
     compile: bool = False,
+    seeds_at_once: bool = False,
     directory: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -84,6 +86,8 @@ def fit(
         compile: capture the step (estimator, backward, clipping) once as a graph, and compile it:
             the same numbers, up to rounding, at the speed of plain PyTorch or better.  Programs
             that branch on what they draw are refused.
+        seeds_at_once: with ``compile``, train all seeds as one vectorised program, to the same
+            numbers up to rounding; for an optimizer that treats each element by itself.
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
         resume: go on with the fit that ``directory`` holds (if any), which must be this one.
@@ -98,6 +102,8 @@ def fit(
     Raises:
         UserError: data, program and options do not fit together; the sentence says where.
     """
+    if seeds_at_once and not compile:
+        raise UserError("seeds_at_once vectorises the captured step: give compile, too")
     columns = as_columns(data)
     names = accepted_columns(model, list(columns.tensors))
     if isinstance(columns, Columns):
@@ -109,6 +115,8 @@ def fit(
     place = functools.partial(_place, plan=plan, names=names)
     seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
+    settings["seeds_at_once"] = seeds_at_once
+    train = place(columns)
     held_out = place(as_columns(valid)) if valid is not None else None
     store = Store(Path(directory) if directory is not None else None, settings, checkpoint_every)
     store.open(resume, overwrite)
@@ -125,16 +133,20 @@ def fit(
                     program,
                     copy.deepcopy(estimator) if estimator is not None else Trace_ELBO(),
                     _factory(optimizer),
-                    place(columns),
+                    train,
                     held_out,
                     plan,
                     seed,
                 )
                 _refuse_shared(program, programs[:i])
-                store.train(trainer, Bar(f"seed {seed}", plan.steps, progress))
+                if not seeds_at_once:
+                    store.train(trainer, Bar(f"seed {seed}", plan.steps, progress))
             trainers.append(trainer)
-    tree, data = _tree(trainers, seeds), place(columns)
-    run = Run(tree, programs, data, store.directory, plan.dtype, plan.device)
+        if seeds_at_once:
+            together = Together(trainers, _factory(optimizer))
+            store.train(together, Bar(f"{len(seeds)} seeds", plan.steps, progress))
+            together.release()
+    run = Run(_tree(trainers, seeds), programs, train, store.directory, plan.dtype, plan.device)
     run.save()
     return run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +118,7 @@ class Trainer:
         self.gradient.announce = lambda note: bar.update(self.step, note)
         try:
             while not self.finished:
-                for batch in self.data.batches(self._remaining()):
+                for batch in self._batches():
                     self._take_step(batch)
                     if time.monotonic() - saved >= every:
                         save()
@@ -163,23 +163,30 @@ class Trainer:
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * self.plan.schedule(progress)
         loss, norm, terms = self.gradient(batch, beta)
-        if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
-            raise nonfinite.explain(self.program, batch, self.step + 1)
+        self._refuse_nonfinite(loss, norm, batch)
         self.optimizer.step()
         self.step += 1
         self._record(loss, norm, terms, batch, beta)
 
+    def _refuse_nonfinite(self, loss: Tensor, norm: Tensor, batch: Batch) -> None:
+        if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
+            raise nonfinite.explain(self.program, batch, self.step + 1)
+
     def _record(self, loss: Tensor, norm: Tensor, terms: Tensor, batch: Batch, beta: float) -> None:
+        self.recorder.append(self.row(loss, norm, terms, beta))
+        if loss.device.type != "cpu" and self.step % self.recorder.block == 0:
+            self._check_block(batch)
+
+    def row(self, loss: Tensor, norm: Tensor, terms: Tensor, beta: float) -> Tensor:
+        """(…, names) what is recorded of a step: loss and norm (…,), terms (…, terms)."""
         elbo = -loss
         if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
             is_kl = [name.startswith("kl") for name in self.terms.names]
             at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
             terms = torch.where(at, terms / beta, terms)
-            elbo = elbo - (1 - beta) * terms[at].sum() if is_kl else elbo * math.nan
-        extra = [loss.new_tensor([beta])] if self.plan.annealed else []
-        self.recorder.append(torch.cat([elbo[None], terms, norm[None].to(loss), *extra]))
-        if loss.device.type != "cpu" and self.step % self.recorder.block == 0:
-            self._check_block(batch)
+            elbo = elbo - (1 - beta) * terms[..., at].sum(-1) if is_kl else elbo * math.nan
+        extra = [loss.new_full((*loss.shape, 1), beta)] if self.plan.annealed else []
+        return torch.cat([elbo[..., None], terms, norm[..., None].to(loss), *extra], -1)
 
     def _check_block(self, batch: Batch) -> None:
         if not self.recorder.rows()[-1, self.recorder.names.index("grad_norm")].isfinite():
@@ -203,6 +210,9 @@ class Trainer:
 
     def _order(self, epoch: int) -> list[Tensor | None]:
         return epoch_order(len(self.data), self.plan.batch_size, self.seed, epoch)
+
+    def _batches(self) -> Iterator[Batch]:
+        return self.data.batches(self._remaining())
 
     def _remaining(self) -> list[Tensor | None]:
         epoch, position = divmod(self.step, self.plan.steps_per_epoch)

@@ -68,6 +68,10 @@ class Captured:
         graph, run = self.ready[signature]
         return run(list(columns.values()), graph.noise())
 
+    def graph(self, columns: Columns, share: bool) -> Graph:
+        """The function's graph, from a run of it."""
+        return capture(lambda: self.function(columns), list(columns.values()), share)
+
     def _prepare(self, columns: Columns) -> tuple[Graph, Run]:
         shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in columns.items())
         self.announce(f"compiling for {shapes} …")
@@ -76,7 +80,7 @@ class Captured:
             self.function(columns)  # whatever is made at the first call is made now
         for share in (True, False):  # a rare program changes in place what could be shared
             with self.restored():
-                graph = capture(lambda: self.function(columns), list(columns.values()), share)
+                graph = self.graph(columns, share)
             with self.restored():
                 run = self.backend(graph, list(columns.values()))
             culprit = self._culprit(graph, run, columns)

@@ -66,6 +66,8 @@ class Training:
     """Floating type."""
     compile: bool = False
     """Capture the step as a graph and compile it: the same numbers, faster after a minute."""
+    seeds_at_once: bool = False
+    """With --compile: train all seeds as one vectorised program."""
     out: Path | None = None
     """The run's directory [runs/RECIPE]."""
     resume: bool = False

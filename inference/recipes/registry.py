@@ -96,6 +96,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
         device=options.device,
         precision=options.precision,
         compile=options.compile,
+        seeds_at_once=options.seeds_at_once,
         directory=options.out or Path("runs") / Path(name).stem,
         resume=options.resume,
         overwrite=options.overwrite,
