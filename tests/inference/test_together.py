@@ -1,6 +1,7 @@
 """fit(seeds_at_once=True): every seed's numbers are those that it has by itself."""
 
 import copy
+import re
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from inference import UserError, fit
 from inference.data.columns import Columns
 from inference.estimators import DisARM, LeaveOneOut, MovingAverage, ScoreFunction
 from inference.schedules import warm_up
+from inference.together import beside
 from tests.examples import global_only, local
 from tests.inference.capture.test_fit import Bits, Guess
 from tests.inference.test_resume import check, interrupted
@@ -99,3 +101,88 @@ def test_bits_with_state_and_buffers(estimator):
     means = {p.guide.norm.running_mean.item() for p in run.programs}
     assert len(means) == 3
     assert 0 not in means
+
+
+def test_seeds_stop_at_different_times_and_keep_their_best():
+    program, data = vae()
+    options = {"valid": {"x": torch.randn(64, 3)}, "patience": 2, "epochs": 300}
+    optimizer = partial(torch.optim.Adam, lr=0.05)
+    run = assert_same_seeds(program, data, optimizer=optimizer, **options)
+    taken = run.trace["svi"]["elbo"].notnull().sum("step").to_numpy()
+    assert len(set(taken)) > 1
+    assert taken.max() < 300
+
+
+def noisy(batch):
+    return {"x": batch["x"] + torch.randn_like(batch["x"])}
+
+
+def test_a_transform_draws_from_each_seed_s_randomness():
+    model, guide, data = local()
+    assert_same_seeds((model, guide), Columns(data, noisy), steps=4, batch_size=20)
+
+
+def test_an_interrupted_run_resumes_bit_for_bit_with_one_seed_done(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    fixed = {
+        "data": {"x": torch.randn(40)},
+        "valid": {"x": torch.randn(16)},
+        "estimator": ScoreFunction(baseline=MovingAverage()),
+        "epochs": 60,
+        "batch_size": 20,
+        "patience": 3,
+        **at_once.keywords,
+    }
+    programs = [{"model": Bits(), "guide": Guess()}]
+    programs += [copy.deepcopy(programs[0]) for _ in range(2)]
+    whole = fit(directory=tmp_path / "whole", **programs[0], **fixed)
+    taken = whole.trace["svi"]["elbo"].notnull().sum("step").to_numpy()
+    assert taken.min() + 3 < taken.max()
+    cut = {"directory": tmp_path / "cut", **fixed}
+    interrupted(taken.min() + 3, monkeypatch, **cut, **programs[1])
+    again = fit(resume=True, **cut, **programs[2])
+    check(tmp_path / "cut", tmp_path / "whole")
+    for mine, theirs in zip(again.programs, whole.programs, strict=True):
+        assert all(torch.equal(mine.values()[n], v) for n, v in theirs.values().items())
+
+
+def exploding(batch):
+    """Once in a while, numbers whose squares overflow."""
+    factor = torch.where(torch.rand(()) < 0.1, 1e200, 1.0)
+    return {"x": batch["x"] * factor}
+
+
+def test_a_nan_is_reported_with_its_seed():
+    model, guide, data = local()
+    steps = {}
+    for seed in (2, 5, 6):
+        with pytest.raises(UserError, match="not finite at step") as found:
+            program = copy.deepcopy((model, guide))
+            quiet(*program, Columns(data, exploding), steps=99, seeds=[seed], batch_size=20)
+        steps[seed] = int(re.search(r"at step (\d+)", str(found.value))[1])
+    first = min(steps, key=steps.get)
+    assert first != 2
+    assert list(steps.values()).count(steps[first]) == 1
+    complaint = rf"seed {first}: .* at step {steps[first]}: the log-probability of site 'z'"
+    with pytest.raises(UserError, match=complaint):
+        at_once(model, guide, Columns(data, exploding), steps=99, seeds=[2, 5, 6], batch_size=20)
+
+
+def test_what_cannot_be_is_refused():
+    model, guide, data = local()
+    with pytest.raises(UserError, match="give compile, too"):
+        quiet(model, guide, data, steps=2, seeds_at_once=True)
+
+    def gamma_model(x):
+        z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def gamma_guide(x):
+        rate = pyro.param("rate", lambda: torch.tensor(1.0), dist.constraints.positive)
+        pyro.sample("z", dist.Gamma(rate, 1.0))
+
+    with pytest.raises(UserError, match="draws within a step by rejection"):
+        at_once(gamma_model, gamma_guide, data, steps=2)
+    with pytest.raises(UserError, match="another shape in each seed's batch"):
+        beside([{"x": torch.zeros(2)}, {"x": torch.zeros(3)}])
