@@ -145,10 +145,7 @@ def _chunks(program: Program, columns: Columns | Streamed, samples: int) -> tupl
     """Rows and particles at a time, such that rows × particles × largest event fits memory."""
     one = columns.rows(slice(0, 1))
     model_trace, _ = program.traces(one)
-    if not _is_per_datum(model_trace, program.plate):
-        rows = len(columns)
-    else:
-        rows = min(100, len(columns))
+    rows = min(100, len(columns)) if _is_per_datum(model_trace, program.plate) else len(columns)
     largest = max(site["value"].numel() for _, site in sample_sites(model_trace).items())
     per_particle = rows * max(1, largest)
     return rows, max(1, min(samples, CHUNK_ELEMENTS // per_particle))

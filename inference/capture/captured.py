@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from inference import rng
-from inference.capture.backends import Backend, Run, inductor
+from inference.capture.backends import Backend, Run, inductor, interpreted
 from inference.capture.graph import Graph, Outputs, capture
 from inference.capture.noise import Noise
 from inference.errors import UserError
@@ -74,14 +74,25 @@ class Captured:
         self._count()
         with self.restored():
             self.function(columns)  # whatever is made at the first call is made now
+        graph = self._capture(columns)
+        with self.restored():
+            run = self.backend(graph, list(columns.values()))
+        if culprit := self._culprit(graph, run, columns):
+            raise UserError(
+                f"the compiler's {culprit} is not that of the graph it compiled: a mistake in "
+                "torch, or in its cache; fit without compile"
+            )
+        return graph, run
+
+    def _capture(self, columns: Columns) -> Graph:
+        """The graph, its operations checked one by one, before any time goes into compiling."""
+        variables = list(columns.values())
         for share in (True, False):  # a rare program changes in place what could be shared
             with self.restored():
-                graph = capture(lambda: self.function(columns), list(columns.values()), share)
-            with self.restored():
-                run = self.backend(graph, list(columns.values()))
-            culprit = self._culprit(graph, run, columns)
+                graph = capture(lambda: self.function(columns), variables, share)
+            culprit = self._culprit(graph, interpreted(graph, variables), columns)
             if culprit is None:
-                return graph, run
+                return graph
         raise UserError(
             f"captured and uncaptured {culprit} differ under the same noise: the program depends "
             "on something that is neither a parameter, nor data, nor drawn by torch (Python's or "

@@ -85,7 +85,9 @@ class Guess(PyroModule):
 
 
 @pytest.mark.parametrize(
-    "estimator", [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM()], ids=type
+    "estimator",
+    [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM(), TraceGraph_ELBO()],
+    ids=type,
 )
 def test_same_numbers_with_state_and_buffers(estimator):
     torch.manual_seed(0)
