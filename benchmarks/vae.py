@@ -26,6 +26,11 @@ Adam = partial(torch.optim.Adam, lr=1e-3, fused=True)
 GOALS = {"plain PyTorch": 1.0, "NumPyro, jitted": 1.1}
 
 
+def columns() -> Columns:
+    """Images of noise."""
+    return Columns({"x": torch.rand(SIZE, *SHAPE).round()})
+
+
 def program() -> Program:
     """The VAE of the benchmark."""
     torch.manual_seed(0)
@@ -118,22 +123,22 @@ def plain(columns: Columns, batch_size: int) -> Step:
 
 def measure() -> Iterator[Row]:
     """Rows at three batch sizes."""
-    columns = Columns({"x": torch.rand(SIZE, *SHAPE).round()})
+    data = columns()
     for batch_size in (16, 128, 512):
         work = f"VAE, batch {batch_size}"
         contenders = {
-            "compiled": fitted(columns, batch_size, compiled=True),
-            "fit": fitted(columns, batch_size, compiled=False),
-            "bare Pyro": bare(columns, batch_size),
-            "SVI.step": svi(columns, batch_size),
-            "plain PyTorch": plain(columns, batch_size),
+            "compiled": fitted(data, batch_size, compiled=True),
+            "fit": fitted(data, batch_size, compiled=False),
+            "bare Pyro": bare(data, batch_size),
+            "SVI.step": svi(data, batch_size),
+            "plain PyTorch": plain(data, batch_size),
         }
         try:
             from benchmarks.numpyro_vae import update
         except ImportError:
             print("NumPyro is not installed: its rows are left out (pip install '.[bench]')")
         else:
-            contenders["NumPyro, jitted"] = update(columns, batch_size)
+            contenders["NumPyro, jitted"] = update(data, batch_size)
         times = in_turn(contenders, blocks=60, steps=max(2, 256 // batch_size))
         svi_goal = {"SVI.step": 0.4} if batch_size == 16 else {}
         yield from rows(work, "compiled", GOALS | svi_goal, times)

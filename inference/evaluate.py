@@ -55,11 +55,11 @@ def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
     """log p(x, z) − log q(z) of K draws from the guide, nats, no scale of subsampling.
 
     Returns:
-        (K, B), one weight a datum, if every latent site is within the data's plate;
+        (K, B), one weight a datum, if every site is within the data's plate;
         else (K, 1), the weights of the whole batch.
     """
     model_trace, guide_trace = vectorized_traces(program, batch, particles)
-    local = _latents_are_local(model_trace, program.plate)
+    local = _is_per_datum(model_trace, program.plate)
     kept = (-1 - program.nesting, _plate_dim(model_trace, program.plate) if local else None)
     shape = (particles, len(next(iter(batch.values()))) if local else 1)
     total = next(iter(batch.values())).new_zeros(shape, dtype=torch.get_default_dtype())
@@ -81,7 +81,7 @@ def importance_weighted_bound(
     Taken in chunks that fit memory; E L_K grows with K towards log p(x).
 
     Returns:
-        (N,) nats, one bound a datum; or (1,), the whole data set's, where a latent is global.
+        (N,) nats, one bound a datum; or (1,), the whole data set's, where a site is global.
     """
     columns = as_columns(data)
     with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
@@ -145,18 +145,16 @@ def _chunks(program: Program, columns: Columns | Streamed, samples: int) -> tupl
     """Rows and particles at a time, such that rows × particles × largest event fits memory."""
     one = columns.rows(slice(0, 1))
     model_trace, _ = program.traces(one)
-    if not _latents_are_local(model_trace, program.plate):
-        rows = len(columns)
-    else:
-        rows = min(100, len(columns))
+    rows = min(100, len(columns)) if _is_per_datum(model_trace, program.plate) else len(columns)
     largest = max(site["value"].numel() for _, site in sample_sites(model_trace).items())
     per_particle = rows * max(1, largest)
     return rows, max(1, min(samples, CHUNK_ELEMENTS // per_particle))
 
 
-def _latents_are_local(trace: Trace, plate: str | None) -> bool:
-    latent = [site for _, site in sample_sites(trace).items() if not site["is_observed"]]
-    return all(any(f.name == plate for f in site["cond_indep_stack"]) for site in latent)
+def _is_per_datum(trace: Trace, plate: str | None) -> bool:
+    """Whether every site, drawn or observed, is one datum's."""
+    sites = sample_sites(trace).values()
+    return all(any(f.name == plate for f in site["cond_indep_stack"]) for site in sites)
 
 
 def _plate_dim(trace: Trace, plate: str | None) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
+from pyro.ops.provenance import detach_provenance
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -65,7 +66,8 @@ class Terms:
         return self._weights @ sum(sums[1:], sums[0]) if sums else self._weights.new_empty(0)
 
     def _sums(self, pair: tuple[Trace, Trace]) -> Tensor:
-        found = [pair[side].nodes[name]["log_prob_sum"] for side, name in self._sites]
+        sums = [pair[side].nodes[name]["log_prob_sum"] for side, name in self._sites]
+        found = [detach_provenance(value) for value in sums]  # TraceGraph_ELBO's
         with torch.no_grad():
             return torch.stack([torch.as_tensor(value) for value in found]).to(self._weights)
 

@@ -40,7 +40,7 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
             graph.module,
             inputs,
             dynamic_shapes="from_example_inputs",
-            options={"config_patches": OPTIONS},
+            options={"config_patches": OPTIONS | {"emulate_precision_casts": graph.is_mixed}},
             donate_graph_module=True,
         )
     except torch._inductor.exc.InvalidCxxCompiler as error:

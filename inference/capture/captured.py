@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from inference import rng
-from inference.capture.backends import Backend, Run, inductor
+from inference.capture.backends import Backend, Run, inductor, interpreted
 from inference.capture.graph import Graph, Outputs, capture
 from inference.capture.noise import Noise
 from inference.errors import UserError
@@ -19,7 +19,8 @@ from inference.errors import UserError
 Columns = Mapping[str, Tensor]
 Function = Callable[[Columns], Outputs]
 Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3, torch.bfloat16: 5e-2}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+MIXED = 5e-2  # of a graph that rounds to half precision
 KEPT = 16  # compiled shapes; the one that was not used for longest goes first
 MANY = 8  # compilations after which a word is in place
 
@@ -78,14 +79,25 @@ class Captured:
         self._count()
         with self.restored():
             self.function(columns)  # whatever is made at the first call is made now
+        graph = self._capture(columns)
+        with self.restored():
+            run = self.backend(graph, list(columns.values()))
+        if culprit := self._culprit(graph, run, columns):
+            raise UserError(
+                f"the compiler's {culprit} is not that of the graph it compiled: a mistake in "
+                "torch, or in its cache; fit without compile"
+            )
+        return graph, run
+
+    def _capture(self, columns: Columns) -> Graph:
+        """The graph, its operations checked one by one, before any time goes into compiling."""
+        variables = list(columns.values())
         for share in (True, False):  # a rare program changes in place what could be shared
             with self.restored():
                 graph = self.graph(columns, share)
-            with self.restored():
-                run = self.backend(graph, list(columns.values()))
-            culprit = self._culprit(graph, run, columns)
+            culprit = self._culprit(graph, interpreted(graph, variables), columns)
             if culprit is None:
-                return graph, run
+                return graph
         raise UserError(
             f"captured and uncaptured {culprit} differ under the same noise: the program depends "
             "on something that is neither a parameter, nor data, nor drawn by torch (Python's or "
@@ -120,19 +132,21 @@ class Captured:
         rng.set_state(generators)  # for what remains random
         with self.restored() as state:
             found = self._named(run(list(columns.values()), noise)) | state()
-        return first_difference(found, wanted)
+        return first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
 
     def _named(self, outputs: Outputs) -> dict[str, Tensor]:
         pairs = zip(self.names, outputs, strict=True)
         return {name: output.clone() for name, output in pairs if output is not None}
 
 
-def first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str | None:
+def first_difference(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], least: float = 0.0
+) -> str | None:
     """The name of the first tensor that differs by more than rounding.
 
     Rounding is relative to a tensor's largest element, or to a thousandth of the largest among the
     tensors of its kind (its name's first word): a gradient that is zero but for rounding has no
-    scale of its own.
+    scale of its own.  ``least`` is the least tolerance.
     """
     if differing := found.keys() ^ wanted.keys():
         return min(differing)
@@ -142,7 +156,7 @@ def first_difference(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) 
         largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
     for name, w in wanted.items():
         scale = scales[name] + 1e-3 * largest[kind(name)]
-        tolerance = scale * TOLERANCE.get(w.dtype, 0.0)
+        tolerance = scale * max(TOLERANCE.get(w.dtype, 0.0), least)
         if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
             return name
     return None

@@ -42,6 +42,12 @@ class Graph:
     draws: Sequence[Draw]
     held: Sequence[Tensor]
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether it rounds to half precision on the way (a compiler may round less often)."""
+        halves = (torch.bfloat16, torch.float16)
+        return any(node.kwargs.get("dtype") in halves for node in self.module.graph.nodes)
+
     def noise(self) -> list[Tensor]:
         """New noise, by the calls that the function itself makes."""
         return [draw() for draw in self.draws]

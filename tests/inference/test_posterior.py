@@ -90,6 +90,26 @@ def test_bound_of_a_global_latent_is_the_whole_data_s():
     assert torch.allclose(bound, exact, atol=1e-10)
 
 
+def test_an_observation_of_nobody_enters_the_bound_once():
+    data = {"x": torch.randn(6)}
+
+    def model(x):
+        pyro.sample("late", dist.Normal(0.0, 1.0), obs=torch.tensor(1.5))
+        with pyro.plate("data", 6, subsample=x):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def posterior(x):
+        a = pyro.param("a", torch.tensor(0.5))
+        with pyro.plate("data", 6, subsample=x):
+            pyro.sample("z", dist.Normal(a * x, 0.5**0.5))
+
+    program = ready(model, posterior, data)
+    bound = evaluate.importance_weighted_bound(program, data, 3, progress=False)
+    exact = exact_local(data["x"], 0.0).sum() + dist.Normal(0.0, 1.0).log_prob(torch.tensor(1.5))
+    assert torch.allclose(bound, exact[None], atol=1e-12)
+
+
 def test_khat_tells_a_wide_guide_from_a_narrow_one():
     model, _, data = local()
     from tests.examples import LocalGuide

@@ -156,8 +156,8 @@ def test_a_nan_is_reported_with_its_seed():
     model, guide, data = local()
     steps = {}
     for seed in (2, 5, 6):
+        program = copy.deepcopy((model, guide))
         with pytest.raises(UserError, match="not finite at step") as found:
-            program = copy.deepcopy((model, guide))
             quiet(*program, Columns(data, exploding), steps=99, seeds=[seed], batch_size=20)
         steps[seed] = int(re.search(r"at step (\d+)", str(found.value))[1])
     first = min(steps, key=steps.get)

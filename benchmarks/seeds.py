@@ -1,0 +1,89 @@
+"""Eight seeds trained at once, beside eight in turn (on a GPU: beside one)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from benchmarks import vae
+from benchmarks.timing import Row, Step, in_turn, rows
+from inference.data.columns import Columns
+from inference.estimators import Pathwise
+from inference.program import Program, defaults
+from inference.together import Together
+from inference.trainer import Plan, Trainer
+
+SEEDS, SIZE, BATCH = 8, 20_000, 16
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+GOALS = {"one seed": 1.5} if DEVICE.type == "cuda" else {"8 in turn": 1.0}
+
+
+def tiny() -> Program:
+    """z_n ~ N(0, 1), x_n ~ N(z_n, 1), q(z_n) = N(a x_n, s): two parameters."""
+
+    def model(x: Tensor) -> None:
+        with pyro.plate("data", SIZE, subsample=x):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x: Tensor) -> None:
+        a = pyro.param("a", lambda: torch.tensor(0.1))
+        s = pyro.param("s", lambda: torch.tensor(0.5), constraint=dist.constraints.positive)
+        with pyro.plate("data", SIZE, subsample=x):
+            pyro.sample("z", dist.Normal(a * x, s))
+
+    return Program(model, guide)
+
+
+def trainer(program: Program, columns: Columns, seed: int) -> Trainer:
+    """One seed's, compiling."""
+    plan = Plan(10**6, SIZE // BATCH, BATCH, DEVICE, torch.float32, compile=True)
+    program.to(plan.device, plan.dtype)
+    with program.scope():
+        return Trainer(program, Pathwise(), vae.Adam, columns, None, plan, seed)
+
+
+def stepping(trainer: Trainer, scope: AbstractContextManager) -> Step:
+    """fit's step, with its data, trace, norm and check for NaN, epoch after epoch."""
+
+    def loop() -> Iterator[None]:
+        with scope:  # once for all steps, as in fit
+            while True:
+                for batch in trainer._batches():
+                    trainer._take_step(batch)
+                    yield
+
+    return partial(next, loop())
+
+
+def measure() -> Iterator[Row]:
+    """Rows for a program of two parameters, and the VAE."""
+    works = {
+        "two parameters": (tiny, torch.randn(SIZE)),
+        "VAE": (vae.program, torch.rand(SIZE, *vae.SHAPE).round()),
+    }
+    for work, (program, x) in works.items():
+        columns = Columns({"x": x.to(DEVICE)})
+        each = [trainer(program(), columns, seed) for seed in range(SEEDS)]
+        together = Together(each, vae.Adam)
+        alone = trainer(program(), columns, 0)
+        one = stepping(alone, alone.program.scope())
+        contenders = {
+            f"{SEEDS} seeds at once": stepping(together, defaults(DEVICE, torch.float32)),
+            f"{SEEDS} in turn": partial(repeated, one),
+            "one seed": one,
+        }
+        times = in_turn(contenders, blocks=40, steps=5)
+        yield from rows(f"{work}, batch {BATCH}", f"{SEEDS} seeds at once", GOALS, times)
+
+
+def repeated(step: Step) -> None:
+    """As many steps as there are seeds."""
+    for _ in range(SEEDS):
+        step()
