@@ -184,7 +184,7 @@ class Trainer:
             is_kl = [name.startswith("kl") for name in self.terms.names]
             at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
             terms = torch.where(at, terms / beta, terms)
-            elbo = elbo - (1 - beta) * terms[..., at].sum(-1) if is_kl else elbo * math.nan
+            elbo = elbo - (1 - beta) * terms.where(at, 0.0).sum(-1) if is_kl else elbo * math.nan
         extra = [loss.new_full((*loss.shape, 1), beta)] if self.plan.annealed else []
         return torch.cat([elbo[..., None], terms, norm[..., None].to(loss), *extra], -1)
 

@@ -87,12 +87,43 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     keys = ("FuncTorchBatched", "FuncTorchBatchedDecomposition")
     known = core_aten_decompositions()
     without = {op: known[op] for op in known if not any(has(op.name(), key) for key in keys)}
-    return without | {aten.copy.default: copied}
+    return without | {
+        aten.copy.default: copied,
+        aten.slice_scatter.default: in_slice,
+        aten.as_strided_scatter.default: strided,
+    }
 
 
 def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
     """``source``, as ``target.copy_(source)`` leaves it in ``target``."""
     return source.to(target).expand(target.shape).clone(memory_format=torch.contiguous_format)
+
+
+def in_slice(
+    target: Tensor,
+    source: Tensor,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Tensor:
+    """``target`` with ``source`` in its slice (torch's rule fails where ``end`` is left out)."""
+    places = torch.arange(target.shape[dim], device=target.device)[start:end:step]
+    return target.index_copy(dim, places, source)
+
+
+def strided(
+    target: Tensor,
+    source: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    offset: int | None = None,
+) -> Tensor:
+    """Contiguous ``target`` with ``source`` in ``target.as_strided(size, stride, offset)``."""
+    everywhere = torch.arange(target.numel(), device=target.device)
+    places = everywhere.as_strided(size, stride, offset).reshape(-1)
+    changed = target.reshape(-1).index_copy(0, places, source.reshape(-1))
+    return changed.view(target.shape)
 
 
 class OneByOne(Interpreter):
