@@ -168,8 +168,8 @@ def answered() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise UserError(
-            "another process of this training has ended, or does not answer: with a directory, the "
-            f"same command with --resume goes on ({str(error).splitlines()[0]})"
+            "another process of this training has ended, or does not answer; the same command with "
+            "--resume goes on from the last checkpoint"
         ) from error
 
 

@@ -146,7 +146,7 @@ class Program:
                 raise UserError(
                     f"no plate runs over the batch's {length} rows: put the data's sites in "
                     f'pyro.plate("data", {rows}, subsample=column), or fit the whole data at once '
-                    "(batch_size=None)"
+                    "(batch_size=None), in one process"
                 )
             return
         self.plate = found.name

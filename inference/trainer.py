@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from inference import nonfinite, rng
 from inference.averaging import AveragedGradient, living
 from inference.data.columns import Batch, Columns, Streamed, epoch_order
+from inference.errors import UserError
 from inference.heldout import HeldOut, held_out_bounds
 from inference.objective import bound
 from inference.processes import Index, Processes, Together
@@ -104,7 +105,7 @@ class Trainer:
         self.estimator = self.terms.estimator
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
-        program.initialise(first, len(data))
+        self._initialise(first)
         self.gradient = self._gradient()
         self.optimizer = optimizer(self.gradient.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -161,6 +162,19 @@ class Trainer:
             rng.set_state(state["rng"][self.processes.rank])
         else:
             rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _initialise(self, first: Batch) -> None:
+        try:
+            self.program.initialise(first, len(self.data))
+        except (RuntimeError, ValueError, IndexError) as error:
+            known = isinstance(error, UserError) or self.plan.batch_size is not None
+            if known or self.processes.size == 1:
+                raise
+            raise UserError(
+                f"the program fails on {len(next(iter(first.values())))} of the {len(self.data)} "
+                f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
+                f'pyro.plate("data", {len(self.data)}, subsample=column), or train in one process'
+            ) from error
 
     def _gradient(self) -> Gradient | AveragedGradient:
         kind = CapturedGradient if self.plan.compile else Gradient
