@@ -15,7 +15,7 @@ from benchmarks.vae import SHAPE, SIZE, fitted
 from inference.data.columns import Columns
 from inference.processes import Processes, joined
 
-BATCH, BLOCKS, STEPS, GOAL = 512, 30, 4, 1 / 1.8
+BATCHES, BLOCKS, GOAL = (512, 2048), 30, 1 / 1.8
 SHARED, ALONE = "two processes", "one process"
 
 
@@ -28,18 +28,17 @@ def measure(blocks: int = BLOCKS) -> Iterator[Row]:
         stdout=subprocess.PIPE,
         check=True,
     )
-    for kind, times in json.loads(done.stdout).items():
-        work = f"VAE, batch {BATCH}, {kind}"
+    for work, times in json.loads(done.stdout).items():
         yield from rows(work, SHARED, {ALONE: GOAL}, times)
 
 
-def contenders(processes: Processes, compiled: bool) -> dict[str, Step]:
+def contenders(processes: Processes, batch_size: int, compiled: bool) -> dict[str, Step]:
     """Both ways; while the first process goes alone, the second waits for it."""
     torch.manual_seed(0)
     columns = Columns({"x": torch.rand(SIZE, *SHAPE).round()})
     waits = processes.rank > 0
-    alone = (lambda: None) if waits else fitted(columns, BATCH, compiled)
-    return {SHARED: fitted(columns, BATCH, compiled, processes), ALONE: alone}
+    alone = (lambda: None) if waits else fitted(columns, batch_size, compiled)
+    return {SHARED: fitted(columns, batch_size, compiled, processes), ALONE: alone}
 
 
 def main(blocks: int) -> None:
@@ -47,8 +46,11 @@ def main(blocks: int) -> None:
     torch.set_num_threads(1)
     with joined("cpu") as processes:
         times = {
-            kind: in_turn(contenders(processes, compiled), blocks, STEPS)
-            for kind, compiled in (("fit", False), ("fit, compiled", True))
+            f"VAE, batch {batch_size}, {kind}": in_turn(
+                contenders(processes, batch_size, kind != "fit"), blocks, 2048 // batch_size
+            )
+            for batch_size in BATCHES
+            for kind in ("fit", "fit, compiled")
         }
         if processes.rank == 0:
             print(json.dumps(times))
