@@ -112,7 +112,9 @@ class Together(Processes):
         """The first process's values, put into everybody's tensors."""
         with answered():
             for tensor in tensors:
-                torch.distributed.broadcast(tensor.detach(), 0)
+                value = tensor.detach().contiguous()
+                torch.distributed.broadcast(value, 0)
+                tensor.detach().copy_(value)
 
     def average(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
         """Means of everybody's tensors, weighted by everybody's ``rows``; one sum for all.

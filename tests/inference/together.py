@@ -70,11 +70,12 @@ class LevelsGuide(PyroModule):
     def __init__(self):
         super().__init__()
         self.loc, self.slope = (nn.Parameter(torch.tensor(v)) for v in (0.1, 0.3))
+        self.rest = nn.Parameter(torch.ones(2, 3).T)  # its elements are not in a row
 
     def forward(self, x, e):
         pyro.sample("w", GivenNormal(self.loc, torch.tensor(0.5), torch.tensor(0.7)))
         with pyro.plate("data", SIZE, subsample=x):
-            loc = self.slope * x
+            loc = self.slope * x * self.rest.prod()
             pyro.sample("z", GivenNormal(loc, torch.full_like(loc, 0.6), e))
 
 
