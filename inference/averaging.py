@@ -67,7 +67,14 @@ class AveragedGradient:
         idle = any(p.grad is None for p in self.parameters)
         kept = used.tolist() if idle else [1.0] * len(means)
         for parameter, mean, share in zip(self.parameters, means, kept, strict=True):
-            parameter.grad = mean if share else None
+            parameter.grad = strided_as(parameter, mean) if share else None
+
+
+def strided_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """The values in the parameter's order in memory, which fused optimisers take for granted."""
+    if parameter.is_contiguous():
+        return values
+    return torch.empty_like(parameter, requires_grad=False).copy_(values)
 
 
 def living(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]:
