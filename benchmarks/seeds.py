@@ -13,10 +13,10 @@ from torch import Tensor
 
 from benchmarks import vae
 from benchmarks.timing import Row, Step, in_turn, rows
+from inference.at_once import AtOnce
 from inference.data.columns import Columns
 from inference.estimators import Pathwise
 from inference.program import Program, defaults
-from inference.together import Together
 from inference.trainer import Plan, Trainer
 
 SEEDS, SIZE, BATCH = 8, 20_000, 16
@@ -71,11 +71,11 @@ def measure() -> Iterator[Row]:
     for work, (program, x) in works.items():
         columns = Columns({"x": x.to(DEVICE)})
         each = [trainer(program(), columns, seed) for seed in range(SEEDS)]
-        together = Together(each, vae.Adam)
+        at_once = AtOnce(each, vae.Adam)
         alone = trainer(program(), columns, 0)
         one = stepping(alone, alone.program.scope())
         contenders = {
-            f"{SEEDS} seeds at once": stepping(together, defaults(DEVICE, torch.float32)),
+            f"{SEEDS} seeds at once": stepping(at_once, defaults(DEVICE, torch.float32)),
             f"{SEEDS} in turn": partial(repeated, one),
             "one seed": one,
         }

@@ -15,6 +15,7 @@ from benchmarks.timing import Row, Step, in_turn, rows
 from guides.amortized import AmortizedGaussian
 from inference.data.columns import Batch, Columns, epoch_order
 from inference.estimators import Pathwise
+from inference.processes import Processes
 from inference.program import Program
 from inference.trainer import Plan, Trainer
 from ppl_models.likelihoods import Bernoulli
@@ -39,16 +40,22 @@ def program() -> Program:
     return Program(model, AmortizedGaussian(encoder, SIZE))
 
 
-def batches(columns: Columns, batch_size: int) -> Iterator[Batch]:
-    """Epoch after epoch, as fit draws them."""
+def batches(
+    columns: Columns, batch_size: int, processes: Processes | None = None
+) -> Iterator[Batch]:
+    """Epoch after epoch, as fit draws them; of several processes, this one's part."""
+    part = (processes or Processes(torch.device("cpu"))).part
     epoch = 0
     while True:
         order = epoch_order(len(columns), batch_size, 0, epoch)
-        yield from columns.batches([i for i in order if i is not None and len(i) == batch_size])
+        whole = [i for i in order if i is not None and len(i) == batch_size]
+        yield from columns.batches([part(i, SIZE) for i in whole])
         epoch += 1
 
 
-def fitted(columns: Columns, batch_size: int, compiled: bool) -> Step:
+def fitted(
+    columns: Columns, batch_size: int, compiled: bool, processes: Processes | None = None
+) -> Step:
     """The step that fit takes, with its trace, norm, schedule and check for NaN."""
 
     def loop() -> Iterator[None]:
@@ -57,8 +64,8 @@ def fitted(columns: Columns, batch_size: int, compiled: bool) -> Step:
         plan = Plan(10**6, per_epoch, batch_size, cpu, torch.float32, compile=compiled)
         estimator = Pathwise() if compiled else Trace_ELBO()
         with p.scope():  # once for all steps, as in fit
-            trainer = Trainer(p, estimator, Adam, columns, None, plan, 0)
-            for batch in batches(columns, batch_size):
+            trainer = Trainer(p, estimator, Adam, columns, None, plan, 0, processes)
+            for batch in batches(columns, batch_size, processes):
                 trainer._take_step(batch)
                 yield
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from inference import launch
 from inference.errors import UserError
 
 USAGE = """\
@@ -53,12 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if arguments[0] not in commands:
             raise UserError(f"no command {arguments[0]!r}: give one of {', '.join(commands)}")
-        commands[arguments[0]](arguments[1:])
+        with launch.one_end(), launch.one_voice():
+            commands[arguments[0]](arguments[1:])
     except UserError as error:
         print(f"lowerbound: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nlowerbound: stopped; the same command with --resume goes on", file=sys.stderr)
+        if launch.rank() == 0:
+            print("\nlowerbound: stopped; the same command with --resume goes on", file=sys.stderr)
         sys.exit(130)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from inference import rng
 from inference.data.columns import Columns, Streamed, slices
 from inference.objective import bound
+from inference.processes import Processes
 from inference.program import Program
 
 EVALUATION_SEED = 20_140_501
@@ -20,18 +21,26 @@ LEAST_BATCHES = 8  # so that a standard error over batches means something
 
 
 def held_out_bounds(
-    estimator: ELBO, program: Program, data: Columns | Streamed, batch_size: int | None
+    estimator: ELBO,
+    program: Program,
+    data: Columns | Streamed,
+    batch_size: int | None,
+    processes: Processes,
 ) -> tuple[Tensor, Tensor]:
     """Bounds of consecutive parts, nats per datum, and the parts' lengths; both (parts,).
 
-    The noise is the same at every call, so that two calls may be compared batch by batch.
+    The noise is the same at every call, so that two calls may be compared batch by batch.  Several
+    processes take turns, part by part.
     """
     size = len(data)
     fits = 4 * (batch_size or size)  # as no graph is kept
     chunk = max(1, min(fits, size // LEAST_BATCHES))
     parts = slices(size, chunk)
-    with rng.forked(EVALUATION_SEED):
-        bounds = [bound(estimator, program, batch) for batch in data.batches(parts)]
+    own = parts[processes.rank :: processes.size]
+    with rng.forked(EVALUATION_SEED + processes.rank):
+        found = [bound(estimator, program, batch) for batch in data.batches(own)]
+    everybodys = processes.gather(found)
+    bounds = [everybodys[i % processes.size][i // processes.size] for i in range(len(parts))]
     lengths = [p.stop - p.start for p in parts]
     like = torch.empty(0, dtype=torch.float64, device="cpu")
     return like.new_tensor(bounds), like.new_tensor(lengths)

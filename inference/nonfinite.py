@@ -10,16 +10,22 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.errors import UserError
+from inference.processes import Processes
 from inference.program import Program
 from inference.sites import is_site
 
 
-def explain(program: Program, batch: Batch, step: int) -> UserError:
-    """The error to raise when a step's bound or gradient is not finite (within ``scope``)."""
+def explain(program: Program, batch: Batch, step: int, processes: Processes) -> UserError:
+    """The error to raise when a step's bound or gradient is not finite (within ``scope``).
+
+    Several processes look each at its own rows, and say what the first has found that found any.
+    """
     try:
-        culprit = _first(program, batch) or "no site alone is non-finite: their sum overflows"
+        found = _first(program, batch)
     except ValueError as error:  # a distribution refused a NaN argument
-        culprit = f"a distribution refused its argument ({str(error).splitlines()[0]})"
+        found = f"a distribution refused its argument ({str(error).splitlines()[0]})"
+    culprits = filter(None, processes.gather(found))
+    culprit = next(culprits, "no site alone is non-finite: their sum overflows")
     return UserError(
         f"the bound or its gradient is not finite at step {step}: {culprit}. "
         "Nothing of this step was applied; lower the learning rate, clip the gradient's norm, "

@@ -100,7 +100,7 @@ class Program:
         store = pyro.get_param_store()
         return {
             "parameters": {n: p.detach().clone() for n, p in self.parameters.items()},
-            "buffers": {n: b.clone() for n, b in self._buffers()},
+            "buffers": {n: b.clone() for n, b in self.buffers()},
             "store": {n: store._params[n].detach().clone() for n in store},
         }
 
@@ -119,7 +119,7 @@ class Program:
                 f"the checkpoint is of another program: parameter {wrong[0]!r} differs; "
                 "choose another directory for this one"
             )
-        buffers, store = dict(self._buffers()), pyro.get_param_store()
+        buffers, store = dict(self.buffers()), pyro.get_param_store()
         with torch.no_grad():
             for living, kept in ((self.parameters, saved), (buffers, state["buffers"])):
                 for name, value in kept.items():
@@ -130,7 +130,8 @@ class Program:
                 elif name not in saved:
                     store._params[name].data.copy_(value)
 
-    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The modules' buffers by name, living."""
         for role, module in self.modules():
             for name, buffer in module.named_buffers():
                 yield f"{role}.{name}", buffer
@@ -145,7 +146,7 @@ class Program:
                 raise UserError(
                     f"no plate runs over the batch's {length} rows: put the data's sites in "
                     f'pyro.plate("data", {rows}, subsample=column), or fit the whole data at once '
-                    "(batch_size=None)"
+                    "(batch_size=None), in one process"
                 )
             return
         self.plate = found.name

@@ -34,6 +34,13 @@ def set_state(state: dict[str, Any]) -> None:
     np.random.set_state(state["numpy"])
 
 
+def seed(seed: int, step: int = 0, rank: int = 0) -> None:
+    """Begin anew at a step, each process with noise of its own; (seed, 0, 0) is the seed itself."""
+    if step or rank:
+        seed = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+    pyro.set_rng_seed(seed)
+
+
 @contextmanager
 def forked(seed: int | None = None) -> Iterator[None]:
     """Run the block with generators of its own (seeded, if a seed is given), then restore."""

@@ -24,7 +24,7 @@ class Run:
         trace: ``xarray.DataTree``; group ``svi`` has dims (seed, step), see ``inference.traces``.
         programs: the trained model and guide of each seed.
         data: the columns they were trained on, on the device.
-        directory: where the run is kept, or None.
+        directory: where the run is kept, or None; of several processes, the first keeps it.
     """
 
     trace: xr.DataTree

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -75,15 +75,17 @@ class Gradient:
         with self.precision():
             loss = backward(self.terms.estimator, self.program, batch, beta)
         terms = self.terms.take() / self.program.datum_count(batch)
-        return Measured(loss, self._clip(), terms)
+        return Measured(loss, clip(self.own, self.clip_norm), terms)
 
-    def _clip(self) -> Tensor:
-        gradients = [p.grad for p in self.own if p.grad is not None]
-        # one fused kernel; nn.utils.get_total_norm costs four times as much on small programs
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(self.own, self.clip_norm, norm)
-        return norm
+
+def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
+    """() the norm of all gradients together; they are scaled to ``largest`` if it exceeds that."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    # one fused kernel; nn.utils.get_total_norm costs four times as much on small programs
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if largest is not None:
+        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+    return norm
 
 
 class CapturedGradient(Gradient):

@@ -19,15 +19,16 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from inference import rng, traces
+from inference import launch, rng, traces
+from inference.at_once import AtOnce
 from inference.data.columns import Columns, Streamed, as_columns
 from inference.errors import UserError
 from inference.files import load_checkpoint, read_json, save_checkpoint, write_json
+from inference.processes import Processes, joined
 from inference.program import Program, accepted_columns, reset_modules
 from inference.progress import Bar
 from inference.run import Run
 from inference.schedules import Schedule, constant
-from inference.together import Together
 from inference.trainer import OptimizerFactory, Plan, Trainer
 
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
@@ -64,6 +65,9 @@ def fit(
 ) -> Run:
     """Fit a Pyro program by SVI; killed at any moment, the same call with ``resume`` goes on.
 
+    In a script or recipe that ``torchrun`` starts several times, the processes train one program
+    together: each takes its part of every batch.  The first alone prints and writes.
+
     Args:
         model, guide: ``PyroModule`` s or plain functions with ``pyro.param``; called with those
             columns of a batch that the model names as arguments.  The first seed trains these
@@ -73,7 +77,8 @@ def fit(
         optimizer: parameters → ``torch.optim.Optimizer``, or one of ``pyro.optim``.  It follows
             the gradient of the loss in nats per datum.
         epochs, steps: how long; give one.
-        batch_size: rows a step, drawn without replacement within an epoch; None for all rows.
+        batch_size: rows a step, of all processes together, drawn without replacement within an
+            epoch; None for all rows.
         seeds: how many (0, 1, …), or which.
         schedule: progress in [0, 1) → factor of the learning rate.
         anneal: progress → weight of the KL.  The trace records the ELBO itself throughout.
@@ -81,7 +86,7 @@ def fit(
         valid: held-out data, whose bound is estimated after each epoch.
         patience: stop after this many epochs in which the held-out bound did not improve by two
             standard errors, and keep the best parameters.
-        device: "cpu", "cuda", "cuda:1", …
+        device: "cpu", "cuda", "cuda:1", …; of several processes, "cuda" gives each its own.
         precision: "float32", "float64" or "bf16-mixed".
         compile: capture the step (estimator, backward, clipping) once as a graph, and compile it:
             the same numbers, up to rounding, at the speed of plain PyTorch or better.  Programs
@@ -104,65 +109,80 @@ def fit(
     """
     if seeds_at_once and not compile:
         raise UserError("seeds_at_once vectorises the captured step: give compile, too")
-    columns = as_columns(data)
-    names = accepted_columns(model, list(columns.tensors))
-    if isinstance(columns, Columns):
-        columns.select(names).refuse_nonfinite()
-    plan = _plan(
-        len(columns), epochs, steps, batch_size, device, precision, patience, valid is not None
-    )
-    plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile)
-    place = functools.partial(_place, plan=plan, names=names)
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
-    settings["seeds_at_once"] = seeds_at_once
-    train = place(columns)
-    held_out = place(as_columns(valid)) if valid is not None else None
-    store = Store(Path(directory) if directory is not None else None, settings, checkpoint_every)
-    store.open(resume, overwrite)
-    programs = _copies(model, guide, len(seeds))
-    trainers = []
-    with rng.forked():
-        for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
-            program.to(plan.device, plan.dtype)
-            with program.scope():
-                pyro.set_rng_seed(seed)
-                if i:
-                    reset_modules(program)
-                trainer = Trainer(
-                    program,
-                    copy.deepcopy(estimator) if estimator is not None else Trace_ELBO(),
-                    _factory(optimizer),
-                    train,
-                    held_out,
-                    plan,
-                    seed,
-                )
-                _refuse_shared(program, programs[:i])
-                if not seeds_at_once:
-                    store.train(trainer, Bar(f"seed {seed}", plan.steps, progress))
-            trainers.append(trainer)
-        if seeds_at_once:
-            together = Together(trainers, _factory(optimizer))
-            store.train(together, Bar(f"{len(seeds)} seeds", plan.steps, progress))
-            together.release()
-    run = Run(_tree(trainers, seeds), programs, train, store.directory, plan.dtype, plan.device)
-    run.save()
+    with launch.one_end(), joined(device) as processes:
+        if seeds_at_once and processes.size > 1:
+            raise UserError("seeds_at_once is for one process: let each have seeds of its own")
+        columns = as_columns(data)
+        names = accepted_columns(model, list(columns.tensors))
+        if isinstance(columns, Columns):
+            columns.select(names).refuse_nonfinite()
+        plan = _plan(len(columns), epochs, steps, batch_size, processes, precision, patience, valid)
+        plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile)
+        place = functools.partial(_place, plan=plan, names=names)
+        seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
+        settings["seeds_at_once"] = seeds_at_once
+        train = place(columns)
+        held_out = place(as_columns(valid)) if valid is not None else None
+        directory = Path(directory) if directory is not None else None
+        store = Store(directory, settings, checkpoint_every, processes)
+        store.open(resume, overwrite)
+        programs = _copies(model, guide, len(seeds))
+        trainers = []
+        with rng.forked():
+            for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
+                program.to(plan.device, plan.dtype)
+                with program.scope():
+                    pyro.set_rng_seed(seed)
+                    if i:
+                        reset_modules(program)
+                    trainer = Trainer(
+                        program,
+                        copy.deepcopy(estimator) if estimator is not None else Trace_ELBO(),
+                        _factory(optimizer),
+                        train,
+                        held_out,
+                        plan,
+                        seed,
+                        processes,
+                    )
+                    _refuse_shared(program, programs[:i])
+                    shown = progress and processes.rank == 0
+                    if not seeds_at_once:
+                        store.train(trainer, Bar(f"seed {seed}", plan.steps, shown))
+                trainers.append(trainer)
+            if seeds_at_once:
+                at_once = AtOnce(trainers, _factory(optimizer))
+                store.train(at_once, Bar(f"{len(seeds)} seeds", plan.steps, progress))
+                at_once.release()
+        kept = directory if processes.rank == 0 else None
+        run = Run(_tree(trainers, seeds), programs, train, kept, plan.dtype, plan.device)
+        run.save()
     return run
 
 
 class Store:
     """The run's directory: refuses another fit's, resumes this one's, checkpoints every while."""
 
-    def __init__(self, directory: Path | None, settings: dict[str, Any], every: float) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        settings: dict[str, Any],
+        every: float,
+        processes: Processes,
+    ) -> None:
         self.directory, self.settings, self.every = directory, settings, every
+        self.processes = processes
         self.states: dict[Any, Any] = {}
         self._claimed = directory is None
 
     def open(self, resume: bool, overwrite: bool) -> None:
         """Read what the directory holds; nothing is written before the first seed is ready."""
+        self.states = self.processes.first(lambda: self._read(resume, overwrite))
+
+    def _read(self, resume: bool, overwrite: bool) -> dict[Any, Any]:
         if self.directory is None or not (self.directory / "config.json").exists() or overwrite:
-            return
+            return {}
         if not resume:
             raise UserError(
                 f"{self.directory} holds a fit: --resume goes on with it, --overwrite replaces it, "
@@ -170,12 +190,12 @@ class Store:
             )
         _refuse_other(self.directory, self.settings)
         self._claimed = True
-        if (checkpoint := self.directory / "checkpoint.pt").exists():
-            self.states = load_checkpoint(checkpoint)
+        checkpoint = self.directory / "checkpoint.pt"
+        return load_checkpoint(checkpoint) if checkpoint.exists() else {}
 
     def train(self, trainer: Trainer, bar: Bar) -> None:
         """Resume the trainer if it was begun before, and run it to its end."""
-        self._claim()
+        self.processes.first(self._claim)
         if state := self.states.get(trainer.seed):
             trainer.load_state_dict(state)
         if trainer.finished:
@@ -195,7 +215,8 @@ class Store:
         """Write all seeds' states."""
         if self.directory is not None:
             self.states[trainer.seed] = trainer.state_dict()
-            save_checkpoint(self.directory / "checkpoint.pt", self.states)
+            if self.processes.rank == 0:
+                save_checkpoint(self.directory / "checkpoint.pt", self.states)
 
 
 def _plan(
@@ -203,10 +224,10 @@ def _plan(
     epochs: int | None,
     steps: int | None,
     batch_size: int | None,
-    device: str,
+    processes: Processes,
     precision: str,
     patience: int | None,
-    has_valid: bool,
+    valid: Data | None,
 ) -> Plan:
     if (epochs is None) == (steps is None):
         raise UserError("give either epochs or steps")
@@ -216,12 +237,16 @@ def _plan(
         raise UserError(
             f"batch_size is {batch_size}, but the data have {rows} rows: give at most that"
         )
-    if patience is not None and not has_valid:
+    if patience is not None and valid is None:
         raise UserError("patience stops on the held-out bound: give valid data, too")
     if precision not in DTYPES:
         raise UserError(f"precision {precision!r} is not one of {', '.join(DTYPES)}")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} was asked for, but torch finds no GPU; use 'cpu'")
+    smallest = rows % (batch_size or rows) or batch_size or rows
+    if smallest < processes.size:
+        raise UserError(
+            f"an epoch's {rows} rows in batches of {batch_size or rows} leave one of {smallest} "
+            f"for {processes.size} processes: choose a batch_size that leaves a row for each"
+        )
     per_epoch = 1 if batch_size is None else math.ceil(rows / batch_size)
     total = steps if steps is not None else (epochs or 0) * per_epoch
     if total < 1:
@@ -230,7 +255,7 @@ def _plan(
         total,
         per_epoch,
         batch_size,
-        torch.device(device),
+        processes.device,
         DTYPES[precision],
         patience=patience,
         autocast=precision == "bf16-mixed",

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,19 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference import nonfinite, rng
+from inference.averaging import AveragedGradient, living
 from inference.data.columns import Batch, Columns, Streamed, epoch_order
+from inference.errors import UserError
 from inference.heldout import HeldOut, held_out_bounds
 from inference.objective import bound
+from inference.processes import Index, Processes, Together
 from inference.program import Program
 from inference.progress import Bar
 from inference.recorder import Recorder
 from inference.schedules import Schedule, constant
 from inference.step import CapturedGradient, Gradient
 from inference.terms import Terms
+from inference.watch import watch
 
 OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 
@@ -79,6 +82,7 @@ class Trainer:
         data, valid: training data, and held-out data evaluated after each epoch.
         plan: what to do.
         seed: of initial values, noise and the order of data.
+        processes: who share each batch; this one alone unless given.
     """
 
     def __init__(
@@ -90,45 +94,44 @@ class Trainer:
         valid: Columns | Streamed | None,
         plan: Plan,
         seed: int,
+        processes: Processes | None = None,
     ) -> None:
         self.program, self.data, self.valid = program, data, valid
         self.plan, self.seed = plan, seed
+        self.processes = processes or Processes(plan.device)
         if isinstance(estimator, nn.Module):
             estimator.to(plan.device, plan.dtype)
         self.terms = Terms(estimator)
         self.estimator = self.terms.estimator
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
-        program.initialise(first, len(data))
-        kind = CapturedGradient if plan.compile else Gradient
-        self.gradient = kind(program, self.terms, plan.clip_norm, plan.precision)
+        self._initialise(first)
+        self.gradient = self._gradient()
         self.optimizer = optimizer(self.gradient.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.terms.probe(torch.tensor(self._probe(first), device=plan.device))
+        if not all(self.processes.gather(self.terms.names)):
+            self.terms.names = ()
+        self._agree(self.gradient.parameters)
         extra = ("beta",) if plan.annealed else ()
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
         self.held_out = HeldOut(plan.patience)
         self.best: dict[str, Any] | None = None
         self.step, self.finished = 0, False
-        pyro.set_rng_seed(seed)
+        rng.seed(seed, rank=self.processes.rank)
 
     def run(self, bar: Bar, save: Callable[[], None], every: float) -> None:
         """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
-        saved, bar.start = time.monotonic(), self.step
+        bar.start = self.step
         self.gradient.announce = lambda note: bar.update(self.step, note)
-        try:
+        with watch(save, every, self.processes) as save_if_due:
             while not self.finished:
                 for batch in self._batches():
                     self._take_step(batch)
-                    if time.monotonic() - saved >= every:
-                        save()
-                        saved = time.monotonic()
+                    save_if_due()
                     if bar.due:
                         bar.update(self.step, self._note())
                 self._end_epoch()
-        except KeyboardInterrupt:
-            save()
-            raise
         bar.update(self.step, self._note())
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,14 +142,14 @@ class Trainer:
             "program": self.program.state_dict(),
             "estimator": self._module_state(),
             "optimizer": self.optimizer.state_dict(),
-            "rng": rng.get_state(),
+            "rng": self.processes.gather(rng.get_state()),
             "recorder": self.recorder.state_dict(),
             "held_out": self.held_out.state_dict(),
             "best": self.best,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where ``state_dict`` left off, bit for bit."""
+        """Take up where ``state_dict`` left off: bit for bit, if there are as many processes."""
         self.program.load_state_dict(state["program"])
         if isinstance(self.estimator, nn.Module):
             self.estimator.load_state_dict(state["estimator"])
@@ -155,7 +158,36 @@ class Trainer:
         self.held_out.load_state_dict(state["held_out"])
         self.best = state["best"]
         self.step, self.finished = state["step"], state["finished"]
-        rng.set_state(state["rng"])
+        if len(state["rng"]) == self.processes.size:
+            rng.set_state(state["rng"][self.processes.rank])
+        else:
+            rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _initialise(self, first: Batch) -> None:
+        try:
+            self.program.initialise(first, len(self.data))
+        except (RuntimeError, ValueError, IndexError) as error:
+            known = isinstance(error, UserError) or self.plan.batch_size is not None
+            if known or self.processes.size == 1:
+                raise
+            raise UserError(
+                f"the program fails on {len(next(iter(first.values())))} of the {len(self.data)} "
+                f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
+                f'pyro.plate("data", {len(self.data)}, subsample=column), or train in one process'
+            ) from error
+
+    def _gradient(self) -> Gradient | AveragedGradient:
+        kind = CapturedGradient if self.plan.compile else Gradient
+        norm = self.plan.clip_norm
+        if not isinstance(self.processes, Together):
+            return kind(self.program, self.terms, norm, self.plan.precision)
+        own = kind(self.program, self.terms, None, self.plan.precision)
+        return AveragedGradient(own, norm, self.processes)
+
+    def _agree(self, tensors: Iterable[Tensor] = ()) -> None:
+        """Let the first process's tensors be everybody's, and the state beside parameters, too."""
+        state = [tensor for _, tensor in living(self.program, self.estimator)]
+        self.processes.spread([*tensors, *state])
 
     def _take_step(self, batch: Batch) -> None:
         progress = self.step / self.plan.steps
@@ -170,7 +202,7 @@ class Trainer:
 
     def _refuse_nonfinite(self, loss: Tensor, norm: Tensor, batch: Batch) -> None:
         if loss.device.type == "cpu" and not math.isfinite(loss.item() + norm.item()):
-            raise nonfinite.explain(self.program, batch, self.step + 1)
+            raise nonfinite.explain(self.program, batch, self.step + 1, self.processes)
 
     def _record(self, loss: Tensor, norm: Tensor, terms: Tensor, batch: Batch, beta: float) -> None:
         self.recorder.append(self.row(loss, norm, terms, beta))
@@ -190,7 +222,7 @@ class Trainer:
 
     def _check_block(self, batch: Batch) -> None:
         if not self.recorder.rows()[-1, self.recorder.names.index("grad_norm")].isfinite():
-            raise nonfinite.explain(self.program, batch, self.step)
+            raise nonfinite.explain(self.program, batch, self.step, self.processes)
 
     def _end_epoch(self) -> None:
         if self.valid is not None:
@@ -202,22 +234,26 @@ class Trainer:
     def _evaluate(self, valid: Columns | Streamed) -> None:
         with self.plan.precision():
             bounds, weights = held_out_bounds(
-                self.estimator, self.program, valid, self.plan.batch_size
+                self.estimator, self.program, valid, self.plan.batch_size, self.processes
             )
         self.terms.take()
+        self._agree()
         if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
             self.best = self.program.state_dict()
 
-    def _order(self, epoch: int) -> list[Tensor | None]:
-        return epoch_order(len(self.data), self.plan.batch_size, self.seed, epoch)
+    def _order(self, epoch: int) -> list[Index]:
+        """This process's rows of each batch."""
+        rows = len(self.data)
+        order = epoch_order(rows, self.plan.batch_size, self.seed, epoch)
+        return [self.processes.part(index, rows) for index in order]
 
     def _batches(self) -> Iterator[Batch]:
         return self.data.batches(self._remaining())
 
-    def _remaining(self) -> list[Tensor | None]:
+    def _remaining(self) -> list[Index]:
         epoch, position = divmod(self.step, self.plan.steps_per_epoch)
         order = self._order(epoch)[position:][: self.plan.steps - self.step]
-        return [None if i is None else i.to(self.plan.device) for i in order]
+        return [i.to(self.plan.device) if isinstance(i, Tensor) else i for i in order]
 
     def _probe(self, batch: Batch) -> float:
         with self.plan.precision():

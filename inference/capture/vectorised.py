@@ -69,7 +69,7 @@ def _over_all(
         noise, held = inputs[first : first + count * each], inputs[first + count * each :]
         drawn = [torch.stack(noise[i::each]) for i in range(each)]
         found = iter(together(*inputs[:first], *drawn, *held))
-        return [next(found) if there else None for there in has]
+        return [next(found).contiguous() if there else None for there in has]
 
     return function
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
 
+from inference import launch
 from inference.errors import UserError
 from inference.recipes.contract import EstimatorName, Training
 
@@ -102,7 +103,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
         overwrite=options.overwrite,
         config=_config(name, options),
     )
-    return run, recipe.report(run)
+    return run, recipe.report(run) if launch.rank() == 0 else {}
 
 
 def named_estimator(name: str, particles: int) -> ELBO:

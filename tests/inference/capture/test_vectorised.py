@@ -80,7 +80,7 @@ def counted(w, x):
 
 def test_what_all_change_is_refused():
     each, xs = graphs(counted)
-    with pytest.raises(UserError, match="cannot be one .*: leave out seeds_at_once"):
+    with pytest.raises(UserError, match=r"cannot be one .*: leave out seeds_at_once"):
         vectorised(each, [torch.stack(xs)], stack)
 
 

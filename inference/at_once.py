@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
+from inference import rng
 from inference.capture.captured import Captured, Columns
 from inference.capture.graph import Graph, Outputs
 from inference.capture.vectorised import vectorised
@@ -56,7 +56,7 @@ class Stacks:
         self.known.clear()
 
 
-class CapturedTogether(Captured):
+class CapturedAtOnce(Captured):
     """Every seed's captured function as one: columns (seeds, …) → outputs (seeds, …)."""
 
     def __init__(
@@ -123,7 +123,7 @@ def scoped(program: Program, context: AbstractContextManager[State]) -> Iterator
         context.__exit__(None, None, None)
 
 
-class GradientTogether:
+class GradientAtOnce:
     """The step's gradients of all seeds, in the ``.grad`` of stacked parameters.
 
     Attributes:
@@ -138,7 +138,7 @@ class GradientTogether:
         parts = zip(*(gradient.parameters for gradient in gradients), strict=True)
         self.parameters = [self.stacks.hold(part).requires_grad_() for part in parts]
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
-        self.captured = CapturedTogether(gradients, streams, self.stacks, tell)
+        self.captured = CapturedAtOnce(gradients, streams, self.stacks, tell)
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
         """The measures, (seeds, …), of the seeds' batches."""
@@ -152,7 +152,7 @@ class GradientTogether:
         return Measured(loss, norm, terms)  # type: ignore[arg-type]
 
 
-class Together(Trainer):
+class AtOnce(Trainer):
     """Takes all seeds step by step; a checkpoint of it is one of them all.
 
     A seed that stops before the others keeps its best parameters, and records no more; its slices
@@ -163,14 +163,15 @@ class Together(Trainer):
         optimizer: of the stacked parameters; it must treat each element by itself, as Adam does.
     """
 
-    gradient: GradientTogether  # type: ignore[assignment]
+    gradient: GradientAtOnce  # type: ignore[assignment]
 
     def __init__(self, trainers: Sequence[Trainer], optimizer: OptimizerFactory) -> None:
         self.trainers = trainers
         self.plan, self.seed = trainers[0].plan, trainers[0].seed
+        self.processes = trainers[0].processes
         self.streams = [self._stream(trainer) for trainer in trainers]
         gradients: Any = [trainer.gradient for trainer in trainers]
-        self.gradient = GradientTogether(gradients, self.streams)
+        self.gradient = GradientAtOnce(gradients, self.streams)
         self.optimizer = optimizer(self.gradient.parameters)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.step, self.finished = 0, False
@@ -211,7 +212,7 @@ class Together(Trainer):
         return [(i, trainer) for i, trainer in enumerate(self.trainers) if not trainer.finished]
 
     def _stream(self, trainer: Trainer) -> Stream:
-        pyro.set_rng_seed(trainer.seed)
+        rng.seed(trainer.seed)
         return Stream(self.plan.device)
 
     @contextmanager

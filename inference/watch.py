@@ -1,0 +1,71 @@
+"""When a training is saved: every so many seconds, and when it is interrupted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from inference.processes import Processes, Together
+
+
+class Watch:
+    """``with Watch(save, 30.0) as watch: watch()`` after each step."""
+
+    def __init__(self, save: Callable[[], None], every: float) -> None:
+        self.save, self.every = save, every
+        self.saved = time.monotonic()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __call__(self) -> None:
+        """Save if it is time to."""
+        if self.due:
+            self._save()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to."""
+        return time.monotonic() - self.saved >= self.every
+
+    def _save(self) -> None:
+        self.save()
+        self.saved = time.monotonic()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is KeyboardInterrupt:
+            self.save()
+
+
+class CommonWatch(Watch):
+    """The same of several processes: all save, and stop, after the same step."""
+
+    def __init__(self, save: Callable[[], None], every: float, processes: Together) -> None:
+        super().__init__(save, every)
+        self.processes = processes
+
+    def __call__(self) -> None:
+        """Do what was agreed upon in this step; what is wished now goes with the next."""
+        save, stop = self.processes.agreed()
+        if stop:
+            self._save()
+            raise KeyboardInterrupt
+        if save:
+            self._save()
+        self.processes.due = self.processes.rank == 0 and self.due
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing: what interrupts one process alone cannot be saved by all."""
+
+
+def watch(save: Callable[[], None], every: float, processes: Processes) -> Watch:
+    """The one for these processes."""
+    if isinstance(processes, Together):
+        return CommonWatch(save, every, processes)
+    return Watch(save, every)
