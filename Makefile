@@ -34,8 +34,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.loop
-	$(BIN)/python -m benchmarks.sites
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks
 
 notebooks: export OMP_NUM_THREADS = 1
 notebooks: $(READY)
