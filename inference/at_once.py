@@ -69,7 +69,13 @@ class CapturedAtOnce(Captured):
         self.each = [gradient.captured for gradient in gradients]
         self.programs = [gradient.program for gradient in gradients]
         self.streams, self.stacks = streams, stacks
-        super().__init__(self._in_turn, self.each[0].names, self._all_restored, announce=announce)
+        super().__init__(
+            self._in_turn,
+            self.each[0].names,
+            self._all_restored,
+            announce=announce,
+            setting=self.each[0].setting,
+        )
 
     def graph(self, columns: Columns, share: bool) -> Graph:
         """The vectorised graph; its noise is each seed's, from the seed's own stream."""
@@ -85,18 +91,19 @@ class CapturedAtOnce(Captured):
         """What the graph must give."""
         found = []
         for i, one in enumerate(self.each):
-            with self.programs[i].scope():
+            with self.programs[i].scope(), self.streams[i]:
                 found.append(one.function(part(columns, i)))
         outputs = list(zip(*found, strict=True))
         return [None if parts[0] is None else torch.stack(parts) for parts in outputs]
 
-    def _prepare(self, columns: Columns) -> Any:
-        """No stream goes on meanwhile."""
-        before = [stream.states for stream in self.streams]
-        ready = super()._prepare(columns)
-        for stream, states in zip(self.streams, before, strict=True):
+    def generators(self) -> Any:
+        """Every seed's."""
+        return [stream.states for stream in self.streams]
+
+    def set_generators(self, state: Any) -> None:
+        """Every seed's."""
+        for stream, states in zip(self.streams, state, strict=True):
             stream.states = states
-        return ready
 
     @contextmanager
     def _all_restored(self) -> Iterator[State]:

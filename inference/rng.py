@@ -41,6 +41,12 @@ def seed(seed: int, step: int = 0, rank: int = 0) -> None:
     pyro.set_rng_seed(seed)
 
 
+def foreign() -> Any:
+    """The states of the generators that are not torch's; to be compared."""
+    state = get_state()
+    return state["python"], state["numpy"]
+
+
 @contextmanager
 def forked(seed: int | None = None) -> Iterator[None]:
     """Run the block with generators of its own (seeded, if a seed is given), then restore."""

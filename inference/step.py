@@ -102,7 +102,15 @@ class CapturedGradient(Gradient):
         gradients = [f"gradient of {name!r}" for name in self.names]
         names = ["loss", "norm", "terms", *gradients]
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
-        self.captured = Captured(self._outputs, names, self._restored, announce=tell)
+        roots = [*(module for _, module in program.modules()), terms.estimator]
+        modules = [m for root in roots if isinstance(root, nn.Module) for m in root.modules()]
+        self.captured = Captured(
+            self._outputs,
+            names,
+            self._restored,
+            announce=tell,
+            setting=lambda: tuple(module.training for module in modules),
+        )
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
         """The measure of this batch, under the KL's weight β."""
@@ -121,12 +129,14 @@ class CapturedGradient(Gradient):
     def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:
         """Whatever a run changes, by name; put back at the end, and no gradient left over."""
         before = copy.deepcopy(self._state())
-        yield lambda: dict(flat("state", self._state()))
-        self.program.load_state_dict(before["program"])
-        if isinstance(self.terms.estimator, nn.Module):
-            self.terms.estimator.load_state_dict(before["estimator"])
-        for parameter in self.parameters:
-            parameter.grad = None
+        try:
+            yield lambda: dict(flat("state", self._state()))
+        finally:
+            self.program.load_state_dict(before["program"])
+            if isinstance(self.terms.estimator, nn.Module):
+                self.terms.estimator.load_state_dict(before["estimator"])
+            for parameter in self.parameters:
+                parameter.grad = None
 
     def _state(self) -> dict[str, Any]:
         estimator = self.terms.estimator

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from inference import rng
 from inference.capture.backends import Backend, Run, inductor, interpreted
 from inference.capture.graph import Graph, Outputs, capture
 from inference.capture.noise import Noise
+from inference.capture.sharing import ChangedInPlaceError
 from inference.errors import UserError
 
 Columns = Mapping[str, Tensor]
@@ -28,8 +31,9 @@ MANY = 8  # compilations after which a word is in place
 class Captured:
     """Gives what ``function`` gives, at the speed of a compiled graph.
 
-    For a new shape of the columns the function is captured, compiled, and checked: under the same
-    noise, the graph must give what the function itself gives.
+    For a new shape of the columns the function is captured, compiled, and checked: from the same
+    random state, the graph must give what the function itself gives; and again at its second,
+    fourth, eighth, … use, as programs may change.
 
     Args:
         function: columns → tensors; it may run Pyro programs and take gradients.
@@ -38,6 +42,7 @@ class Captured:
             whose end all that is as it was before.
         backend: how a graph is compiled.
         announce: is told when a compilation begins.
+        setting: tells what else a graph is right for (whether modules are training).
     """
 
     def __init__(
@@ -47,10 +52,12 @@ class Captured:
         restored: Restored,
         backend: Backend = inductor,
         announce: Callable[[str], None] = lambda line: None,
+        setting: Callable[[], object] = lambda: None,
     ) -> None:
+        self.setting = setting
         self.function, self.names, self.restored = function, names, restored
         self.backend, self.announce = backend, announce
-        self.ready: OrderedDict[object, tuple[Graph, Run]] = OrderedDict()
+        self.ready: OrderedDict[object, Ready] = OrderedDict()
         self.compilations = 0
 
     def __call__(self, columns: Columns) -> Outputs:
@@ -59,21 +66,43 @@ class Captured:
         Raises:
             UserError: the function cannot be captured, or does not do the same each time.
         """
-        signature = tuple((n, c.shape, c.dtype, c.device) for n, c in columns.items())
-        if signature not in self.ready:
-            with rng.forked():
-                self.ready[signature] = self._prepare(columns)
+        key = signature(columns), self.setting()
+        if key not in self.ready:
+            with self._undisturbed():
+                self.ready[key] = self._prepare(columns)
             if len(self.ready) > KEPT:
                 self.ready.popitem(last=False)
-        self.ready.move_to_end(signature)
-        graph, run = self.ready[signature]
-        return run(list(columns.values()), graph.noise())
+        self.ready.move_to_end(key)
+        ready = self.ready[key]
+        ready.uses += 1
+        if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
+            with self._undisturbed():
+                self._refuse(self._culprit(ready.graph, ready.run, columns))
+        return ready.run(list(columns.values()), ready.graph.noise())
 
     def graph(self, columns: Columns, share: bool) -> Graph:
-        """The function's graph, from a run of it."""
+        """The function's graph, from a run of it.
+
+        Raises:
+            ChangedInPlaceError: what was shared is changed in place.
+        """
         return capture(lambda: self.function(columns), list(columns.values()), share)
 
-    def _prepare(self, columns: Columns) -> tuple[Graph, Run]:
+    def generators(self) -> Any:
+        """The state of whatever the noise is drawn from."""
+        return rng.get_state()
+
+    def set_generators(self, state: Any) -> None:
+        """Draw the same noise again."""
+        rng.set_state(state)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        before = self.generators()
+        yield
+        self.set_generators(before)
+
+    def _prepare(self, columns: Columns) -> Ready:
         shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in columns.items())
         self.announce(f"compiling for {shapes} …")
         self._count()
@@ -82,28 +111,38 @@ class Captured:
         graph = self._capture(columns)
         with self.restored():
             run = self.backend(graph, list(columns.values()))
-        if culprit := self._culprit(graph, run, columns):
-            raise UserError(
-                f"the compiler's {culprit} is not that of the graph it compiled: a mistake in "
-                "torch, or in its cache; fit without compile"
-            )
-        return graph, run
+        self._refuse(self._culprit(graph, run, columns))
+        return Ready(graph, run)
 
     def _capture(self, columns: Columns) -> Graph:
         """The graph, its operations checked one by one, before any time goes into compiling."""
         variables = list(columns.values())
+        culprit = None
         for share in (True, False):  # a rare program changes in place what could be shared
-            with self.restored():
-                graph = self.graph(columns, share)
+            try:
+                with self.restored():
+                    graph = self.graph(columns, share)
+                with self.restored():
+                    again = self.graph(columns, share)
+            except ChangedInPlaceError:
+                continue
+            if not alike(graph, again):  # however little: a slow counter moves less than rounding
+                self._refuse("two runs of the program")
             culprit = self._culprit(graph, interpreted(graph, variables), columns)
             if culprit is None:
                 return graph
-        raise UserError(
-            f"captured and uncaptured {culprit} differ under the same noise: the program depends "
-            "on something that is neither a parameter, nor data, nor drawn by torch (Python's or "
-            "NumPy's random numbers, a counter), or keeps something in another way than by "
-            "changing a buffer in place; fit without compile"
-        )
+        self._refuse(culprit)
+        raise AssertionError("without sharing, nothing shared is changed")
+
+    def _refuse(self, differing: str | None) -> None:
+        if differing is not None:
+            raise UserError(
+                f"{differing} differ under the same noise: the program "
+                "depends on something that is neither a parameter, nor data, nor drawn by torch "
+                "(Python's or NumPy's random numbers, a counter, an attribute that changes), or "
+                "keeps something in another way than by changing a buffer in place; fit without "
+                "compile"
+            )
 
     def _count(self) -> None:
         self.compilations += 1
@@ -125,18 +164,50 @@ class Captured:
         return None if differences.count(None) == 2 else next(filter(None, differences))
 
     def _differing(self, graph: Graph, run: Run, columns: Columns) -> str | None:
-        """The first output or state that is not the function's under the same noise."""
-        noise, generators = graph.noise(), rng.get_state()
-        with self.restored() as state, Noise(iter(noise)):
+        """What differs first, an output or a state, from the same random state.
+
+        Where something remains random in the graph, it is drawn after all noise, and the function
+        is given the same noise.
+        """
+        noise = graph.noise() if graph.is_random else None
+        before, foreign = self.generators(), rng.foreign()
+        with self.restored() as state, nullcontext() if noise is None else Noise(iter(noise)):
             wanted = self._named(self.function(columns)) | state()
-        rng.set_state(generators)  # for what remains random
+        if rng.foreign() != foreign:
+            return "Python's or NumPy's random states, captured and uncaptured,"
+        self.set_generators(before)
         with self.restored() as state:
-            found = self._named(run(list(columns.values()), noise)) | state()
-        return first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
+            given = graph.noise() if noise is None else noise
+            found = self._named(run(list(columns.values()), given)) | state()
+        name = first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
+        return name and f"captured and uncaptured {name}"
 
     def _named(self, outputs: Outputs) -> dict[str, Tensor]:
         pairs = zip(self.names, outputs, strict=True)
         return {name: output.clone() for name, output in pairs if output is not None}
+
+
+@dataclass
+class Ready:
+    """A graph, how it runs, and how often it did."""
+
+    graph: Graph
+    run: Run
+    uses: int = 0
+
+
+def alike(a: Graph, b: Graph) -> bool:
+    """Whether two captures wrote down the same, to the last digit of every number."""
+    pairs = zip(a.held, b.held, strict=False)
+    constants = all(x is y or torch.equal(x, y) for x, y in pairs)
+    return a.module.code == b.module.code and len(a.held) == len(b.held) and constants
+
+
+def signature(columns: Columns) -> object:
+    """Equal for columns that one graph is right for."""
+    kinds = [(n, c.shape, c.stride(), c.dtype, c.device) for n, c in columns.items()]
+    places = [id(column) for column in columns.values()]
+    return *kinds, *map(places.index, places)  # the same tensor twice is another graph
 
 
 def first_difference(
@@ -150,16 +221,26 @@ def first_difference(
     """
     if differing := found.keys() ^ wanted.keys():
         return min(differing)
-    scales = {n: float(w.abs().max()) if w.numel() else 0.0 for n, w in wanted.items()}
+    scales = {name: largest_of(w) for name, w in wanted.items()}
     largest: dict[str, float] = {}
     for name, scale in scales.items():
         largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
     for name, w in wanted.items():
+        if not w.is_floating_point() and not w.is_complex():
+            if not torch.equal(found[name], w):
+                return name
+            continue
         scale = scales[name] + 1e-3 * largest[kind(name)]
         tolerance = scale * max(TOLERANCE.get(w.dtype, 0.0), least)
         if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
             return name
     return None
+
+
+def largest_of(tensor: Tensor) -> float:
+    """The largest finite absolute value (0 if there is none)."""
+    finite = tensor.double().abs().nan_to_num(0.0, 0.0, 0.0)
+    return float(finite.max()) if finite.numel() else 0.0
 
 
 def kind(name: str) -> str:

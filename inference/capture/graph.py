@@ -26,6 +26,8 @@ from inference.capture.refusal import DependsOnValuesError, refused
 from inference.capture.sharing import Sharing
 
 Outputs = Sequence[Tensor | None]
+READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
+PACK = torch.ops.aten._pack_padded_sequence.default  # its lengths are read
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class Graph:
         halves = (torch.bfloat16, torch.float16)
         return any(node.kwargs.get("dtype") in halves for node in self.module.graph.nodes)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws for itself, by rejection, beside the noise that it is given."""
+        tags = (getattr(node.target, "tags", ()) for node in self.module.graph.nodes)
+        return any(torch.Tag.nondeterministic_seeded in t for t in tags)
+
     def noise(self) -> list[Tensor]:
         """New noise, by the calls that the function itself makes."""
         return [draw() for draw in self.draws]
@@ -67,46 +75,69 @@ def capture(
 
     Raises:
         UserError: the function needs the value of a tensor to decide what to do; says where.
+        ChangedInPlaceError: it changed in place what was computed once for two.
     """
     noise = Noise()
-    sharing = Sharing(noise) if share else contextlib.nullcontext()
+    sharing = Sharing(noise)
 
     def traced() -> Outputs:
-        with capturable(), StaticShapes(), noise, Numbers(), sharing:
+        with (
+            capturable(),
+            NoValues(),
+            noise,
+            Numbers(),
+            sharing if share else contextlib.nullcontext(),
+        ):
             return function()
 
     traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
     with refused():
         module = make_fx(traced, tracing_mode="real")()
+    sharing.refuse_changes()
     return _with_inputs(module, variables, noise)
 
 
 @contextlib.contextmanager
 def capturable() -> Iterator[None]:
-    """Pyro and torch without the checks that read a tensor's values."""
-    ignored = mock.patch.object(pyro.util, "torch_isnan", return_value=False)
-    with pyro.validation_enabled(False), ignored:
-        yield
+    """Pyro and torch without the checks that read a tensor's values, and without mkldnn.
+
+    (Its recurrent networks have no operations that a graph could hold.)
+    """
+    nothing = {"torch_isnan": mock.patch.object(pyro.util, "torch_isnan", return_value=False)}
+    nothing["sample"] = mock.patch.object(torch.distributions.Distribution, "_validate_sample")
+    mkldnn = torch._C._get_mkldnn_enabled()
+    try:
+        torch._C._set_mkldnn_enabled(False)
+        with pyro.validation_enabled(False), nothing["torch_isnan"], nothing["sample"]:
+            yield
+    finally:
+        torch._C._set_mkldnn_enabled(mkldnn)
 
 
 class Numbers(TorchFunctionMode):
-    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument."""
+    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument.
+
+    Ways past torch's dispatcher to a tensor's values are errors.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function, or one that reads no values."""
         if func is torch.Tensor.item:
             return args[0].detach()
+        if func in READING:
+            raise DependsOnValuesError(func.__name__)
         if func is torch.nn.functional.one_hot:
             return one_hot(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-class StaticShapes(TorchDispatchMode):
-    """Within it, an operation whose result's shape depends on values is an error."""
+class NoValues(TorchDispatchMode):
+    """Within it, it is an error to read values, also by a result whose shape depends on them."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The operation, unless it is one of those."""
-        if torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args):
+        reads = torch.Tag.data_dependent_output in func.tags or func is PACK
+        if reads or (torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args)):
             raise DependsOnValuesError(str(func))
         return func(*args, **(kwargs or {}))
 

@@ -68,13 +68,14 @@ class Noise(TorchDispatchMode):
             noise = self._noise(like(args[0], lambda x: func(x, *args[1:], **kwargs)))
             return args[0].copy_(noise) if func._schema.is_mutable else noise
         if func is aten.bernoulli.default:
-            return (self._noise(like(args[0], torch.rand_like)) < args[0]).to(args[0].dtype)
+            uniform = self._noise(like(args[0], finely_uniform))
+            return (uniform < args[0].to(uniform.dtype)).to(args[0].dtype)
         if func is aten.multinomial.default and args[1] == 1:
             race = self._noise(like(args[0], torch.Tensor.exponential_))
             return (args[0] / race).argmax(-1, keepdim=True)
-        if func.overloadpacket is aten.normal and isinstance(args[-1], Tensor):
-            loc, scale = args  # Normal.sample
-            return loc + scale * self._noise(like(scale, torch.Tensor.normal_))
+        if func.overloadpacket is aten.normal and any(isinstance(a, Tensor) for a in args):
+            loc, scale = (*args, 1.0)[:2]  # Normal.sample
+            return loc + scale * self._noise(like(loc + scale, torch.Tensor.normal_))
         if not any(isinstance(argument, Tensor) for argument in args):
             return self._noise(functools.partial(func, *args, **kwargs))
         return None
@@ -89,5 +90,16 @@ class Noise(TorchDispatchMode):
 
 def like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
     """``fill``, applied to an uninitialised tensor of this kind; the tensor itself is not kept."""
-    empty = functools.partial(torch.empty, tensor.shape, dtype=tensor.dtype, device=tensor.device)
+    empty = functools.partial(
+        torch.empty_strided,
+        tensor.shape,
+        tensor.stride(),
+        dtype=tensor.dtype,
+        device=tensor.device,
+    )
     return lambda: fill(empty())
+
+
+def finely_uniform(like: Tensor) -> Tensor:
+    """U(0, 1) in single precision at least: a half would be below .001 too often."""
+    return torch.rand_like(like, dtype=torch.promote_types(like.dtype, torch.float32))

@@ -44,10 +44,14 @@ def _is_about_values(error: BaseException) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    """The innermost line of the user's; Pyro raises anew, so causes are looked at, too."""
+    """The innermost line of the user's, or else of the library that the user's program calls.
+
+    Pyro raises anew, so causes are looked at.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*LIBRARIES, "<"))] or frames
-    name = Path(own[-1].filename).name
-    return f"{name} line {own[-1].lineno}, `{own[-1].line}`,"
+    theirs = [f for f in frames if not f.filename.startswith((*LIBRARIES, "<"))]
+    called = [f for f in frames if any(part in f.filename for part in ("pyro", "distributions"))]
+    frame = (theirs or called or frames)[-1]
+    return f"{Path(frame.filename).name} line {frame.lineno}, `{frame.line}`,"

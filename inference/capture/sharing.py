@@ -20,11 +20,15 @@ OWN = {"detach", "requires_grad_", "retain_grad", "register_hook", "__get__", "_
 DIFFERENTIATE = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
+class ChangedInPlaceError(RuntimeError):
+    """What was computed once for two was then changed by one of them."""
+
+
 class Sharing(TorchFunctionMode):
     """Within it, a function called again on the same tensors gives the same result, not a copy.
 
-    Functions that draw, or change their arguments, are called as ever.  What is changed after it
-    was shared, or without torch's counting it (running statistics), goes wrong: check the result.
+    Functions that draw, or change their arguments, are called as ever.  What is changed without
+    torch's counting it (running statistics) goes wrong: check the result.
 
     Args:
         noise: tells which functions draw.
@@ -34,6 +38,7 @@ class Sharing(TorchFunctionMode):
         super().__init__()
         self.noise = noise
         self.known: dict[Any, tuple[Any, list[Tensor], list[int]]] = {}
+        self.shared: set[Any] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """The function's result, of now or of the first time."""
@@ -49,12 +54,19 @@ class Sharing(TorchFunctionMode):
         except TypeError:  # an argument that cannot be compared
             return func(*args, **kwargs)
         if found is not None and versions(found[0]) == found[2]:
+            self.shared.add(key)
             return found[0]
         drawn, before = self.noise.count, versions(arguments)
         result = func(*args, **kwargs)
         if drawn == self.noise.count and before == versions(arguments) and is_tensors(result):
             self.known[key] = (result, arguments, versions(result))
         return result
+
+    def refuse_changes(self) -> None:
+        """Raise a ``ChangedInPlaceError`` if anything was changed after it was shared."""
+        for result, _, then in (self.known[key] for key in self.shared):
+            if versions(result) != then:
+                raise ChangedInPlaceError
 
 
 def tensors(value: Any) -> Iterable[Tensor]:
