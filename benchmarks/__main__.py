@@ -28,6 +28,7 @@ def main(names: Sequence[str]) -> None:
         print(f"no benchmark {unknown.pop()!r}: give some of {', '.join(ALL)}", file=sys.stderr)
         sys.exit(2)
     console = Console()
+    console = console if console.is_terminal else Console(width=110)  # a log has no width
     found: list[Row] = []
     for name in names or ALL:
         with console.status(f"measuring: {name}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+WARM_UP = 8  # steps: to compile, to allocate, and for the first checks of what was compiled
 Step = Callable[[], object]
 
 
@@ -33,14 +35,17 @@ class Row:
 
 
 def in_turn(contenders: Mapping[str, Step], blocks: int, steps: int) -> dict[str, list[float]]:
-    """Seconds a step of each contender in each block; they take turns in going first."""
+    """Seconds a step of each contender in each block; in another order each time.
+
+    (Who comes after whom matters: caches, and threads that still spin.)
+    """
     for step in contenders.values():
-        step()  # compiles, allocates
-    names = list(contenders)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for block in range(blocks):
-        shift = block % len(names)
-        for name in names[shift:] + names[:shift]:
+        for _ in range(WARM_UP):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    shuffled = random.Random(0)
+    for _ in range(blocks):
+        for name in shuffled.sample(list(contenders), len(contenders)):
             times[name].append(seconds(contenders[name], steps))
     return times
 
