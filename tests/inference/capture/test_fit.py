@@ -54,6 +54,12 @@ def test_same_numbers_with_a_ragged_last_batch(name):
     assert_same_training(*PROGRAMS[name](), steps=9, batch_size=16)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_same_numbers_from_cuda_graphs(name):
+    assert_same_training(*PROGRAMS[name](), steps=9, batch_size=16, device="cuda")
+
+
 def test_same_numbers_under_a_warming_kl_and_clipping():
     run = assert_same_training(
         *local(), Pathwise(), steps=12, anneal=warm_up(0.5), clip_norm=0.3, batch_size=20
