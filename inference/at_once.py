@@ -234,6 +234,8 @@ class AtOnce(Trainer):
     def _batches(self) -> Iterator[Batch]:
         """(seeds, rows, …) columns; a finished seed's are those of one that goes on."""
         _, other = self._going[0]
+        if len({trainer.epoch for _, trainer in self._going}) > 1:
+            return  # an interruption came between the seeds' evaluations
         sources = [other if trainer.finished else trainer for trainer in self.trainers]
         batches = [source._batches() for source in sources]
         for _ in other._remaining():
@@ -256,9 +258,11 @@ class AtOnce(Trainer):
                     trainer._check_block(part(batch, i))
 
     def _end_epoch(self) -> None:
+        least = min(trainer.epoch for _, trainer in self._going)
         for _, trainer in self._going:
-            with self._within(trainer):
-                trainer._end_epoch()
+            if trainer.epoch == least:
+                with self._within(trainer):
+                    trainer._end_epoch()
         self.finished = not self._going
         for trainer in self.trainers:
             if self.finished and trainer.best is not None:

@@ -117,7 +117,7 @@ class Trainer:
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
         self.held_out = HeldOut(plan.patience)
         self.best: dict[str, Any] | None = None
-        self.step, self.finished = 0, False
+        self.step, self.epoch, self.finished = 0, 0, False  # epochs that are evaluated, too
         rng.seed(seed, rank=self.processes.rank)
 
     def run(self, bar: Bar, save: Callable[[], None], every: float) -> None:
@@ -138,6 +138,7 @@ class Trainer:
         """Parameters, optimiser, randomness, place in the data, trace: all that a step changes."""
         return {
             "step": self.step,
+            "epoch": self.epoch,
             "finished": self.finished,
             "program": self.program.state_dict(),
             "estimator": self._module_state(),
@@ -157,7 +158,7 @@ class Trainer:
         self.recorder.load_state_dict(state["recorder"], self.plan.device)
         self.held_out.load_state_dict(state["held_out"])
         self.best = state["best"]
-        self.step, self.finished = state["step"], state["finished"]
+        self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
         if len(state["rng"]) == self.processes.size:
             rng.set_state(state["rng"][self.processes.rank])
         else:
@@ -227,6 +228,7 @@ class Trainer:
     def _end_epoch(self) -> None:
         if self.valid is not None:
             self._evaluate(self.valid)
+        self.epoch += 1
         self.finished = self.step >= self.plan.steps or self.held_out.exhausted
         if self.finished and self.best is not None:
             self.program.load_state_dict(self.best)
@@ -251,8 +253,8 @@ class Trainer:
         return self.data.batches(self._remaining())
 
     def _remaining(self) -> list[Index]:
-        epoch, position = divmod(self.step, self.plan.steps_per_epoch)
-        order = self._order(epoch)[position:][: self.plan.steps - self.step]
+        position = self.step - self.epoch * self.plan.steps_per_epoch
+        order = self._order(self.epoch)[position:][: self.plan.steps - self.step]
         return [i.to(self.plan.device) if isinstance(i, Tensor) else i for i in order]
 
     def _probe(self, batch: Batch) -> float:

@@ -157,6 +157,27 @@ def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
     assert any("baseline" in name and value.abs().sum() > 0 for name, value in store.items())
 
 
+def test_an_epoch_that_was_not_evaluated_before_the_end_is_after_it(tmp_path, monkeypatch):
+    """A checkpoint between an epoch's last step and its held-out bound loses neither."""
+    model, guide, data = global_only()
+    options = {"steps": 12, "batch_size": 10, "valid": data, "precision": "float64"}
+    options |= {"model": model, "guide": guide, "data": data, "progress": False}
+    fit(directory=tmp_path / "whole", **options)
+
+    def stop(self, valid):
+        if self.step == 8:
+            raise KeyboardInterrupt
+        evaluate(self, valid)
+
+    evaluate = Trainer._evaluate
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(directory=tmp_path / "cut", **options)
+    fit(directory=tmp_path / "cut", resume=True, **options)
+    check(tmp_path / "cut", tmp_path / "whole")
+
+
 def test_a_finished_run_is_read_not_repeated(tmp_path):
     options = {"steps": 5, "directory": tmp_path, "resume": True, "progress": False}
     first = fit(*global_only(), **options)
