@@ -1,7 +1,7 @@
 """Every estimator on every program that it accepts: captured, it is the estimator itself.
 
-Same seed, float64, values and gradients equal to 1e-10; by the graph's operations here, compiled in
-the slow tests.
+Same seed, float64, values and gradients equal to 1e-10; by the graph's operations here (some
+programs in the slow tests), compiled in the slow tests.
 """
 
 import copy
@@ -93,7 +93,23 @@ def check(name, estimator, backend):
                 torch.testing.assert_close(f, w, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("name", "estimator"), PAIRS)
+SLOW = {
+    "attention",
+    "markov",
+    "crossed",
+    "hierarchy",
+    "mixture",
+    "masked",
+    "scaled",
+    "batch_of_one",
+}
+SPREAD = [
+    pytest.param(*pair.values, id=pair.id, marks=[pytest.mark.slow] * (pair.values[0] in SLOW))
+    for pair in PAIRS
+]
+
+
+@pytest.mark.parametrize(("name", "estimator"), SPREAD)
 def test_captured_is_uncaptured(name, estimator):
     check(name, estimator, interpreted)
 
