@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
@@ -91,20 +92,14 @@ def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
 class CapturedGradient(Gradient):
     """The same, from a compiled graph."""
 
-    def __init__(
-        self,
-        program: Program,
-        terms: Terms,
-        clip_norm: float | None,
-        precision: Callable[[], AbstractContextManager],
-    ) -> None:
-        super().__init__(program, terms, clip_norm, precision)
-        gradients = [f"gradient of {name!r}" for name in self.names]
-        names = ["loss", "norm", "terms", *gradients]
+    @functools.cached_property
+    def captured(self) -> Captured:
+        """The step as a function of columns, compiled at its first use."""
+        names = ["loss", "norm", "terms", *(f"gradient of {name!r}" for name in self.names)]
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
-        roots = [*(module for _, module in program.modules()), terms.estimator]
+        roots = [*(module for _, module in self.program.modules()), self.terms.estimator]
         modules = [m for root in roots if isinstance(root, nn.Module) for m in root.modules()]
-        self.captured = Captured(
+        return Captured(
             self._outputs,
             names,
             self._restored,
