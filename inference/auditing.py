@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from inference import rng
 from inference.audit_report import FAMILY_WISE_ERROR, Audit, Row
-from inference.data.columns import Batch, Columns, Streamed, as_columns, epoch_order
+from inference.data.columns import Batch, Columns, Streamed, as_columns
 from inference.errors import UserError
 from inference.estimators import IWAE, VIMCO, DReG, Exact, ReweightedWakeSleep
 from inference.estimators.base import Program as Callee
@@ -257,7 +257,7 @@ def _exact(program: Program, batch: Batch) -> Tensor | None:
 def _batches(columns: Columns | Streamed, batch_size: int | None, seed: int) -> Iterator[Batch]:
     """Epoch after epoch, as ``fit`` draws them."""
     for epoch in itertools.count():
-        yield from columns.batches(epoch_order(len(columns), batch_size, seed, epoch))
+        yield from columns.batches(columns.order(batch_size, seed, epoch))
 
 
 def _by_parameter(program: Program, variance: Tensor) -> dict[str, float]:

@@ -84,7 +84,7 @@ def importance_weighted_bound(
         (N,) nats, one bound a datum; or (1,), the whole data set's, where a site is global.
     """
     columns = as_columns(data)
-    with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         rows, chunk = _chunks(program, columns, num_samples)
         bar = Bar(f"L_{num_samples}", len(columns), progress)
         bounds: list[Tensor] = []
@@ -103,7 +103,7 @@ def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:
     Returns:
         (B,) one k a datum; (1,) for a program with a global latent.
     """
-    with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         weights = log_weights(program, batch, num_samples)
     return torch.from_numpy(psis_khat(weights.cpu().double().numpy()))
 
@@ -114,7 +114,7 @@ def active_units(
     """For each latent site, the units u with Var_x(E_q[u | x]) > threshold (Burda et al. 2016)."""
     columns = as_columns(data)
     means: dict[str, list[Tensor]] = {}
-    with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         for batch in columns.batches(slices(len(columns), 1000)):
             trace = poutine.trace(program.guide).get_trace(**batch)
             for name, site in sample_sites(trace).items():

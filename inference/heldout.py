@@ -37,7 +37,7 @@ def held_out_bounds(
     chunk = max(1, min(fits, size // LEAST_BATCHES))
     parts = slices(size, chunk)
     own = parts[processes.rank :: processes.size]
-    with rng.forked(EVALUATION_SEED + processes.rank):
+    with rng.forked(EVALUATION_SEED + processes.rank), program.evaluation():
         found = [bound(estimator, program, batch) for batch in data.batches(own)]
     everybodys = processes.gather(found)
     bounds = [everybodys[i % processes.size][i // processes.size] for i in range(len(parts))]

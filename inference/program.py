@@ -62,6 +62,20 @@ class Program:
         for _, module in self.modules():
             module.to(device, dtype)
 
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Without graph, and with the modules as ``eval()`` leaves them: no dropout."""
+        parts = [part for _, module in self.modules() for part in module.modules()]
+        before = [part.training for part in parts]
+        for _, module in self.modules():
+            module.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for part, training in zip(parts, before, strict=True):
+                part.training = training
+
     def initialise(self, batch: Batch, rows: int) -> None:
         """Run once (within ``scope``, consuming no randomness): find parameters and data plate.
 

@@ -20,7 +20,8 @@ class Terms:
 
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
-    the sum of the latter.  Where the guide draws auxiliary sites (most autoguides), no latent has
+    the sum of the latter.  Sites numbered z_0, z_1, … are steps of one sequence, as long as each
+    batch makes it, and have one term between them.  Where the guide draws auxiliary sites (most autoguides), no latent has
     a KL of its own and the whole is ``kl_latent``.  An estimator whose value is no such sum
     (analytic KL, enumeration, multi-sample bounds) has no terms: its bound alone is recorded.
 
@@ -33,8 +34,6 @@ class Terms:
         self.estimator = copy.copy(estimator)
         self.names: tuple[str, ...] = ()
         self._pairs: list[tuple[Trace, Trace]] = []
-        self._sites: list[tuple[int, str]] = []
-        self._weights = torch.empty(0)
         if hasattr(estimator, "_get_traces"):
             inner = type(estimator)._get_traces.__get__(self.estimator)  # the copy's, not its own
 
@@ -47,42 +46,43 @@ class Terms:
 
     def probe(self, loss: Tensor) -> None:
         """Fix the names, if the terms of the last traces add up to ``-loss``."""
-        keys = self._keys()
-        self.names = tuple(sorted({key for _, _, key, _ in keys}))
-        self._sites = [(side, site) for side, site, _, _ in keys]
-        weights = torch.zeros(len(self.names), len(keys))
-        for column, (_, _, key, sign) in enumerate(keys):
-            weights[self.names.index(key), column] = sign / self.estimator.num_particles
-        self._weights = weights.to(loss)
+        self.names = tuple(sorted({key for pair in self._pairs for key, _, _ in _summands(pair)}))
         signs = loss.new_tensor([1.0 if n.startswith("log_l") else -1.0 for n in self.names])
-        if not keys or not torch.allclose(signs @ self.take(), -loss, rtol=1e-4, atol=1e-4):
+        found = self.take().to(loss)
+        if not self.names or not torch.allclose(signs @ found, -loss, rtol=1e-4, atol=1e-4):
             self.names = ()
-        self._pairs.clear()
 
     def take(self) -> Tensor:
         """(len(names),) the terms since the last call, nats of the whole loss."""
-        sums = [self._sums(pair) for pair in self._pairs] if self.names else []
-        self._pairs.clear()
-        return self._weights @ sum(sums[1:], sums[0]) if sums else self._weights.new_empty(0)
-
-    def _sums(self, pair: tuple[Trace, Trace]) -> Tensor:
-        sums = [pair[side].nodes[name]["log_prob_sum"] for side, name in self._sites]
-        found = [detach_provenance(value) for value in sums]  # TraceGraph_ELBO's
+        totals: dict[str, Any] = dict.fromkeys(self.names, 0.0)
         with torch.no_grad():
-            return torch.stack([torch.as_tensor(value) for value in found]).to(self._weights)
+            for key, value, sign in (s for pair in self._pairs for s in _summands(pair)):
+                if key in totals:
+                    totals[key] = totals[key] + value if sign > 0 else totals[key] - value
+            self._pairs.clear()
+            if not totals:
+                return torch.empty(0)
+            return torch.stack(list(totals.values())) / self.estimator.num_particles
 
-    def _keys(self) -> list[tuple[int, str, str, float]]:
-        """(side, site, term, sign of the site's log-probability in the term), sides as in pairs."""
-        if not self._pairs:
-            return []
-        model_trace, guide_trace = self._pairs[0]
-        auxiliary = any(name not in model_trace for name in sample_sites(guide_trace))
-        keys = []
-        for side, trace in enumerate((model_trace, guide_trace)):
-            for name, site in sample_sites(trace).items():
-                if "log_prob_sum" not in site:  # enumerated: it has no sum
-                    return []
-                latent = f"kl_{'latent' if auxiliary else name}"
-                key = f"log_likelihood_{name}" if site["is_observed"] else latent
-                keys.append((side, name, key, -1.0 if key == latent and side == 0 else 1.0))
-        return keys
+
+def _summands(pair: tuple[Trace, Trace]) -> list[tuple[str, Tensor, float]]:
+    """(term, a site's log-probability, its sign in the term); none if a site is enumerated."""
+    sides = [sample_sites(trace) for trace in pair]
+    if any("log_prob_sum" not in site for sites in sides for site in sites.values()):
+        return []
+    auxiliary = any(name not in sides[0] for name in sides[1])
+    found = []
+    for side, sites in enumerate(sides):
+        for name, site in sites.items():
+            step = _sequence(name)
+            latent = f"kl_{'latent' if auxiliary else step}"
+            key = f"log_likelihood_{step}" if site["is_observed"] else latent
+            value = torch.as_tensor(detach_provenance(site["log_prob_sum"]))  # TraceGraph_ELBO's
+            found.append((key, value, -1.0 if key == latent and side == 0 else 1.0))
+    return found
+
+
+def _sequence(name: str) -> str:
+    """``z`` for ``z_12``."""
+    stem, _, number = name.rpartition("_")
+    return stem if stem and number.isdigit() else name

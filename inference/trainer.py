@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from inference import nonfinite, rng
 from inference.averaging import AveragedGradient, living
-from inference.data.columns import Batch, Columns, Streamed, epoch_order
+from inference.data.columns import Batch, Columns, Streamed
 from inference.errors import UserError
 from inference.heldout import HeldOut, held_out_bounds
 from inference.objective import bound
@@ -245,17 +245,15 @@ class Trainer:
 
     def _order(self, epoch: int) -> list[Index]:
         """This process's rows of each batch."""
-        rows = len(self.data)
-        order = epoch_order(rows, self.plan.batch_size, self.seed, epoch)
-        return [self.processes.part(index, rows) for index in order]
+        order = self.data.order(self.plan.batch_size, self.seed, epoch)
+        return [self.processes.part(index, len(self.data)) for index in order]
 
     def _batches(self) -> Iterator[Batch]:
         return self.data.batches(self._remaining())
 
     def _remaining(self) -> list[Index]:
         position = self.step - self.epoch * self.plan.steps_per_epoch
-        order = self._order(self.epoch)[position:][: self.plan.steps - self.step]
-        return [i.to(self.plan.device) if isinstance(i, Tensor) else i for i in order]
+        return self._order(self.epoch)[position:][: self.plan.steps - self.step]
 
     def _probe(self, batch: Batch) -> float:
         with self.plan.precision():

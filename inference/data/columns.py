@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from inference.errors import UserError
 
 Batch = dict[str, Tensor]
 Transform = Callable[[Batch], Batch]
+POOL = 64  # batches among which rows are sorted by length
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,20 @@ class Columns:
     Args:
         tensors: column name → tensor (N, ...).
         transform: applied to every batch as it is drawn, on the device (dynamic binarisation).
+        tables: column name → tensor (M, ...) of what several data share (the picture of several
+            captions); that column holds row numbers of its table (N,), a batch the rows themselves.
+        lengths: column name → (N,) how many entries of each row (N, T, ...) are real.  A batch is
+            drawn among rows of like length, and cut to its longest.
 
     Raises:
-        UserError: no column, or columns of different length.
+        UserError: no column, columns of different length, or a number that no table's row has.
     """
 
     tensors: Mapping[str, Tensor]
     transform: Transform | None = None
+    tables: Mapping[str, Tensor] = field(default_factory=dict)
+    lengths: Mapping[str, Tensor] = field(default_factory=dict)
+    dtype: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.tensors.items()}
@@ -38,22 +46,46 @@ class Columns:
             raise UserError(f"the data have no rows: {lengths or 'no column was given'}")
         if len(set(lengths.values())) > 1:
             raise UserError(f"columns differ in length: {lengths}; give one row a datum in each")
+        for name, table in self.tables.items():
+            if (last := int(self.tensors[name].max())) >= len(table):
+                raise UserError(
+                    f"column {name!r} asks for row {last} of a table of {len(table)} rows: "
+                    "give the table that it was numbered for"
+                )
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the columns are."""
+        return next(iter(self.tensors.values())).device
+
+    def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
+        """The rows of each batch of one epoch, see ``epoch_order``."""
+        lengths = next(iter(self.lengths.values()), None)
+        return epoch_order(len(self), batch_size, seed, epoch, lengths)
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Columns:
-        """The same data on ``device``, floating columns as ``dtype``."""
+        """The same data on ``device``, floating columns (and a table's rows once drawn) of ``dtype``.
+
+        Lengths stay where they are: how wide a batch is must be known without asking a GPU.
+        """
         moved = {k: _move(v, device, dtype) for k, v in self.tensors.items()}
-        return replace(self, tensors=moved)
+        tables = {k: v.to(device) for k, v in self.tables.items()}
+        return replace(self, tensors=moved, tables=tables, dtype=dtype)
 
     def select(self, names: Sequence[str]) -> Columns:
         """The columns of these names, in this order."""
-        return replace(self, tensors={name: self.tensors[name] for name in names})
+        tensors, tables, lengths = (
+            {name: columns[name] for name in names if name in columns}
+            for columns in (self.tensors, self.tables, self.lengths)
+        )
+        return replace(self, tensors=tensors, tables=tables, lengths=lengths)
 
     def refuse_nonfinite(self) -> None:
         """Raise a ``UserError`` that names the column and row of the first NaN or infinity."""
-        for name, column in self.tensors.items():
+        for name, column in {**self.tensors, **self.tables}.items():
             bad = ~column.isfinite()
             if bad.any():
                 row = int(bad.reshape(len(bad), -1).any(1).nonzero()[0])
@@ -63,15 +95,22 @@ class Columns:
                 )
 
     def followed_by(self, other: Columns) -> Columns:
-        """The rows of this and of the other, under this one's transform."""
+        """The rows of this and of the other (of the same tables), under this one's transform."""
         joined = {k: torch.cat([v, other.tensors[k]]) for k, v in self.tensors.items()}
-        return replace(self, tensors=joined)
+        lengths = {k: torch.cat([v, other.lengths[k]]) for k, v in self.lengths.items()}
+        return replace(self, tensors=joined, lengths=lengths)
 
     def rows(self, index: Tensor | slice | None = None) -> Batch:
         """The batch of these rows (all of them for None), transformed."""
         batch = dict(self.tensors)
         if index is not None:
-            batch = {name: column[index] for name, column in batch.items()}
+            on_device = index.to(self.device) if isinstance(index, Tensor) else index
+            batch = {name: column[on_device] for name, column in batch.items()}
+        for name, lengths in self.lengths.items():
+            chosen = lengths if index is None else lengths[index]
+            batch[name] = batch[name][:, : int(chosen.max())]
+        for name, table in self.tables.items():
+            batch[name] = _move(table[batch[name]], self.device, self.dtype or table.dtype)
         return self.transform(batch) if self.transform else batch
 
     def batches(self, indices: Sequence[Tensor | slice | None]) -> Iterator[Batch]:
@@ -95,6 +134,10 @@ class Streamed:
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
+
+    def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
+        """The rows of each batch of one epoch, see ``epoch_order``."""
+        return epoch_order(len(self), batch_size, seed, epoch)
 
     @property
     def tensors(self) -> Batch:
@@ -137,14 +180,26 @@ def as_columns(data: Columns | Streamed | Mapping[str, Tensor] | Dataset) -> Col
     )
 
 
-def epoch_order(size: int, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
-    """The rows of each batch of one epoch: a permutation that depends on (seed, epoch) alone."""
+def epoch_order(
+    size: int, batch_size: int | None, seed: int, epoch: int, lengths: Tensor | None = None
+) -> list[Tensor | None]:
+    """The rows of each batch of one epoch: a permutation that depends on (seed, epoch) alone.
+
+    With ``lengths`` (size,), rows are sorted by length within pools of the permutation, so that a
+    batch holds rows of like length and still no two epochs hold the same batches.
+    """
     if batch_size is None or batch_size >= size:
         return [None]
     mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     generator = torch.Generator().manual_seed(mixed)
     permutation = torch.randperm(size, generator=generator, device="cpu")
-    return list(permutation.split(batch_size))
+    if lengths is None:
+        return list(permutation.split(batch_size))
+    pools = permutation.split(POOL * batch_size)
+    alike = [pool[lengths[pool].argsort(stable=True)] for pool in pools]
+    batches = [batch for pool in alike for batch in pool.split(batch_size)]
+    mixing = torch.randperm(len(batches), generator=generator, device="cpu")
+    return [batches[i] for i in mixing.tolist()]
 
 
 def slices(size: int, batch_size: int) -> list[slice]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ class Estimator(ELBO, nn.Module):
     Signals are kept for each element of the plates that a site is in: a plate promises that its
     elements influence each other through latents outside of it alone.  Draw those first in the
     guide: after one, the terms of all elements are charged to every earlier draw in the plate.
+    A guide that draws its model's own prior says so in its attribute ``prior_of``: the two are then
+    one run, where log p(z) and log q(z) cancel.
 
     Args:
         num_particles: K, draws from the guide.
@@ -78,10 +80,7 @@ class Estimator(ELBO, nn.Module):
         for name, parameter in self.named_parameters():
             announce(parameter, name=f"{type(self).__name__}.{name}")
         draws = list(self._get_traces(model, guide, args, kwargs))
-        if self.vectorize_particles:
-            model, guide = (self._vectorized_num_particles(program) for program in (model, guide))
-        programs = Programs(model, guide, args, kwargs)
-        bound, surrogate = self.estimate(programs, draws)
+        bound, surrogate = self.estimate(self._programs(model, guide, args, kwargs), draws)
         return -(surrogate + (bound - surrogate).detach())
 
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
@@ -96,19 +95,41 @@ class Estimator(ELBO, nn.Module):
             loss.backward()
         return loss.item()
 
+    def draw(self, programs: Programs) -> Pair:
+        """The traces of one particle, or of all of them where they are vectorised."""
+        return programs.run()
+
+    def _programs(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Programs:
+        is_prior = getattr(guide, "prior_of", None) is model
+        if self.vectorize_particles:
+            if self.max_plate_nesting == math.inf:
+                self._guess_max_plate_nesting(model, guide, args, kwargs)
+            model, guide = (self._vectorized_num_particles(program) for program in (model, guide))
+        return Programs(model, guide, args, kwargs, is_prior=is_prior)
+
+    def _get_traces(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Iterator[Pair]:
+        programs = self._programs(model, guide, args, kwargs)
+        for _ in range(1 if self.vectorize_particles else self.num_particles):
+            yield self.draw(programs)
+
     def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
-        return Programs(model, guide, args, kwargs).run()
+        raise NotImplementedError  # Pyro's; ``draw`` is in its place
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Model and guide (in the plate of particles, if there is one) with their arguments."""
+    """Model and guide (in the plate of particles, if there is one) with their arguments.
+
+    Attributes:
+        is_prior: whether the guide is the model, its observations hidden.
+    """
 
     model: Program
     guide: Program
     args: Any
     kwargs: Any
     nesting: float = math.inf
+    is_prior: bool = False
 
     def run(self, start: Trace | None = None, around: Messenger | None = None) -> Pair:
         """(model trace, guide trace), scored.
@@ -118,6 +139,9 @@ class Programs:
             around: a handler around both programs.
         """
         wrap = around or (lambda program: program)
+        if self.is_prior:
+            model = self.model if start is None else poutine.replay(self.model, trace=start)
+            return once(self.score(wrap(model)))
         guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
         guide_trace = self.score(wrap(guide))
         return self.score(wrap(poutine.replay(self.model, trace=guide_trace))), guide_trace
@@ -130,6 +154,15 @@ class Programs:
             for site in sample_sites(trace).values():
                 check_site_shape(site, self.nesting)  # type: ignore[arg-type]
         return trace
+
+
+def once(trace: Trace) -> Pair:
+    """A model's scored trace, and its latents as what the guide drew."""
+    latents = trace.copy()
+    for name, site in sample_sites(trace).items():
+        if site["is_observed"]:
+            latents.remove_node(name)
+    return trace, latents
 
 
 def held(trace: Trace) -> Trace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from inference.errors import UserError
-from inference.estimators.base import Estimator, Pair, Program, Programs
+from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.ledger import all_dims
 from inference.sites import base, distribution_name, is_site, sample_sites
 
@@ -52,14 +52,17 @@ class Exact(Estimator):
                 bound = bound + sign * self._table.expectation(name, site)
         return bound, bound
 
-    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+    def draw(self, programs: Programs) -> Pair:
+        """The traces of all values at once."""
         if self.max_plate_nesting == math.inf:
             with torch.no_grad():
-                self._guess_max_plate_nesting(model, guide, args, kwargs)
+                self._guess_max_plate_nesting(
+                    programs.model, programs.guide, programs.args, programs.kwargs
+                )
         self._table = Enumerate(int(self.max_plate_nesting), self.nodes)
-        programs = Programs(model, guide, args, kwargs, self.max_plate_nesting)
-        guide_trace = programs.score(self._table(guide))
-        return programs.score(poutine.replay(model, trace=guide_trace)), guide_trace
+        programs = replace(programs, nesting=self.max_plate_nesting)
+        guide_trace = programs.score(self._table(programs.guide))
+        return programs.score(poutine.replay(programs.model, trace=guide_trace)), guide_trace
 
 
 @dataclass(frozen=True, eq=False)

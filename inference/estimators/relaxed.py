@@ -16,7 +16,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from inference.errors import UserError
-from inference.estimators.base import Estimator, Pair, Program, Programs
+from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.ledger import read
 from inference.sites import base, distribution_name
 
@@ -62,9 +62,9 @@ class GumbelSoftmax(Estimator):
         elbo = ledger.elbo().mean()
         return elbo, elbo
 
-    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
-        relax = Relax(self.temperature, hard=self.hard)
-        return Programs(model, guide, args, kwargs).run(around=relax)
+    def draw(self, programs: Programs) -> Pair:
+        """The traces with every discrete site relaxed."""
+        return programs.run(around=Relax(self.temperature, hard=self.hard))
 
 
 class Relax(Messenger):

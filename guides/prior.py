@@ -1,0 +1,41 @@
+"""The guide that draws from the model's prior: q(z) = p(z), whatever the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pyro import poutine
+from pyro.nn import PyroModule
+from pyro.poutine.runtime import Message
+
+
+class Prior(PyroModule):
+    """The model itself, its observations hidden.
+
+    With hard attention its ELBO is L_s = Σ_s p(s | a) log p(y | s, a) (Xu et al. 2015, equation 10;
+    seed 000).  The estimators of ``inference`` run the two as one.
+
+    Args:
+        model: whose prior.
+
+    Attributes:
+        prior_of: the same, for estimators.
+    """
+
+    def __init__(self, model: Callable) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def prior_of(self) -> Callable:
+        """The model."""
+        return self.model
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        """Draw the model's latents."""
+        poutine.block(self.model, hide_fn=_observed)(*args, **kwargs)
+
+
+def _observed(message: Message) -> bool:
+    return message["type"] == "sample" and message["is_observed"]

@@ -1,0 +1,178 @@
+"""Show, attend and tell: a caption said word by word, each after a look at one part of a picture.
+
+Xu et al. 2015 (seed 000).  Where to look is deterministic (soft attention, equation 13) or a one-hot
+latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO of the latter is
+the paper's L_s = Σ_s p(s | a) log p(y | s, a).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+END = 0  # the word that ends a caption, begins one, and fills the rest of its row
+
+
+class State(NamedTuple):
+    """What the decoder remembers: h and c, both (…, hidden)."""
+
+    h: Tensor
+    c: Tensor
+
+
+class Captioner(nn.Module):
+    """The networks of the decoder; every one keeps leading dimensions.
+
+    What is remembered, looked at and said is kept in the parameters' type where autocast computes
+    in a shorter one.
+
+    Args:
+        features: D, length of a location's feature vector a_i.
+        words: size of the vocabulary, END among them.
+        embedding, hidden, attention: widths of E, of h, and of the attention network.
+        dropout: of the mean of a, of h and of the last layer, in training.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        words: int,
+        embedding: int = 512,
+        hidden: int = 512,
+        attention: int = 256,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, embedding)
+        self.first_h, self.first_c = nn.Linear(features, hidden), nn.Linear(features, hidden)
+        self.key = nn.Linear(features, attention)
+        self.query = nn.Linear(hidden, attention, bias=False)
+        self.score = nn.Linear(attention, 1, bias=False)
+        self.gate = nn.Linear(hidden, 1)
+        self.word_in = nn.Linear(embedding, 4 * hidden)
+        self.look_in = nn.Linear(features, 4 * hidden, bias=False)
+        self.state_in = nn.Linear(hidden, 4 * hidden, bias=False)
+        self.state_out = nn.Linear(hidden, embedding)
+        self.look_out = nn.Linear(features, embedding, bias=False)
+        self.say = nn.Linear(embedding, words)
+        self.dropout = nn.Dropout(dropout)
+
+    def start(self, a: Tensor) -> State:
+        """The first state, from the mean of a (…, L, D)."""
+        mean = self.dropout(a.mean(-2))
+        return State(self._full(self.first_h(mean)).tanh(), self._full(self.first_c(mean)).tanh())
+
+    def look(self, keys: Tensor, state: State) -> Tensor:
+        """(…, L) logits of α_t, from keys = key(a) (…, L, attention): equations 4 and 5."""
+        query = self.query(state.h).unsqueeze(-2)
+        return self._full(self.score((keys + query).tanh())).squeeze(-1)
+
+    def context(self, where: Tensor, a: Tensor, state: State) -> Tensor:
+        """(…, D) ẑ_t = β_t Σ_i where_i a_i, with the gate β_t = σ(f_β(h_{t−1}))."""
+        return self.gate(state.h).sigmoid() * (where.unsqueeze(-2) @ a).squeeze(-2)
+
+    def step(self, word: Tensor, z: Tensor, state: State) -> State:
+        """The LSTM's next state after the last word (…,) and the context: equations 1 to 3."""
+        gates = self.word_in(self.embed(word)) + self.look_in(z) + self.state_in(state.h)
+        i, f, o, g = self._full(gates).chunk(4, -1)
+        c = f.sigmoid() * state.c + i.sigmoid() * g.tanh()
+        return State(o.sigmoid() * c.tanh(), c)
+
+    def speak(self, word: Tensor, z: Tensor, state: State) -> Tensor:
+        """(…, words) logits of the next word: equation 7, its sum passed through tanh."""
+        deep = self.embed(word) + self.state_out(self.dropout(state.h)) + self.look_out(z)
+        return self._full(self.say(self.dropout(deep.tanh())))
+
+    def _full(self, value: Tensor) -> Tensor:
+        return value.to(self.embed.weight.dtype)
+
+
+def previous(y: Tensor) -> Tensor:
+    """(…, T) the word before each word of y (…, T)."""
+    return torch.cat([torch.full_like(y[..., :1], END), y[..., :-1]], -1)
+
+
+def alive(y: Tensor) -> Tensor:
+    """(…, T) whether each word of y belongs to its caption, the first END included."""
+    first = torch.ones_like(y[..., :1], dtype=torch.bool)
+    return torch.cat([first, y[..., :-1] != END], -1)
+
+
+class SoftAttention(PyroModule):
+    """y_t ~ Categorical(speak(…)) with the expected context, and the doubly stochastic penalty.
+
+    Args:
+        captioner: the networks.
+        size: N, captions in the whole data set.
+        penalty: λ of −λ Σ_i (1 − Σ_t α_ti)², equation 14, added in training.
+    """
+
+    def __init__(self, captioner: Captioner, size: int, penalty: float = 1.0) -> None:
+        super().__init__()
+        self.captioner, self.size, self.penalty = captioner, size, penalty
+
+    def forward(self, a: Tensor, y: Tensor) -> None:
+        """a (B, L, D), y (B, T) words, then END: site y."""
+        n, said, real = self.captioner, previous(y), alive(y)
+        with pyro.plate("captions", self.size, subsample=y):
+            state, keys, logits, attention = n.start(a), n.key(a), [], []
+            for t in range(y.shape[-1]):
+                alpha = n.look(keys, state).softmax(-1)
+                z = n.context(alpha, a, state)
+                state = n.step(said[:, t], z, state)
+                logits.append(n.speak(said[:, t], z, state))
+                attention.append(alpha * real[:, t, None])
+            words = dist.Categorical(logits=torch.stack(logits, 1)).mask(real)
+            pyro.sample("y", words.to_event(1), obs=y)
+            if self.training and self.penalty:
+                looked = torch.stack(attention).sum(0)
+                pyro.factor("penalty", -self.penalty * ((1 - looked) ** 2).sum(-1))
+
+
+class HardAttention(PyroModule):
+    """s_t ~ OneHot(α_t), y_t ~ Categorical(speak(…)) after each look: reward-to-go credits looks.
+
+    In training, with the paper's two ways to less variance, neither of which is in the bound:
+
+    Args:
+        captioner: the networks.
+        size: N, captions in the whole data set.
+        entropy: λ of the bonus λ Σ_t H[α_t].
+        expected: share of the captions whose looks are replaced by their expectation α_t.
+    """
+
+    def __init__(
+        self, captioner: Captioner, size: int, entropy: float = 0.002, expected: float = 0.5
+    ) -> None:
+        super().__init__()
+        self.captioner, self.size = captioner, size
+        self.entropy, self.expected = entropy, expected
+
+    def forward(self, a: Tensor, y: Tensor) -> None:
+        """a (B, L, D), y (B, T) words, then END: sites s_0, y_0, s_1, y_1, …"""
+        n, said, real = self.captioner, previous(y), alive(y)
+        with pyro.plate("captions", self.size, subsample=y):
+            looking = self.looking(real)
+            state, keys = n.start(a), n.key(a)
+            for t in range(y.shape[-1]):
+                alpha = dist.OneHotCategorical(logits=n.look(keys, state))
+                s = pyro.sample(f"s_{t}", alpha.mask(real[:, t] & looking))
+                where = torch.where(looking.unsqueeze(-1), s, alpha.probs)
+                z = n.context(where, a, state)
+                state = n.step(said[:, t], z, state)
+                words = dist.Categorical(logits=n.speak(said[:, t], z, state))
+                pyro.sample(f"y_{t}", words.mask(real[:, t]), obs=y[:, t])
+                if self.training and self.entropy:
+                    pyro.factor(f"entropy_{t}", self.entropy * real[:, t] * alpha.entropy())
+
+    def looking(self, real: Tensor) -> Tensor:
+        """(B,) which captions' looks are drawn; all of them unless in training."""
+        if not (self.training and self.expected):
+            return real[:, 0]
+        share = real.new_tensor(1 - self.expected, dtype=torch.get_default_dtype())
+        return pyro.sample("looking", dist.Bernoulli(share)) == 1
