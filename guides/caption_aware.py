@@ -7,7 +7,7 @@ import pyro.distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ppl_models.captioner import Captioner, alive, previous
+from ppl_models.captioner import Captioner, alive, counted, previous
 
 
 class CaptionAware(PyroModule):
@@ -39,8 +39,8 @@ class CaptionAware(PyroModule):
         with pyro.plate("captions", self.size, subsample=y):
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
-                logits = n.look(keys, state) + tilts[:, t]
-                s = pyro.sample(f"s_{t}", dist.OneHotCategorical(logits=logits).mask(real[:, t]))
+                logits = counted(n.look(keys, state) + tilts[:, t], real[:, t])
+                s = pyro.sample(f"s_{t}", dist.OneHotCategorical(logits=logits))
                 state = n.step(said[:, t], n.context(s, a, state), state)
 
     def tilts(self, a: Tensor, y: Tensor) -> Tensor:

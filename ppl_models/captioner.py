@@ -103,6 +103,14 @@ def alive(y: Tensor) -> Tensor:
     return torch.cat([first, y[..., :-1] != END], -1)
 
 
+def counted(logits: Tensor, counts: Tensor) -> Tensor:
+    """(…, L) logits of a look that ``counts`` (…,), and of one at random where it does not.
+
+    The latter has neither score nor KL, as model and guide know nothing of it.
+    """
+    return logits.where(counts.unsqueeze(-1), 0.0)
+
+
 class SoftAttention(PyroModule):
     """y_t ~ Categorical(speak(…)) with the expected context, and the doubly stochastic penalty.
 
@@ -160,9 +168,11 @@ class HardAttention(PyroModule):
             looking = self.looking(real)
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
-                alpha = dist.OneHotCategorical(logits=n.look(keys, state))
-                s = pyro.sample(f"s_{t}", alpha.mask(real[:, t] & looking))
-                where = torch.where(looking.unsqueeze(-1), s, alpha.probs)
+                look = n.look(keys, state)
+                logits = counted(look, real[:, t] & looking)
+                s = pyro.sample(f"s_{t}", dist.OneHotCategorical(logits=logits))
+                alpha = dist.Categorical(logits=look)
+                where = s.where(looking.unsqueeze(-1), alpha.probs)
                 z = n.context(where, a, state)
                 state = n.step(said[:, t], z, state)
                 words = dist.Categorical(logits=n.speak(said[:, t], z, state))
