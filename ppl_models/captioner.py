@@ -169,16 +169,15 @@ class HardAttention(PyroModule):
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
                 look = n.look(keys, state)
+                alpha = dist.Categorical(logits=look)
+                if self.training and self.entropy:
+                    pyro.factor(f"entropy_{t}", self.entropy * real[:, t] * alpha.entropy())
                 logits = counted(look, real[:, t] & looking)
                 s = pyro.sample(f"s_{t}", dist.OneHotCategorical(logits=logits))
-                alpha = dist.Categorical(logits=look)
-                where = s.where(looking.unsqueeze(-1), alpha.probs)
-                z = n.context(where, a, state)
+                z = n.context(s.where(looking.unsqueeze(-1), alpha.probs), a, state)
                 state = n.step(said[:, t], z, state)
                 words = dist.Categorical(logits=n.speak(said[:, t], z, state))
                 pyro.sample(f"y_{t}", words.mask(real[:, t]), obs=y[:, t])
-                if self.training and self.entropy:
-                    pyro.factor(f"entropy_{t}", self.entropy * real[:, t] * alpha.entropy())
 
     def looking(self, real: Tensor) -> Tensor:
         """(B,) which captions' looks are drawn; all of them unless in training."""
