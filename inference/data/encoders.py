@@ -67,14 +67,17 @@ class Encoder:
         Raises:
             UserError: the network does not give a grid.
         """
-        sized = [np.asarray(p.resize((self.size, self.size), resample=3)) for p in pictures]
+        from PIL.Image import Resampling
+
+        shape = (self.size, self.size)
+        sized = [np.asarray(p.resize(shape, Resampling.BICUBIC)) for p in pictures]
         device = next((p.device for p in self.grid.parameters()), torch.device("cpu"))
         x = torch.from_numpy(np.stack(sized)).to(device).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(v, device=device).float() for v in (self.mean, self.std))
         grid = self.grid((x - mean[:, None, None]) / std[:, None, None])
         if not isinstance(grid, Tensor) or grid.dim() != 4:
-            shape = tuple(getattr(grid, "shape", ())) or type(grid).__name__
-            raise UserError(f"encoder {self.name} gives {shape}: it must give (B, D, H, W)")
+            given = tuple(getattr(grid, "shape", ())) or type(grid).__name__
+            raise UserError(f"encoder {self.name} gives {given}: it must give (B, D, H, W)")
         return grid.flatten(2).transpose(1, 2)
 
 
@@ -147,9 +150,12 @@ def _torchvision(name: str, model: str) -> Encoder:
 
 def _own(name: str, module: str, factory: str) -> Encoder:
     try:
-        network = getattr(importlib.import_module(module), factory)()
+        build = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise UserError(f"no encoder {name!r} ({error}): give one of {NAMES}") from error
+    network = build()
+    if not isinstance(network, nn.Module):
+        raise UserError(f"encoder {name} is a {type(network).__name__}: give an nn.Module")
     return Encoder(name, network, getattr(network, "size", 224))
 
 
