@@ -62,6 +62,8 @@ def extract(
     file = Path(file)
     if file.suffix != ".npy":
         raise UserError(f"features file {file}: give a name that ends on .npy")
+    if not pictures:
+        raise UserError(f"features file {file}: there is no picture to encode, give one")
     record = _read(file, encoder, _hash(pictures))
     if record is None or record.done < len(pictures):
         network = load_encoder(encoder).to(device)

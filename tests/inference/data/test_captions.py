@@ -151,14 +151,18 @@ def test_a_truncated_picture_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("listing", "text", "sentence"),
     [
-        ("captions.txt", CSV + "11.jpg,A dog\n", "the picture 11.jpg, which is not there"),
+        ("captions.txt", CSV + "11.jpg,A dog\n", "the picture 11.jpg, of which there are 0"),
         ("captions.txt", CSV + "3.jpg\n", "line 22 is not image,caption"),
         ("captions.txt", CSV + '3.jpg,"A\n4.jpg,A dog\n', "line 23 is not image,caption"),
         ("captions.txt", "image,caption\n", "holds no picture of a split"),
         ("a.token.txt", TOKEN + "3.jpg A dog\n", "line 21 is not NAME#0, a tab, a caption"),
         ("captions.json", KARPATHY[:-3], "is no JSON from line 1 on"),
         ("captions.json", "[]", "has no list 'images'"),
-        ("dataset_a.json", KARPATHY.replace("split", "part"), "item 0 of 'images' lacks 'split'"),
+        (
+            "dataset_a.json",
+            KARPATHY.replace("split", "part"),
+            "item 0 of 'images' cannot be used .*'split'",
+        ),
         ("captions.json", KARPATHY.replace('[{"raw": "A dog."}]', "[]"), "3.jpg has no caption"),
         ("readme.txt", "", "has no list of captions: put captions.txt"),
     ],
@@ -177,6 +181,25 @@ def test_bad_sources_are_named(tmp_path):
         load(str(tmp_path / "a.zip"))
     with pytest.raises(UserError, match=r"captions.txt is not UTF-8"):
         load(str(tmp_path / "captions.txt"))
+
+
+def test_two_pictures_of_one_name_are_refused(tmp_path):
+    folder(tmp_path, "captions.txt", CSV)
+    (tmp_path / "3.jpg").write_bytes(jpg(0))
+    with pytest.raises(UserError, match=r"3.jpg, of which there are 2: let there be one"):
+        load(str(tmp_path))
+
+
+def test_a_hub_set_with_its_own_splits(tmp_path):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("datasets")
+    for i, part in enumerate(("train", "validation", "test")):
+        table = {"image": [{"bytes": jpg(20 * i), "path": None}], "caption_0": "A dog."}
+        pd.DataFrame(table | {"caption_1": ["A cat."]}).to_parquet(tmp_path / f"{part}.parquet")
+    found = load(f"hub:{tmp_path}")
+    assert sizes(found) == [1, 1, 1]
+    assert {p.captions for p in found.pictures} == {("A dog.", "A cat.")}
+    assert list(shades(found).values()) == pytest.approx([0, 20, 40], abs=2)
 
 
 def test_empty_splits_and_captions_are_named(tmp_path):

@@ -146,6 +146,12 @@ def test_other_files_are_refused(tmp_path):
     assert len(np.load(tmp_path / "own.npy")) == 3
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_an_absent_gpu_is_refused(tmp_path):
+    with pytest.raises(UserError, match="torch finds no GPU; use 'cpu'"):
+        extract(pictures(3), "pixels", tmp_path / "f.npy", device="cuda")
+
+
 def test_damaged_files_are_refused(tmp_path):
     file = tmp_path / "f.npy"
     extract(pictures(3), "pixels", file)

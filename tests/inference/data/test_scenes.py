@@ -1,5 +1,7 @@
 """Scenes: the words' places are where the objects lie, and the splits share nothing."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from inference import UserError
 from inference.data.captions import Vocabulary, load
 from inference.data.features import extract
-from inference.data.scenes import CELL, DIGITS, SIDE, compose, scenes
+from inference.data.scenes import CELL, CLOTHES, DIGITS, SIDE, compose, scenes
 from inference.data.sources import digits
 from inference.data.vocabulary import tokens
 
@@ -108,6 +110,25 @@ def test_by_name():
     found = load("scenes")
     splits = [p.split for p in found.pictures]
     assert [splits.count(s) for s in ("train", "valid", "test")] == [4000, 500, 500]
+
+
+def test_clothes_among_the_digits(tmp_path, monkeypatch):
+    (tmp_path / "fashion-mnist").mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("train", "t10k"):
+        stem = tmp_path / "fashion-mnist" / part
+        images, labels = rng.integers(1, 256, (240, 28, 28)), np.arange(240) % 10
+        for kind, dims, array in (("images", 3, images), ("labels", 1, labels)):
+            header = struct.pack(f">BBBB{dims}I", 0, 0, 8, dims, *array.shape)
+            content = header + array.astype(np.uint8).tobytes()
+            stem.with_name(f"{part}-{kind}-idx{dims}-ubyte").write_bytes(content)
+    monkeypatch.setenv("LOWERBOUND_DATA", str(tmp_path))
+    found = scenes((400, 20, 20), clothing=True)
+    said = {word for words in found.captions("train") for word in words}
+    assert set(DIGITS + CLOTHES) <= said
+    for picture in found.pictures:
+        for words, places in zip(map(tokens, picture.captions), picture.places, strict=True):
+            assert [w in DIGITS + CLOTHES for w in words] == [p >= 0 for p in places]
 
 
 def test_clothes_need_their_pictures(tmp_path, monkeypatch):
