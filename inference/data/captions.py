@@ -43,7 +43,8 @@ from inference.errors import UserError
 
 __all__ = ["Captioned", "Picture", "Vocabulary", "load", "tokens"]
 
-Files = Mapping[str, Callable[[], bytes]]
+Read = Callable[[], bytes]
+Files = Mapping[str, list[Read]]  # by name, whatever the folder
 SPLITS: dict[str, Split] = {
     "train": "train",
     "restval": "train",
@@ -103,7 +104,11 @@ def from_path(path: Path, name: str) -> Captioned:
 
 
 def _folder(path: Path) -> Files:
-    return {file.name: file.read_bytes for file in sorted(path.rglob("*")) if file.is_file()}
+    files: dict[str, list[Read]] = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            files.setdefault(file.name, []).append(file.read_bytes)
+    return files
 
 
 def _archive(path: Path) -> Files:
@@ -111,7 +116,10 @@ def _archive(path: Path) -> Files:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise UserError(f"{path} is no zip archive ({error}): fetch it again") from error
-    return {PurePosixPath(n).name: partial(archive.read, n) for n in archive.namelist()}
+    files: dict[str, list[Read]] = {}
+    for member in archive.namelist():
+        files.setdefault(PurePosixPath(member).name, []).append(partial(archive.read, member))
+    return files
 
 
 def _from_files(source: str, files: Files, listing: str | None) -> Captioned:
@@ -124,22 +132,20 @@ def _from_files(source: str, files: Files, listing: str | None) -> Captioned:
             "or dataset_NAME.json (Karpathy's), or NAME.token.txt there"
         )
     where = f"{source}: {listing}"
-    entries = list(reader(where, _text(where, files[listing])))
+    entries = list(reader(where, _text(where, files[listing][0])))
     if not any(entry.split for entry in entries):
         entries = _listed(files, entries) or _permuted(entries)
     kept = [entry for entry in entries if entry.split in SPLITS]
     for entry in kept:
-        if entry.name not in files:
+        if (there := len(files.get(entry.name, []))) != 1:
             raise UserError(
-                f"{where} names the picture {entry.name}, which is not there: "
-                "add it, or delete its captions"
+                f"{where} names the picture {entry.name}, of which there are {there}: "
+                "let there be one, or delete its captions"
             )
-    return _captioned(source, where, ((entry, files[entry.name]) for entry in kept))
+    return _captioned(source, where, ((entry, files[entry.name][0]) for entry in kept))
 
 
-def _captioned(
-    source: str, where: str, found: Iterable[tuple[Entry, Callable[[], bytes]]]
-) -> Captioned:
+def _captioned(source: str, where: str, found: Iterable[tuple[Entry, Read]]) -> Captioned:
     pictures = []
     for entry, read in found:
         if not entry.captions:
@@ -150,7 +156,7 @@ def _captioned(
     return Captioned(source, tuple(pictures))
 
 
-def _text(where: str, read: Callable[[], bytes]) -> str:
+def _text(where: str, read: Read) -> str:
     try:
         return read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -169,9 +175,12 @@ def _from_json(where: str, text: str) -> Iterator[Entry]:
         try:
             name = PurePosixPath(image["filename"] if "filename" in image else image["file"]).name
             said = image["captions"] if "captions" in image else map(_sentence, image["sentences"])
-            yield Entry(name, str(image["split"]), tuple(said))
+            yield Entry(name, str(image["split"]), tuple(map(str, said)))
         except (KeyError, TypeError) as error:
-            raise UserError(f"{where}: item {number} of 'images' lacks {error}") from None
+            raise UserError(
+                f"{where}: item {number} of 'images' cannot be used ({error!r}): "
+                "it needs filename, split and sentences"
+            ) from None
 
 
 def _sentence(sentence: Mapping[str, Any]) -> str:
@@ -221,7 +230,7 @@ def _listed(files: Files, entries: list[Entry]) -> list[Entry]:
         for part in ("train", "dev", "test")
         for file in files
         if file.endswith(f"{part}Images.txt")
-        for name in _text(file, files[file]).split()
+        for name in _text(file, files[file][0]).split()
     }
     return [entry._replace(split=split[entry.name]) for entry in entries if entry.name in split]
 
@@ -246,7 +255,7 @@ def _from_datasets(source: str, found: Mapping[str, Any]) -> Captioned:
             name = f"{part}-{i}"
             said = [row[c] if isinstance(row[c], list) else [row[c]] for c in texts]
             own = row.get("split", part if len(found) > 1 else None)
-            entries.append(Entry(name, own, tuple(s for some in said for s in some)))
+            entries.append(Entry(name, own, tuple(s or "" for some in said for s in some)))
             reads[name] = partial(_bytes, dataset, i)
     if not any(entry.split for entry in entries):
         entries = _permuted(entries)

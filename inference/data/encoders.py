@@ -16,7 +16,8 @@ name                    grid
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 NAMES = (
     "efficientnet-lite0, efficientnet-lite2, pixels, timm:NAME, torchvision:NAME, MODULE:FACTORY"
 )
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,13 @@ class Encoder:
     std: Sequence[float] = (1.0, 1.0, 1.0)
 
     def to(self, device: torch.device | str) -> Encoder:
-        """Itself, the network on this device, in float32, for inference."""
+        """Itself, the network on this device, in float32, for inference.
+
+        Raises:
+            UserError: no such device.
+        """
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise UserError(f"device {device} was asked for, but torch finds no GPU; use 'cpu'")
         self.grid.to(device, torch.float32).eval()
         return self
 
@@ -67,14 +73,17 @@ class Encoder:
         Raises:
             UserError: the network does not give a grid.
         """
-        sized = [np.asarray(p.resize((self.size, self.size), resample=3)) for p in pictures]
+        from PIL.Image import Resampling
+
+        shape = (self.size, self.size)
+        sized = [np.asarray(p.resize(shape, Resampling.BICUBIC)) for p in pictures]
         device = next((p.device for p in self.grid.parameters()), torch.device("cpu"))
         x = torch.from_numpy(np.stack(sized)).to(device).permute(0, 3, 1, 2).float() / 255
         mean, std = (torch.tensor(v, device=device).float() for v in (self.mean, self.std))
         grid = self.grid((x - mean[:, None, None]) / std[:, None, None])
         if not isinstance(grid, Tensor) or grid.dim() != 4:
-            shape = tuple(getattr(grid, "shape", ())) or type(grid).__name__
-            raise UserError(f"encoder {self.name} gives {shape}: it must give (B, D, H, W)")
+            given = tuple(getattr(grid, "shape", ())) or type(grid).__name__
+            raise UserError(f"encoder {self.name} gives {given}: it must give (B, D, H, W)")
         return grid.flatten(2).transpose(1, 2)
 
 
@@ -98,13 +107,15 @@ def load_encoder(name: str) -> Encoder:
     raise UserError(f"no encoder {name!r}: give one of {NAMES}")
 
 
-class _LastConvolution(nn.Module):
-    def __init__(self, network: Any) -> None:
+class _Grid(nn.Module):
+    """A network asked for its last feature map instead of its classes."""
+
+    def __init__(self, network: nn.Module, ask: Callable[[Any, Tensor], Tensor]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.ask = network, ask
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network.extract_features(x)
+        return self.ask(self.network, x)
 
 
 def _efficientnet(name: str) -> Encoder:
@@ -117,39 +128,48 @@ def _efficientnet(name: str) -> Encoder:
     # TensorFlow's (pixel − 127) / 128.  Of 96 photographs of dogs in Flickr8k, lite0 / lite2 take
     # 88 / 86 % for one of ImageNet's dogs so, with an entropy of 3.15 / 1.87; 78 / 76 % and
     # 3.67 / 2.23 under the usual mean and deviation, 81 / 84 % and 3.36 / 2.07 under [0, 1].
-    return Encoder(name, _LastConvolution(network), 224, (127 / 255,) * 3, (128 / 255,) * 3)
+    grid = _Grid(network, lambda network, x: network.extract_features(x))
+    return Encoder(name, grid, 224, (127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def _timm(name: str, model: str) -> Encoder:
     timm = _import("timm", "timm")
-    network = timm.create_model(model, pretrained=True, features_only=True, out_indices=(-1,))
+    with _named(name):
+        network = timm.create_model(model, pretrained=True, features_only=True, out_indices=(-1,))
     settings = network.pretrained_cfg
-    size = settings["input_size"][-1]
-    return Encoder(name, _Only(network), size, settings["mean"], settings["std"])
-
-
-class _Only(nn.Module):
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.network(x)[-1]
+    grid = _Grid(network, lambda network, x: network(x)[-1])
+    return Encoder(name, grid, settings["input_size"][-1], settings["mean"], settings["std"])
 
 
 def _torchvision(name: str, model: str) -> Encoder:
     models = _import("torchvision", "torchvision").models
-    network = models.get_model(model, weights="DEFAULT")
-    # Without pooling and classifier; residual networks keep no ``features``.
-    grid = getattr(network, "features", None) or nn.Sequential(*list(network.children())[:-2])
-    return Encoder(name, grid, 224, IMAGENET_MEAN, IMAGENET_STD)
+    with _named(name):
+        network = models.get_model(model, weights="DEFAULT")
+    if isinstance(network, models.ResNet):
+        grid = nn.Sequential(*list(network.children())[:-2])  # no pooling, no classes
+    elif hasattr(network, "features"):
+        grid = network.features
+    else:
+        raise UserError(f"encoder {name} keeps no grid: give a convolutional network")
+    return Encoder(name, grid, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # no such model, no network
+        raise UserError(f"encoder {name} cannot be had ({error}): give one of {NAMES}") from error
 
 
 def _own(name: str, module: str, factory: str) -> Encoder:
     try:
-        network = getattr(importlib.import_module(module), factory)()
+        build = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise UserError(f"no encoder {name!r} ({error}): give one of {NAMES}") from error
+    network = build()
+    if not isinstance(network, nn.Module):
+        raise UserError(f"encoder {name} is a {type(network).__name__}: give an nn.Module")
     return Encoder(name, network, getattr(network, "size", 224))
 
 

@@ -1,7 +1,7 @@
 """Grid features of pictures from a frozen encoder: extracted once, into a memory-mapped file.
 
 Beside ``FILE`` (an .npy array of float16) stands ``FILE.json``: the encoder, a hash of the
-pictures' names, the shape, and how many pictures are done.  An interrupted extraction goes on there.
+pictures' names, the shape, and how many are done.  An interrupted extraction goes on there.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def extract(
     file = Path(file)
     if file.suffix != ".npy":
         raise UserError(f"features file {file}: give a name that ends on .npy")
+    if not pictures:
+        raise UserError(f"features file {file}: there is no picture to encode, give one")
     record = _read(file, encoder, _hash(pictures))
     if record is None or record.done < len(pictures):
         network = load_encoder(encoder).to(device)
@@ -117,9 +119,8 @@ def _row(shape: Sequence[int]) -> int:
 def _begin(file: Path, network: Encoder, pictures: Sequence[Picture]) -> Record:
     shape = (len(pictures), *network([pictures[0].open()]).shape[1:])
     record = Record(network.name, _hash(pictures), shape, 0)
-    with _keeping(file):  # its record first: a file without one is somebody else's
+    with _keeping(file):  # before the file: one without a record is somebody else's
         write_json(_sidecar(file), asdict(record))
-        file.write_bytes(_header(shape))
     return record
 
 
@@ -137,7 +138,7 @@ def _continue(
         for start in range(record.done, len(pictures), BATCH):
             batch = pictures[start : start + BATCH]
             out.seek(len(header) + start * row)
-            out.write(_encode(network, batch).tobytes())
+            out.write(_encode(network, batch, record.shape[1:]).tobytes())
             out.flush()
             os.fsync(out.fileno())  # the features first, then their count
             record = replace(record, done=start + len(batch))
@@ -146,8 +147,13 @@ def _continue(
                 bar.update(record.done)
 
 
-def _encode(network: Encoder, pictures: Sequence[Picture]) -> np.ndarray:
+def _encode(network: Encoder, pictures: Sequence[Picture], shape: tuple[int, ...]) -> np.ndarray:
     features = network([picture.open() for picture in pictures]).half()
+    if features.shape[1:] != shape:
+        raise UserError(
+            f"encoder {network.name} gives (L, D) = {tuple(features.shape[1:])} and gave {shape} "
+            "when the file was begun: delete it, or name another file"
+        )
     if not features.isfinite().all():
         row = int((~features.isfinite()).flatten(1).any(1).nonzero()[0])
         raise UserError(

@@ -55,8 +55,10 @@ class Picture:
         try:
             return PIL.Image.open(io.BytesIO(self.read())).convert("RGB")
         except Exception as error:  # Pillow's decoders raise many kinds
+            unknown = isinstance(error, PIL.UnidentifiedImageError)
+            reason = "no kind of picture that Pillow knows" if unknown else error
             raise UserError(
-                f"picture {self.name} cannot be read ({error}): replace it, or take it and its "
+                f"picture {self.name} cannot be read ({reason}): replace it, or take it and its "
                 "captions out of the set"
             ) from error
 

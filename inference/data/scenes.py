@@ -1,8 +1,8 @@
 """Composed scenes: real digits and clothes in the cells of a canvas, their places known.
 
 A scene is a canvas of 32 × 32, 4 × 4 cells of 8 × 8, in which one to three things of different
-classes lie.  Its captions name them in reading order, once joined (``a two and a nine``) and once by
-how they lie (``a two above left of a nine``), so that the places decide what the next word names.
+classes lie.  Its captions name them in reading order, so that the places decide what the next word
+names: once joined (``a two and a nine``), once by how they lie (``a two above left of a nine``).
 One location of the encoder ``pixels`` is one cell.
 """
 
