@@ -10,7 +10,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ppl_models.captioner import END, Captioner, State
+from ppl_models.captioner import END, Captioner, State, alive
 
 UNKNOWN = 1  # the word that stands for those outside the vocabulary
 Attention = Literal["expected", "sampled"]
@@ -33,6 +33,11 @@ class Captions(NamedTuple):
     log_prob: Tensor
     attention: Tensor
     looked: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """(B,) words of each caption, END included."""
+        return alive(self.words).sum(-1)
 
 
 def beam_search(

@@ -107,7 +107,8 @@ def test_log_prob_and_attention_are_those_of_the_model_whatever_the_number_of_be
         torch.testing.assert_close(found.attention[said, t], alpha[said])
         assert found.looked[said, t].sum(-1).eq(1).all()
         assert found.looked[said, t].max(-1).values.eq(1).all()
-    assert ((found.attention.sum(-1) > 0).sum(-1) == lengths(found.words, 6)).all()
+    assert found.lengths.tolist() == lengths(found.words, 6).tolist()
+    assert ((found.attention.sum(-1) > 0).sum(-1) == found.lengths).all()
 
 
 def test_dropout_is_off_and_the_captioner_left_as_it_was(captioner, a):
