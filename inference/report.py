@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -14,19 +14,31 @@ from torch import Tensor
 from inference import tables
 
 
-def mean_and_error(values: Tensor) -> tuple[float, float]:
+class Estimate(NamedTuple):
+    """A figure and its standard error (nan where there is none)."""
+
+    value: float
+    error: float
+
+
+def mean_and_error(values: Tensor) -> Estimate:
     """Mean over data (N,) and its standard error (nan for one value)."""
     v = values.double()
     error = v.std() / len(v) ** 0.5 if len(v) > 1 else v.new_tensor(np.nan)
-    return float(v.mean()), float(error)
+    return Estimate(float(v.mean()), float(error))
+
+
+def estimated(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures, each tensor over data as its mean and standard error."""
+    return {n: mean_and_error(v) if isinstance(v, Tensor) else v for n, v in figures.items()}
 
 
 def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Figures as JSON types: a tensor over data becomes its mean and standard error."""
     rows: dict[str, Any] = {}
-    for name, value in figures.items():
-        if isinstance(value, Tensor):
-            mean, error = mean_and_error(value)
+    for name, value in estimated(figures).items():
+        if isinstance(value, Estimate):
+            mean, error = value
             rows[name] = {"mean": mean, "standard_error": None if np.isnan(error) else error}
         else:
             rows[name] = value
@@ -49,9 +61,9 @@ def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path 
             f"{float(best['elbo']):.3f}",
             f"{float(best['elbo_error']):.3f}",
         )
-    for name, value in figures.items():
-        if isinstance(value, Tensor):
-            mean, error = mean_and_error(value)
+    for name, value in estimated(figures).items():
+        if isinstance(value, Estimate):
+            mean, error = value
             table.add_row(name, f"{mean:.3f}", f"{error:.3f}")
         else:
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), "")
