@@ -124,8 +124,8 @@ class SoftAttention(PyroModule):
         super().__init__()
         self.captioner, self.size, self.penalty = captioner, size, penalty
 
-    def forward(self, a: Tensor, y: Tensor) -> None:
-        """a (B, L, D), y (B, T) words, then END: site y."""
+    def forward(self, a: Tensor, y: Tensor) -> Tensor:
+        """Site y, for a (B, L, D) and y (B, T) words, then END; returns α (B, T, L)."""
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
             state, keys, logits, attention = n.start(a), n.key(a), [], []
@@ -134,12 +134,13 @@ class SoftAttention(PyroModule):
                 z = n.context(alpha, a, state)
                 state = n.step(said[:, t], z, state)
                 logits.append(n.speak(said[:, t], z, state))
-                attention.append(alpha * real[:, t, None])
+                attention.append(alpha)
             words = dist.Categorical(logits=torch.stack(logits, 1)).mask(real)
             pyro.sample("y", words.to_event(1), obs=y)
+            looked = torch.stack(attention, 1) * real.unsqueeze(-1)
             if self.training and self.penalty:
-                looked = torch.stack(attention).sum(0)
-                pyro.factor("penalty", -self.penalty * ((1 - looked) ** 2).sum(-1))
+                pyro.factor("penalty", -self.penalty * ((1 - looked.sum(1)) ** 2).sum(-1))
+        return looked
 
 
 class HardAttention(PyroModule):
@@ -161,8 +162,13 @@ class HardAttention(PyroModule):
         self.captioner, self.size = captioner, size
         self.entropy, self.expected = entropy, expected
 
-    def forward(self, a: Tensor, y: Tensor) -> None:
-        """a (B, L, D), y (B, T) words, then END: sites s_0, y_0, s_1, y_1, …"""
+    def forward(self, a: Tensor, y: Tensor) -> Tensor:
+        """Sites s_0, y_0, s_1, y_1, … for a (B, L, D) and y (B, T) words, then END.
+
+        Returns:
+            (…, B, T, L), the looks s_t.
+        """
+        looks = []
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
             looking = self.looking(real)
@@ -178,10 +184,12 @@ class HardAttention(PyroModule):
                 state = n.step(said[:, t], z, state)
                 words = dist.Categorical(logits=n.speak(said[:, t], z, state))
                 pyro.sample(f"y_{t}", words.mask(real[:, t]), obs=y[:, t])
+                looks.append(s)
+        return torch.stack(looks, -2)
 
     def looking(self, real: Tensor) -> Tensor:
         """(B,) which captions' looks are drawn; all of them unless in training."""
         if not (self.training and self.expected):
-            return real[:, 0]
+            return torch.ones_like(real[:, 0])
         share = real.new_tensor(1 - self.expected, dtype=torch.get_default_dtype())
         return pyro.sample("looking", dist.Bernoulli(share)) == 1

@@ -14,7 +14,10 @@ from inference.recipes.contract import EstimatorName, Recipe, Training
 
 if TYPE_CHECKING:
     from pyro.infer import ELBO
+    from torch import Tensor
 
+    from inference.data.captions import Captioned, Vocabulary
+    from inference.data.columns import Columns
     from inference.run import Run
 
 
@@ -67,7 +70,7 @@ def build(options: Options) -> Recipe:
     from guides.prior import Prior
     from ppl_models.captioner import Captioner, HardAttention, SoftAttention
 
-    train, valid, test, vocabulary = prepared(options)
+    captioned, vocabulary, (train, valid, test) = prepared(options)
     features, size = train.tables["a"].shape[-1], len(train)
     captioner = Captioner(
         features, len(vocabulary), options.hidden, options.hidden, dropout=options.dropout
@@ -88,38 +91,43 @@ def build(options: Options) -> Recipe:
         train,
         valid,
         estimator=estimator(options, features),
-        report=lambda run: report(run, test),
+        report=lambda run: report(run, options, captioned, vocabulary, test),
     )
 
 
-def prepared(options: Options) -> tuple[Any, Any, Any, Any]:
-    """Train, valid and test columns a (its pictures' grids) and y, and the vocabulary."""
+def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
+    """The pictures, the vocabulary, and train, valid and test columns, see ``columns``."""
     import torch
 
     from inference.data.captions import Vocabulary, load
     from inference.data.features import extract
 
     captioned = load(options.data)
-    pixels = options.data.startswith("scenes")
-    encoder = options.encoder or ("pixels" if pixels else "efficientnet-lite2")
-    file = options.features / f"{Path(options.data).name}-{encoder}.npy".replace(":", "-")
-    grids = extract(captioned.pictures, encoder, file, options.device)
+    encoder = options.encoder or default_encoder(options.data)
+    file = f"{Path(options.data).name}-{encoder}.npy".replace(":", "-")
+    grids = extract(captioned.pictures, encoder, options.features / file, options.device)
     vocabulary = Vocabulary.build(captioned.captions("train"), options.minimum)
     table = torch.from_numpy(grids)
     parts = (captioned.rows(split, vocabulary) for split in ("train", "valid", "test"))
-    train, valid, test = (columns(part, table) for part in parts)
-    return train, valid, test, vocabulary
+    return captioned, vocabulary, [columns(part, table) for part in parts]
 
 
-def columns(rows: Any, table: Any) -> Any:
-    """Rows of captions with their pictures' grids: a (N,) into the table, y (N, T)."""
+def default_encoder(data: str) -> str:
+    """What scenes, and what photographs are looked at with."""
+    return "pixels" if data.startswith("scenes") else "efficientnet-lite2"
+
+
+def columns(rows: Columns, table: Tensor) -> Columns:
+    """Captions with their pictures' grids: a (N,), row numbers of the table, and y (N, T).
+
+    Where places of the words' objects are known, they stay beside them: ``places`` (N, T).
+    """
     from inference.data.columns import Columns
     from ppl_models.captioner import alive
 
-    y = rows.tensors["y"]
-    return Columns(
-        {"a": rows.tensors["image"], "y": y}, tables={"a": table}, lengths={"y": alive(y).sum(1)}
-    )
+    tensors = dict(rows.tensors)
+    tensors = {"a": tensors.pop("image"), **tensors}
+    return Columns(tensors, tables={"a": table}, lengths={"y": alive(tensors["y"]).sum(1)})
 
 
 def estimator(options: Options, features: int) -> ELBO:
@@ -139,9 +147,8 @@ def estimator(options: Options, features: int) -> ELBO:
     return ScoreFunction(options.particles, baseline=guess, normalise=True)
 
 
-def report(run: Run, test: Any) -> dict[str, Any]:
-    """The test bound."""
-    from inference import evaluate
+def report(run: Run, *known: Any) -> dict[str, Any]:
+    """Bounds, scores, pictures: see ``inference.recipes.captioning``."""
+    from inference.recipes import captioning
 
-    test = run.place(test)
-    return {"test ELBO": evaluate.importance_weighted_bound(run.programs[0], test, 1)}
+    return captioning.report(run, *known)

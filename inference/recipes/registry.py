@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE = ("out", "resume", "overwrite", "device", "features")  # where it is kept or runs
 OF_THE_REPORT = ("test_samples", "beam", "length_penalty")
-NOT_RECIPES = {"__init__", "auditable", "contract", "registry", "toys"}
+NOT_RECIPES = {"__init__", "auditable", "captioning", "contract", "registry", "toys"}
 
 
 def names() -> list[str]:
