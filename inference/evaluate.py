@@ -17,6 +17,7 @@ from inference import rng
 from inference.arviz_versions import psis_khat
 from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
 from inference.errors import UserError
+from inference.estimators.exact import Enumerate
 from inference.heldout import EVALUATION_SEED
 from inference.program import Program
 from inference.progress import Bar
@@ -95,6 +96,41 @@ def importance_weighted_bound(
                 if bar.due or done >= len(columns):
                     bar.update(done, f"{torch.cat(bounds).mean():.2f} nats")
     return torch.cat(bounds)
+
+
+def exact_evidence(
+    program: Program, data: Columns | Streamed | Mapping[str, Tensor], rows: int = 1
+) -> Tensor:
+    """log p(x) of each datum, every value of every latent summed over: what bounds are bounds of.
+
+    Args:
+        program: its latents discrete, in the data's plate, and few: the table holds all values of
+            all of them together.
+        data: columns.
+        rows: at a time.
+
+    Returns:
+        (N,) nats.
+
+    Raises:
+        UserError: a latent is not discrete, or a site is outside of the data's plate.
+    """
+    columns = as_columns(data)
+    with program.scope(), program.evaluation():
+        found = [_evidence(program, b) for b in columns.batches(slices(len(columns), rows))]
+    return torch.cat(found)
+
+
+def _evidence(program: Program, batch: Batch) -> Tensor:
+    trace = poutine.trace(Enumerate(program.nesting)(program.model)).get_trace(**batch)
+    if not _is_per_datum(trace, program.plate):
+        raise UserError("log p(x) of each datum needs every site within the data's plate")
+    joint = torch.zeros(())
+    for name, site in sample_sites(trace).items():
+        if not site["is_observed"] and site["fn"].has_rsample:
+            raise UserError(f"site {name!r} is not discrete: its values cannot be enumerated")
+        joint = joint + scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+    return joint.reshape(-1, joint.shape[-1]).logsumexp(0)
 
 
 def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:

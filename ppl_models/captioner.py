@@ -124,8 +124,12 @@ class SoftAttention(PyroModule):
         super().__init__()
         self.captioner, self.size, self.penalty = captioner, size, penalty
 
-    def forward(self, a: Tensor, y: Tensor) -> Tensor:
-        """Site y, for a (B, L, D) and y (B, T) words, then END; returns α (B, T, L)."""
+    def forward(self, a: Tensor, y: Tensor) -> list[Tensor]:
+        """Site y, for a (B, L, D) and y (B, T) words, then END.
+
+        Returns:
+            The T weights α_t, (B, L) each, 0 after END.
+        """
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
             state, keys, logits, attention = n.start(a), n.key(a), [], []
@@ -134,13 +138,13 @@ class SoftAttention(PyroModule):
                 z = n.context(alpha, a, state)
                 state = n.step(said[:, t], z, state)
                 logits.append(n.speak(said[:, t], z, state))
-                attention.append(alpha)
+                attention.append(alpha * real[:, t, None])
             words = dist.Categorical(logits=torch.stack(logits, 1)).mask(real)
             pyro.sample("y", words.to_event(1), obs=y)
-            looked = torch.stack(attention, 1) * real.unsqueeze(-1)
             if self.training and self.penalty:
-                pyro.factor("penalty", -self.penalty * ((1 - looked.sum(1)) ** 2).sum(-1))
-        return looked
+                missed = 1 - torch.stack(attention).sum(0)
+                pyro.factor("penalty", -self.penalty * (missed**2).sum(-1))
+        return attention
 
 
 class HardAttention(PyroModule):
@@ -162,11 +166,11 @@ class HardAttention(PyroModule):
         self.captioner, self.size = captioner, size
         self.entropy, self.expected = entropy, expected
 
-    def forward(self, a: Tensor, y: Tensor) -> Tensor:
+    def forward(self, a: Tensor, y: Tensor) -> list[Tensor]:
         """Sites s_0, y_0, s_1, y_1, … for a (B, L, D) and y (B, T) words, then END.
 
         Returns:
-            (…, B, T, L), the looks s_t.
+            The T looks s_t, (…, B, L) each.
         """
         looks = []
         n, said, real = self.captioner, previous(y), alive(y)
@@ -185,7 +189,7 @@ class HardAttention(PyroModule):
                 words = dist.Categorical(logits=n.speak(said[:, t], z, state))
                 pyro.sample(f"y_{t}", words.mask(real[:, t]), obs=y[:, t])
                 looks.append(s)
-        return torch.stack(looks, -2)
+        return looks
 
     def looking(self, real: Tensor) -> Tensor:
         """(B,) which captions' looks are drawn; all of them unless in training."""

@@ -77,7 +77,7 @@ class Axis:
 class Enumerate(Messenger):
     """Gives each latent site all its values at once, along a dimension of its own."""
 
-    def __init__(self, rank: int, nodes: int) -> None:
+    def __init__(self, rank: int, nodes: int = 32) -> None:
         super().__init__()
         self.rank, self.nodes = rank, nodes
         self.axes: dict[str, Axis] = {}

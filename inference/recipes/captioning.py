@@ -82,7 +82,7 @@ def aim(run: Run, test: Columns) -> dict[str, Any]:
     with rng.forked(evaluate.EVALUATION_SEED), program.scope(), program.evaluation():
         for rows in slices(len(test), 200):
             batch = test.rows(rows)
-            looked = model(batch["a"], batch["y"]).argmax(-1)
+            looked = torch.stack(model(batch["a"], batch["y"]), 1).argmax(-1)
             places = batch["places"][:, : looked.shape[1]]
             hits.append((looked == places)[places != NOWHERE])
     chance = 1 / test.tables["a"].shape[1]
