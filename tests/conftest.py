@@ -1,8 +1,13 @@
 """Every test starts from an empty parameter store, a fixed seed and float64."""
 
+from functools import partialmethod
+
 import pyro
 import pytest
 import torch
+
+from inference.capture.backends import interpreted
+from inference.capture.captured import Captured
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +18,14 @@ def _clean():
     pyro.set_rng_seed(0)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(params=["interpreted", pytest.param("compiled", marks=pytest.mark.slow)])
+def _backend(request, monkeypatch):
+    """What is captured runs operation by operation; compiled in the slow tests."""
+    if request.param == "interpreted":
+        patched = partialmethod(Captured.__init__, backend=interpreted)
+        monkeypatch.setattr(Captured, "__init__", patched)
 
 
 def pytest_collection_modifyitems(items):

@@ -13,7 +13,11 @@ from inference.errors import UserError
 
 Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
 Backend = Callable[[Graph, Sequence[Tensor]], Run]
-OPTIONS = {"fallback_random": True, "size_asserts": False}
+OPTIONS = {
+    "fallback_random": True,
+    "size_asserts": False,
+    "max_fusion_buffer_group_pairwise_attempts": 8,  # of 64: the same kernels, sooner
+}
 
 
 def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Run:

@@ -16,6 +16,8 @@ from unittest import mock
 import pyro
 import torch
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
@@ -24,8 +26,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from inference.capture.noise import Draw, Noise
 from inference.capture.refusal import DependsOnValuesError, refused
 from inference.capture.sharing import Sharing
+from inference.capture.views import share_views
 
 Outputs = Sequence[Tensor | None]
+Decompositions = dict[Any, Callable[..., Any]] | None
 READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
 PACK = torch.ops.aten._pack_padded_sequence.default  # its lengths are read
 
@@ -92,9 +96,20 @@ def capture(
 
     traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
     with refused():
-        module = make_fx(traced, tracing_mode="real")()
+        module = written(traced)
     sharing.refuse_changes()
     return _with_inputs(module, variables, noise)
+
+
+def written(
+    function: Callable[..., Any], *arguments: Tensor, decompositions: Decompositions = None
+) -> GraphModule:
+    """What the function does with the arguments, as aten operations.
+
+    Each node notes its result's shape: one fake mode for all, where torch makes one for each.
+    """
+    with tracing(TracingContext(FakeTensorMode())):
+        return make_fx(function, decompositions)(*arguments)
 
 
 @contextlib.contextmanager
@@ -169,6 +184,6 @@ def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: Noise)
     for node in constants:
         node.replace_all_uses_with(places[id(getattr(module, str(node.target)))])
         graph.erase_node(node)
-    graph.eliminate_dead_code()
+    share_views(graph)
     module.recompile()
     return Graph(module, noise.draws, held)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch._decomp import core_aten_decompositions
 from torch.func import functionalize, vmap
 from torch.fx import Interpreter
-from torch.fx.experimental.proxy_tensor import make_fx
 
-from inference.capture.graph import Graph, Outputs
+from inference.capture.graph import Graph, Outputs, written
+from inference.capture.views import share_views
 from inference.errors import UserError
 
 aten = torch.ops.aten
@@ -48,10 +48,12 @@ def vectorised(
     noise = [draw() for draw in draws]
     try:
         function = _over_all(graphs[0], [v[0] for v in variables], len(graphs), shared)
-        module = make_fx(function)(*copies([*variables, *noise, *held]))
+        module = written(function, *copies([*variables, *noise, *held]))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the seeds' steps cannot be one ({reason}): {REMEDY}") from error
+    share_views(module.graph)
+    module.recompile()
     return Graph(module, draws, held)
 
 
@@ -78,7 +80,7 @@ def _pure(graph: Graph, example: Sequence[Tensor]) -> Callable[..., Outputs]:
     """The graph's operations, with none in place but on inputs, and each known to ``vmap``."""
     run = functionalize(OneByOne(graph.module).run, remove="mutations")
     inputs = copies([*example, *graph.noise(), *graph.held])
-    return make_fx(run, decomposition_table=decompositions())(*inputs)
+    return written(run, *inputs, decompositions=decompositions())
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:

@@ -86,6 +86,7 @@ def test_a_vae_with_warming_kl_clipping_and_a_ragged_last_batch():
     assert all(w.untyped_storage().nbytes() == w.nbytes for w in weights)
 
 
+@pytest.mark.usefixtures("_backend")
 def test_functions_with_pyro_param_on_the_whole_data():
     model, guide, data = global_only()
     assert_same_seeds((model, guide), data, steps=12)
@@ -94,6 +95,7 @@ def test_functions_with_pyro_param_on_the_whole_data():
 ESTIMATORS = [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM()]
 
 
+@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
 def test_bits_with_state_and_buffers(estimator):
     torch.manual_seed(0)
@@ -104,6 +106,7 @@ def test_bits_with_state_and_buffers(estimator):
     assert 0 not in means
 
 
+@pytest.mark.usefixtures("_backend")
 def test_seeds_stop_at_different_times_and_keep_their_best():
     program, data = vae()
     options = {"valid": {"x": torch.randn(64, 3)}, "patience": 2, "epochs": 300}
@@ -118,6 +121,7 @@ def noisy(batch):
     return {"x": batch["x"] + torch.randn_like(batch["x"])}
 
 
+@pytest.mark.usefixtures("_backend")
 def test_a_transform_draws_from_each_seed_s_randomness():
     model, guide, data = local()
     assert_same_seeds((model, guide), Columns(data, noisy), steps=4, batch_size=20)
@@ -153,6 +157,7 @@ def exploding(batch):
     return {"x": batch["x"] * factor}
 
 
+@pytest.mark.usefixtures("_backend")
 def test_a_nan_is_reported_with_its_seed():
     model, guide, data = local()
     steps = {}

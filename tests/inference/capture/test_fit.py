@@ -93,6 +93,7 @@ class Guess(PyroModule):
             pyro.sample("b", dist.Bernoulli(logits=logits))
 
 
+@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize(
     "estimator",
     [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM(), TraceGraph_ELBO()],
@@ -106,6 +107,7 @@ def test_same_numbers_with_state_and_buffers(estimator):
     assert run.programs[0].guide.norm.running_mean.abs() > 0
 
 
+@pytest.mark.usefixtures("_backend")
 def test_subsampling_inside_the_program():
     x = torch.randn(30) + 2
 
@@ -186,6 +188,7 @@ def test_many_shapes_are_spoken_of_and_the_oldest_forgotten():
     assert len(captured.ready) == 16
 
 
+@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("estimator", [TraceGraph_ELBO(), TraceMeanField_ELBO()], ids=type)
 def test_pyros_own_estimators_are_captured(estimator):
     assert_same_training(*local(), estimator, steps=6, batch_size=20)

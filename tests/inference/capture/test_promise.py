@@ -120,6 +120,7 @@ def by_rejection(z, x, n):
     return torch._standard_gamma(torch.full((len(x),), 2.0))
 
 
+@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("shift", [noncontiguous, broadcast])
 def test_same_draws_whatever_the_shape(shift):
     assert_same_training(*program(shift), steps=5, batch_size=8)
@@ -162,6 +163,7 @@ class Clamped(Shared):
             pyro.sample("x", dist.Normal(z, 1.0), obs=x)
 
 
+@pytest.mark.usefixtures("_backend")
 def test_what_is_shared_is_not_changed_for_both():
     net = nn.Linear(1, 1)
     nn.init.constant_(net.weight, 0.5)
@@ -201,6 +203,7 @@ def imagining(x, y):
         pyro.sample("z", dist.Normal(x * weight, 1.0).to_event(2))
 
 
+@pytest.mark.usefixtures("_backend")
 @pytest.mark.parametrize("double", [False, True])
 def test_strides_and_doubles_are_other_graphs(double):
     pixels = torch.randn(SIZE, 5, 5)
@@ -243,6 +246,7 @@ def test_recurrent_networks_masks_and_priors_made_outside():
     assert_same_training(outside, Listening(), {"x": torch.randn(SIZE)}, steps=4)
 
 
+@pytest.mark.usefixtures("_backend")
 def test_eval_half_way_is_another_graph(monkeypatch):
     from inference.trainer import Trainer
 
