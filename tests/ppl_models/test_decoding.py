@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from ppl_models.captioner import END, Captioner, HardAttention, SoftAttention
 from ppl_models.decoding import UNKNOWN, beam_search, draw
 
-V, T, L, D = 4, 3, 5, 6
+V, T, L, D = 4, 4, 5, 6
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def captioner():
 
 @pytest.fixture
 def a():
-    return torch.randn(3, L, D)
+    return 2 * torch.randn(40, L, D)
 
 
 def captions(unknown=True):
@@ -79,9 +79,10 @@ def test_width_one_is_greedy(captioner, a):
 
 
 def test_greedy_misses_what_an_exhaustive_beam_finds(captioner, a):
-    wide, narrow = (beam_search(captioner, a, k, T, unknown=True) for k in (40, 1))
+    wide, narrow = (beam_search(captioner, a, k, T, unknown=True) for k in (len(captions()), 1))
     assert (wide.log_prob >= narrow.log_prob).all()
-    assert (wide.log_prob > narrow.log_prob).any()
+    assert (wide.log_prob > narrow.log_prob + 1e-9).sum() >= 5
+    assert set(wide.lengths.tolist()) == set(range(1, T + 1))
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
