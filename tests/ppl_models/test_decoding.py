@@ -112,6 +112,15 @@ def test_log_prob_and_attention_are_those_of_the_model_whatever_the_number_of_be
     assert ((found.attention.sum(-1) > 0).sum(-1) == found.lengths).all()
 
 
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(captioner, a):
+    here = beam_search(captioner, a, 4, 6, 1.0)
+    there = beam_search(captioner.cuda(), a.cuda(), 4, 6, 1.0)
+    assert there.words.tolist() == here.words.tolist()
+    torch.testing.assert_close(there.log_prob.cpu(), here.log_prob)
+    torch.testing.assert_close(there.attention.cpu(), here.attention)
+
+
 def test_dropout_is_off_and_the_captioner_left_as_it_was(captioner, a):
     captioner.train()
     first, second = (beam_search(captioner, a, 2, T) for _ in range(2))
