@@ -1,4 +1,4 @@
-"""The command line: ``lowerbound fit | audit | compare | list``."""
+"""The command line: ``lowerbound fit | audit | compare | caption | list``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO 
   lowerbound fit RECIPE [options]   train a recipe: one of ours, or a Python file of yours
   lowerbound compare RUN RUN …      two or more runs: table, picture, one tree for ArviZ
   lowerbound audit RECIPE           bias, variance and cost of gradient estimators on it
+  lowerbound caption RUN IMAGE …    say what is on pictures, with a captioner of yours
   lowerbound list                   the recipes
 
   lowerbound fit vae --help         every option of a recipe
@@ -39,6 +40,25 @@ class Compare:
     """Time to reach this bound, nats per datum [the worst of the final bounds]."""
 
 
+@dataclass(frozen=True)
+class Caption:
+    """Caption pictures with a trained captioner, and draw where it looked.
+
+    lowerbound caption runs/captioner photo.jpg other.png
+    """
+
+    run: Annotated[Path, "positional"]
+    """Directory of a finished fit of the recipe captioner."""
+    images: Annotated[tuple[Path, ...], "positional"]
+    """Pictures (jpg, png, …)."""
+    beam: int = 4
+    """Captions kept at a time while the best is looked for."""
+    length_penalty: float = 1.0
+    """α of what is searched for: the largest log p(y | a) / length^α."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input is one sentence and exit code 2; an interruption is 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -46,6 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         "fit": fit,
         "audit": audit,
         "compare": compare,
+        "caption": caption,
         "list": list_recipes,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -111,6 +132,24 @@ def compare(arguments: list[str]) -> None:
     from inference.comparison import compare_directories
 
     compare_directories(options.runs, options.out, options.level)
+
+
+def caption(arguments: list[str]) -> None:
+    """Print a caption for each picture; keep a picture of its looks."""
+    import tyro
+    from tyro.conf import Positional
+
+    hints = Caption.__annotations__
+    hints["run"], hints["images"] = Positional[Path], Positional[tuple[Path, ...]]
+    options = tyro.cli(Caption, args=arguments, prog="lowerbound caption")
+    from inference.recipes import captioning
+
+    said = captioning.caption(
+        options.run, options.images, options.beam, options.length_penalty, options.device
+    )
+    for file, words in said.items():
+        print(f"{file}: {words}")
+    print(f"where it looked: {options.run / 'captions'}")
 
 
 def list_recipes(arguments: list[str]) -> None:

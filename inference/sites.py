@@ -24,6 +24,15 @@ def distribution_name(fn: Any) -> str:
     return type(base(fn)).__name__
 
 
+def unmasked(fn: Any) -> Any:
+    """The distribution as it draws: a mask takes away a log-probability, not the draw."""
+    if isinstance(fn, MaskedDistribution):
+        return unmasked(fn.base_dist)
+    if isinstance(fn, Independent) and (inner := unmasked(fn.base_dist)) is not fn.base_dist:
+        return inner.to_event(fn.reinterpreted_batch_ndims)
+    return fn
+
+
 def base(fn: Any) -> Any:
     """The distribution inside ``Independent`` and masks (a transformed one is another)."""
     while isinstance(fn, Independent | MaskedDistribution):

@@ -21,9 +21,10 @@ class Terms:
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
     the sum of the latter.  Sites numbered z_0, z_1, … are steps of one sequence, as long as each
-    batch makes it, and have one term between them.  Where the guide draws auxiliary sites (most autoguides), no latent has
-    a KL of its own and the whole is ``kl_latent``.  An estimator whose value is no such sum
-    (analytic KL, enumeration, multi-sample bounds) has no terms: its bound alone is recorded.
+    batch makes it, and have one term between them.  Where the guide draws auxiliary sites (most
+    autoguides), no latent has a KL of its own and the whole is ``kl_latent``.  An estimator whose
+    value is no such sum (analytic KL, enumeration, multi-sample bounds) has no terms: its bound
+    alone is recorded.
 
     Attributes:
         estimator: the watched copy of the estimator, to be used in its place.
@@ -54,14 +55,16 @@ class Terms:
 
     def take(self) -> Tensor:
         """(len(names),) the terms since the last call, nats of the whole loss."""
-        totals: dict[str, Any] = dict.fromkeys(self.names, 0.0)
         with torch.no_grad():
-            for key, value, sign in (s for pair in self._pairs for s in _summands(pair)):
+            summands = [s for pair in self._pairs for s in _summands(pair)]
+            self._pairs.clear()
+            if not (summands and self.names):
+                return torch.empty(0)
+            nothing = torch.zeros_like(summands[0][1])
+            totals = dict.fromkeys(self.names, nothing)  # a site of training alone has none later
+            for key, value, sign in summands:
                 if key in totals:
                     totals[key] = totals[key] + value if sign > 0 else totals[key] - value
-            self._pairs.clear()
-            if not totals:
-                return torch.empty(0)
             return torch.stack(list(totals.values())) / self.estimator.num_particles
 
 

@@ -1,8 +1,8 @@
 """Show, attend and tell: a caption said word by word, each after a look at one part of a picture.
 
-Xu et al. 2015 (seed 000).  Where to look is deterministic (soft attention, equation 13) or a one-hot
-latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO of the latter is
-the paper's L_s = Σ_s p(s | a) log p(y | s, a).
+Xu et al. 2015 (seed 000).  Where to look is deterministic (soft attention, equation 13) or a
+one-hot latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO of the
+latter is the paper's L_s = Σ_s p(s | a) log p(y | s, a).
 """
 
 from __future__ import annotations
@@ -103,6 +103,14 @@ def alive(y: Tensor) -> Tensor:
     return torch.cat([first, y[..., :-1] != END], -1)
 
 
+def counted(logits: Tensor, counts: Tensor) -> Tensor:
+    """(…, L) logits of a look that ``counts`` (…,), and of one at random where it does not.
+
+    The latter has neither score nor KL, as model and guide know nothing of it.
+    """
+    return logits.where(counts.unsqueeze(-1), 0.0)
+
+
 class SoftAttention(PyroModule):
     """y_t ~ Categorical(speak(…)) with the expected context, and the doubly stochastic penalty.
 
@@ -116,8 +124,8 @@ class SoftAttention(PyroModule):
         super().__init__()
         self.captioner, self.size, self.penalty = captioner, size, penalty
 
-    def forward(self, a: Tensor, y: Tensor) -> None:
-        """a (B, L, D), y (B, T) words, then END: site y."""
+    def forward(self, a: Tensor, y: Tensor) -> Tensor:
+        """Site y, for a (B, L, D) and y (B, T) words, then END; returns α (B, T, L)."""
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
             state, keys, logits, attention = n.start(a), n.key(a), [], []
@@ -126,12 +134,13 @@ class SoftAttention(PyroModule):
                 z = n.context(alpha, a, state)
                 state = n.step(said[:, t], z, state)
                 logits.append(n.speak(said[:, t], z, state))
-                attention.append(alpha * real[:, t, None])
+                attention.append(alpha)
             words = dist.Categorical(logits=torch.stack(logits, 1)).mask(real)
             pyro.sample("y", words.to_event(1), obs=y)
+            looked = torch.stack(attention, 1) * real.unsqueeze(-1)
             if self.training and self.penalty:
-                looked = torch.stack(attention).sum(0)
-                pyro.factor("penalty", -self.penalty * ((1 - looked) ** 2).sum(-1))
+                pyro.factor("penalty", -self.penalty * ((1 - looked.sum(1)) ** 2).sum(-1))
+        return looked
 
 
 class HardAttention(PyroModule):
@@ -153,26 +162,34 @@ class HardAttention(PyroModule):
         self.captioner, self.size = captioner, size
         self.entropy, self.expected = entropy, expected
 
-    def forward(self, a: Tensor, y: Tensor) -> None:
-        """a (B, L, D), y (B, T) words, then END: sites s_0, y_0, s_1, y_1, …"""
+    def forward(self, a: Tensor, y: Tensor) -> Tensor:
+        """Sites s_0, y_0, s_1, y_1, … for a (B, L, D) and y (B, T) words, then END.
+
+        Returns:
+            (…, B, T, L), the looks s_t.
+        """
+        looks = []
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
             looking = self.looking(real)
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
-                alpha = dist.OneHotCategorical(logits=n.look(keys, state))
-                s = pyro.sample(f"s_{t}", alpha.mask(real[:, t] & looking))
-                where = torch.where(looking.unsqueeze(-1), s, alpha.probs)
-                z = n.context(where, a, state)
+                look = n.look(keys, state)
+                alpha = dist.Categorical(logits=look)
+                if self.training and self.entropy:
+                    pyro.factor(f"entropy_{t}", self.entropy * real[:, t] * alpha.entropy())
+                logits = counted(look, real[:, t] & looking)
+                s = pyro.sample(f"s_{t}", dist.OneHotCategorical(logits=logits))
+                z = n.context(s.where(looking.unsqueeze(-1), alpha.probs), a, state)
                 state = n.step(said[:, t], z, state)
                 words = dist.Categorical(logits=n.speak(said[:, t], z, state))
                 pyro.sample(f"y_{t}", words.mask(real[:, t]), obs=y[:, t])
-                if self.training and self.entropy:
-                    pyro.factor(f"entropy_{t}", self.entropy * real[:, t] * alpha.entropy())
+                looks.append(s)
+        return torch.stack(looks, -2)
 
     def looking(self, real: Tensor) -> Tensor:
         """(B,) which captions' looks are drawn; all of them unless in training."""
         if not (self.training and self.expected):
-            return real[:, 0]
+            return torch.ones_like(real[:, 0])
         share = real.new_tensor(1 - self.expected, dtype=torch.get_default_dtype())
         return pyro.sample("looking", dist.Bernoulli(share)) == 1

@@ -67,7 +67,7 @@ class Columns:
         return epoch_order(len(self), batch_size, seed, epoch, lengths)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Columns:
-        """The same data on ``device``, floating columns (and a table's rows once drawn) of ``dtype``.
+        """The same data on ``device``, floating columns and drawn rows of tables as ``dtype``.
 
         Lengths stay where they are: how wide a batch is must be known without asking a GPU.
         """

@@ -56,9 +56,9 @@ def load(source: str) -> Splits:
     if source == "digits":
         return digits()
     if source in ("mnist", "fashion-mnist"):
-        return idx_folder(_find(source))
+        return idx_folder(find_folder(source))
     if source == "binarized-mnist":
-        return binarized_mnist(_find("binarized_mnist"))
+        return binarized_mnist(find_folder("binarized_mnist"))
     if source.startswith("hub:"):
         return hub(source.removeprefix("hub:"))
     return from_path(Path(source))
@@ -166,12 +166,12 @@ def binarized_mnist(folder: Path) -> Splits:
 
 def image_folder(folder: Path) -> Splits:
     """Images of one size in a folder (subfolders are labels), read by ``datasets``."""
-    return _from_datasets(_datasets().load_dataset("imagefolder", data_dir=str(folder)))
+    return _from_datasets(datasets_library().load_dataset("imagefolder", data_dir=str(folder)))
 
 
 def hub(name: str) -> Splits:
     """A data set of the Hugging Face hub, its numeric and image columns."""
-    return _from_datasets(_datasets().load_dataset(name))
+    return _from_datasets(datasets_library().load_dataset(name))
 
 
 def _from_datasets(found: Mapping[str, Any]) -> Splits:
@@ -233,11 +233,16 @@ def _read_csv(path: Path) -> Arrays:
 
 
 def _read_parquet(path: Path) -> Arrays:
-    dataset = _datasets().load_dataset("parquet", data_files=str(path), split="train")
+    dataset = datasets_library().load_dataset("parquet", data_files=str(path), split="train")
     return {name: _stack(name, dataset[name]) for name in dataset.column_names}
 
 
-def _datasets() -> Any:
+def datasets_library() -> Any:
+    """The library ``datasets``, silent.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import datasets
     except ImportError:
@@ -246,7 +251,12 @@ def _datasets() -> Any:
     return datasets
 
 
-def _find(name: str) -> Path:
+def find_folder(name: str) -> Path:
+    """The folder of this name under LOWERBOUND_DATA, ``data`` or ``../shared/data``.
+
+    Raises:
+        UserError: it is in none of them.
+    """
     roots = [os.environ.get("LOWERBOUND_DATA"), "data", "../shared/data"]
     candidates = [Path(root) / name for root in roots if root]
     for folder in candidates:

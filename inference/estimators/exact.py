@@ -18,7 +18,7 @@ from torch import Tensor
 from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.ledger import all_dims
-from inference.sites import base, distribution_name, is_site, sample_sites
+from inference.sites import base, distribution_name, is_site, sample_sites, unmasked
 
 LARGEST = 10_000_000  # entries of the table of all values
 
@@ -120,7 +120,7 @@ class Enumerate(Messenger):
             )
         support = all_values(fn)
         values = support.reshape(-1, *(1,) * (-dim - 1), *fn.event_shape)
-        return values, fn.log_prob(values)
+        return values, unmasked(fn).log_prob(values)
 
 
 def all_values(fn: Any) -> Tensor:

@@ -18,7 +18,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.errors import UserError
-from inference.sites import distribution_name, sample_sites
+from inference.sites import distribution_name, sample_sites, unmasked
 
 PARTICLES = "num_particles_vectorized"  # the plate of particles that Pyro's ELBO makes
 
@@ -211,7 +211,7 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
         now = times.get(name, now)
         terms.append(Term(name, -_full_rank(site["log_prob"], rank), plates, now, True))
         if name in times:
-            score = _full_rank(site["unscaled_log_prob"], rank)
+            score = _full_rank(_as_drawn(site), rank)
             choices.append(Choice(name, score, _is_path(site), plates, now, site["fn"]))
     return Ledger(terms, choices, _subsampled((*model.values(), *guide.values())))
 
@@ -234,6 +234,12 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
         for same in zip(*(ledger.choices for ledger in ledgers), strict=True)
     ]
     return replace(ledgers[0], terms=terms, choices=choices)
+
+
+def _as_drawn(site: Any) -> Tensor:
+    """log q of the draw without the site's scale and masks: a masked draw may matter later."""
+    drawn = unmasked(site["fn"])
+    return site["unscaled_log_prob"] if drawn is site["fn"] else drawn.log_prob(site["value"])
 
 
 def _is_path(site: Any) -> bool:

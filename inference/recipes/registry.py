@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from inference.run import Run
 
-NOT_RECIPES = {"__init__", "auditable", "contract", "registry", "toys"}
+ELSEWHERE = ("out", "resume", "overwrite", "device", "features")  # where it is kept or runs
+OF_THE_REPORT = ("test_samples", "beam", "length_penalty")
+NOT_RECIPES = {"__init__", "auditable", "captioning", "contract", "registry", "toys"}
 
 
 def names() -> list[str]:
@@ -122,8 +124,8 @@ def named_estimator(name: str, particles: int) -> ELBO:
 
 
 def _config(name: str, options: Training) -> dict[str, Any]:
-    """The options that make the fit what it is: not where it is kept or runs, nor its report."""
+    """The options that make the fit what it is."""
     fields = dataclasses.asdict(options)
-    for elsewhere in ("out", "resume", "overwrite", "device", "test_samples"):
-        fields.pop(elsewhere, None)
+    for other in (*ELSEWHERE, *OF_THE_REPORT):
+        fields.pop(other, None)
     return json.loads(json.dumps({"name": name, **fields}, default=str))

@@ -229,6 +229,19 @@ def masked(p):
         pyro.sample("x", dist.Normal(p["t"][..., 1] * b, 0.7), obs=X)
 
 
+def masked_draw_guide(p):
+    with data():
+        pyro.sample("b", bits(p["w"]).mask(MASK))
+
+
+@case(masked_draw_guide, {"t": [0.4, 0.8], "w": [0.5, -0.3]}, "Bernoulli")
+def masked_draw(p):
+    """The draw's own log-probability is masked, and the draw matters all the same."""
+    with data():
+        b = pyro.sample("b", dist.Bernoulli(logits=p["t"][..., 0]).mask(MASK))
+        pyro.sample("x", dist.Normal(p["t"][..., 1] * b, 0.7), obs=X)
+
+
 def scaled_guide(p):
     with data(), poutine.scale(scale=1.7):
         pyro.sample("b", bits(p["w"]))

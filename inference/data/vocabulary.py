@@ -1,0 +1,85 @@
+"""Words of captions and their numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from inference.errors import UserError
+from inference.files import read_json, write_json
+
+END, UNKNOWN = 0, 1
+MARKS = ("<end>", "<unknown>")  # no caption's words: the brackets are punctuation
+# As the Penn Treebank: don't → do n't, dog's → dog 's, t-shirt stays whole.
+WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:[-.,/][^\W_]+)*")
+
+
+def tokens(caption: str) -> list[str]:
+    """The lower-case words of a caption without punctuation, as coco-caption counts them."""
+    return WORD.findall(caption.lower().replace("’", "'"))
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words a captioner can say; a word's number is its place in ``words``.
+
+    Args:
+        words: begins with the marks of ``END`` (0, also the padding) and ``UNKNOWN`` (1).
+    """
+
+    words: tuple[str, ...]
+
+    @staticmethod
+    def build(captions: Iterable[Sequence[str]], minimum: int = 5) -> Vocabulary:
+        """The words that occur at least ``minimum`` times, the most frequent first.
+
+        Raises:
+            UserError: there is no such word.
+        """
+        counts = Counter(word for words in captions for word in words)
+        kept = sorted((w for w, n in counts.items() if n >= minimum), key=lambda w: (-counts[w], w))
+        if not kept:
+            raise UserError(f"no word occurs {minimum} times in the captions: lower the minimum")
+        return Vocabulary((*MARKS, *kept))
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode(self, words: Sequence[str]) -> list[int]:
+        """The numbers of these words, ``UNKNOWN`` for those it does not hold, then one ``END``."""
+        return [*(self._numbers.get(word, UNKNOWN) for word in words), END]
+
+    def decode(self, numbers: Iterable[int]) -> str:
+        """The words of these numbers up to the first ``END``, with blanks between them."""
+        words = []
+        for number in map(int, numbers):
+            if number == END:
+                break
+            words.append(self.words[number])
+        return " ".join(words)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        write_json(path, self.words)
+
+    @staticmethod
+    def load(path: Path) -> Vocabulary:
+        """What ``save`` wrote.
+
+        Raises:
+            UserError: the file does not exist or holds no vocabulary.
+        """
+        if not path.is_file():
+            raise UserError(f"no vocabulary {path}: give the file that a training wrote")
+        words = read_json(path)
+        if not isinstance(words, list) or tuple(words[:2]) != MARKS:
+            raise UserError(f"{path} holds no vocabulary: give the file that a training wrote")
+        return Vocabulary(tuple(words))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(self.words)}
