@@ -104,7 +104,7 @@ def test_log_prob_and_attention_are_those_of_the_model_whatever_the_number_of_be
     torch.testing.assert_close(found.log_prob, exact)
     for t in range(6):
         said = found.attention[:, t].sum(-1) > 0
-        alpha = trace.nodes[f"s_{t}"]["fn"].base_dist.probs
+        alpha = trace.nodes[f"s_{t}"]["fn"].probs
         torch.testing.assert_close(found.attention[said, t], alpha[said])
         assert found.looked[said, t].sum(-1).eq(1).all()
         assert found.looked[said, t].max(-1).values.eq(1).all()
