@@ -20,7 +20,7 @@ from inference.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-GLOW, STRONGEST = "#ff7a00", 0.7
+GLOW, STRONGEST = "#ff7a00", 0.6
 POINT = "#00e5ff"
 COLUMNS = 7
 

@@ -150,9 +150,10 @@ class _Beams:
     def speak(self) -> tuple[Tensor, Tensor, Tensor]:
         """log p of the next words (B, k, V), α_t (B·k, L), the weights looked with (B·k, L)."""
         n = self.captioner
-        alpha = looked = n.look(self.keys, self.state).softmax(-1)
+        logits = n.look(self.keys, self.state)
+        alpha = looked = logits.softmax(-1)
         if self.attention == "sampled":
-            looked = dist.OneHotCategorical(alpha).sample()
+            looked = dist.OneHotCategorical(logits=logits).sample()
         z = n.context(looked, self.a, self.state)
         self.state = n.step(self.word, z, self.state)
         log_prob = n.speak(self.word, z, self.state).log_softmax(-1)

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from ppl_models.captioner import END, Captioner, HardAttention, SoftAttention
 from ppl_models.decoding import UNKNOWN, beam_search, draw
 
-V, T, L, D = 4, 3, 5, 6
+V, T, L, D = 4, 4, 5, 6
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def captioner():
 
 @pytest.fixture
 def a():
-    return torch.randn(3, L, D)
+    return 2 * torch.randn(40, L, D)
 
 
 def captions(unknown=True):
@@ -79,9 +79,10 @@ def test_width_one_is_greedy(captioner, a):
 
 
 def test_greedy_misses_what_an_exhaustive_beam_finds(captioner, a):
-    wide, narrow = (beam_search(captioner, a, k, T, unknown=True) for k in (40, 1))
+    wide, narrow = (beam_search(captioner, a, k, T, unknown=True) for k in (len(captions()), 1))
     assert (wide.log_prob >= narrow.log_prob).all()
-    assert (wide.log_prob > narrow.log_prob).any()
+    assert (wide.log_prob > narrow.log_prob + 1e-9).sum() >= 5
+    assert set(wide.lengths.tolist()) == set(range(1, T + 1))
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
@@ -109,6 +110,15 @@ def test_log_prob_and_attention_are_those_of_the_model_whatever_the_number_of_be
         assert found.looked[said, t].max(-1).values.eq(1).all()
     assert found.lengths.tolist() == lengths(found.words, 6).tolist()
     assert ((found.attention.sum(-1) > 0).sum(-1) == found.lengths).all()
+
+
+@pytest.mark.gpu
+def test_a_gpu_says_the_same(captioner, a):
+    here = beam_search(captioner, a, 4, 6, 1.0)
+    there = beam_search(captioner.cuda(), a.cuda(), 4, 6, 1.0)
+    assert there.words.tolist() == here.words.tolist()
+    torch.testing.assert_close(there.log_prob.cpu(), here.log_prob)
+    torch.testing.assert_close(there.attention.cpu(), here.attention)
 
 
 def test_dropout_is_off_and_the_captioner_left_as_it_was(captioner, a):
