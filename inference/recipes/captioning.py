@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.distributions import OneHotCategorical
 
 from inference import caption_page, evaluate, rng, scores
 from inference.attention_pictures import Example, draw
@@ -53,7 +54,16 @@ def report(
         vocabulary.save(run.directory / "vocabulary.json")
         shown = caption_page.choose(found.each["CIDEr"], SHOWN)
         page = {
-            heading: [example(pictures[i], part(said, i), vocabulary) for i in rows]
+            heading: [
+                example(
+                    pictures[i],
+                    part(said, i),
+                    vocabulary,
+                    options.attention,
+                    {"CIDEr": float(found.each["CIDEr"][i])},
+                )
+                for i in rows
+            ]
             for heading, rows in shown.items()
         }
         title = f"{options.attention.capitalize()} attention on {options.data}"
@@ -121,18 +131,31 @@ def part(said: Captions, row: int) -> Captions:
     return Captions(*(column[row : row + 1] for column in said))
 
 
-def example(picture: Picture, said: Captions, vocabulary: Vocabulary) -> Example:
-    """A caption with its picture and maps, to be shown."""
+def example(
+    picture: Picture,
+    said: Captions,
+    vocabulary: Vocabulary,
+    attention: str,
+    figures: Mapping[str, float],
+) -> Example:
+    """A caption with its picture and maps, and with hard attention a look drawn from each map."""
     side = math.isqrt(said.attention.shape[-1])
-    maps = said.attention[0].unflatten(-1, (side, -1))
-    per_word = float(said.log_prob[0] / said.lengths[0])
+    words = vocabulary.decode(said.words[0].tolist()).split()
+    alpha = said.attention[0, : len(words)]
+    places = None
+    if attention == "hard" and words:
+        with rng.forked(evaluate.EVALUATION_SEED):
+            places = OneHotCategorical(alpha).sample().unflatten(-1, (side, -1))
+    per_word = {"nats per word": float(said.log_prob[0] / said.lengths[0])}
+    maps = alpha.unflatten(-1, (side, -1))
     return Example(
         picture.name,
         picture.open(),
-        vocabulary.decode(said.words[0].tolist()).split(),
+        words,
         maps,
-        references=picture.captions,
-        figures={"nats per word": per_word},
+        places,
+        picture.captions,
+        per_word | dict(figures),
     )
 
 
@@ -160,7 +183,8 @@ def caption(
     for file, picture in zip(files, pictures, strict=True):
         grid = encode([picture.open()]).to(captioner.embed.weight)
         said = search(captioner, grid, beam, length_penalty)
-        draw(example(picture, said, vocabulary), directory / "captions" / f"{file.stem}.png")
+        shown = example(picture, said, vocabulary, options["attention"], {})
+        draw(shown, directory / "captions" / f"{file.stem}.png")
         captions[str(file)] = vocabulary.decode(said.words[0].tolist())
     return captions
 
