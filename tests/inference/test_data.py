@@ -119,6 +119,35 @@ def test_an_epoch_visits_every_row_once_in_an_order_of_its_own():
     assert torch.equal(torch.cat(first), torch.cat(epoch_order(10, 4, seed=0, epoch=0)))
 
 
+def test_rows_of_like_length_go_together_and_every_row_once():
+    lengths = torch.arange(1000) % 40 + 1
+    first, second = (epoch_order(1000, 10, seed=0, epoch=e, lengths=lengths) for e in (0, 1))
+    assert [len(batch) for batch in first] == [10] * 100
+    assert torch.cat(first).unique().tolist() == list(range(1000))
+    assert {frozenset(b.tolist()) for b in first}.isdisjoint(frozenset(b.tolist()) for b in second)
+    spread = torch.tensor([int(lengths[b].max() - lengths[b].min()) for b in first])
+    assert spread.float().mean() < 2  # of 36 on average, were they drawn at random
+    assert len({int(lengths[b].max()) for b in first[:10]}) > 5  # not the shortest batches first
+
+
+def test_shared_rows_and_lengths_give_each_batch_its_own():
+    table = torch.randn(3, 2, dtype=torch.float16)
+    y = torch.tensor([[5, 0, 0], [5, 6, 0], [5, 6, 7], [8, 0, 0]])
+    columns = Columns(
+        {"a": torch.tensor([0, 2, 2, 1]), "y": y},
+        tables={"a": table},
+        lengths={"y": torch.tensor([1, 2, 3, 1])},
+    )
+    batch = columns.to(torch.device("cpu"), torch.float64).rows(torch.tensor([0, 1]))
+    assert torch.equal(batch["a"], table[[0, 2]].double())
+    assert batch["y"].tolist() == [[5, 0], [5, 6]]
+    assert columns.select(["y"]).rows(slice(3, 4))["y"].tolist() == [[8]]
+    both = columns.followed_by(columns)
+    assert len(both) == 8
+    assert torch.equal(both.rows()["a"], table[[0, 2, 2, 1] * 2])
+    assert both.rows(torch.tensor([7, 0]))["y"].tolist() == [[8], [5]]
+
+
 def bad(tmp_path):
     (tmp_path / "cut-idx").mkdir()
     folder = idx(tmp_path / "cut-idx")
@@ -154,3 +183,5 @@ def test_bad_columns_are_named():
         Columns({"x": torch.zeros(3), "y": torch.zeros(4)})
     with pytest.raises(UserError, match="have no rows"):
         Columns({"x": torch.zeros(0)})
+    with pytest.raises(UserError, match="column 'a' asks for row 3 of a table of 3 rows"):
+        Columns({"a": torch.tensor([3])}, tables={"a": torch.zeros(3, 2)})
