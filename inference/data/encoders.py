@@ -5,7 +5,7 @@ name                    grid
 ======================  ===========================================================================
 ``efficientnet-lite0``  7 × 7 of 1,280, of ImageNet weights that come with the extra ``captions``
 ``efficientnet-lite2``  the same of a larger network
-``pixels``              4 × 4 patches of 8 × 8 RGB pixels; nothing is learnt
+``pixels``              4 × 4 patches of 8 × 8 RGB pixels, and their row and column; not learnt
 ``timm:NAME``           the last feature map of timm's model
 ``torchvision:NAME``    the same of torchvision's
 ``MODULE:FACTORY``      of the ``nn.Module`` that the function gives: pictures (B, 3, S, S) in
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from inference.errors import UserError
 
@@ -94,7 +95,7 @@ def load_encoder(name: str) -> Encoder:
         UserError: there is none, or its library is not installed.
     """
     if name == "pixels":
-        return Encoder(name, nn.PixelUnshuffle(8), size=32)
+        return Encoder(name, _Patches(), size=32)
     if name in ("efficientnet-lite0", "efficientnet-lite2"):
         return _efficientnet(name)
     library, _, what = name.partition(":")

@@ -41,13 +41,14 @@ def torn(seed):
     return png(seed)[:-40] if seed == BATCH + 5 else png(seed)
 
 
-def test_pixels_are_the_cells_of_the_picture(tmp_path):
+def test_pixels_are_the_cells_of_the_picture_and_know_their_place(tmp_path):
     features = extract(pictures(3), "pixels", tmp_path / "f.npy")
-    assert features.shape == (3, 16, 192)
+    assert features.shape == (3, 16, 192 + 8)
     assert features.dtype == np.float16
     pixels = np.asarray(pictures(3)[2].open()) / 255
     cell = pixels[8:16, 24:32].transpose(2, 0, 1).reshape(-1)  # second row, fourth column
-    assert np.array_equal(features[2, 7], cell.astype(np.float16))
+    assert np.array_equal(features[2, 7, :192], cell.astype(np.float16))
+    assert features[2, 7, 192:].tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
 
 
 def test_a_file_is_not_computed_again_and_not_written_through(tmp_path):
