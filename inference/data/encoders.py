@@ -108,6 +108,18 @@ def load_encoder(name: str) -> Encoder:
     raise UserError(f"no encoder {name!r}: give one of {NAMES}")
 
 
+class _Patches(nn.Module):
+    """A patch's pixels, then its row and its column, one-hot (a convolution's padding tells)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = F.pixel_unshuffle(x, 8)
+        rows, columns = patches.shape[-2:]
+        row = torch.eye(rows).to(x)[:, :, None].expand(-1, -1, columns)
+        column = torch.eye(columns).to(x)[:, None, :].expand(-1, rows, -1)
+        place = torch.cat([row, column])[None].expand(len(x), -1, -1, -1)
+        return torch.cat([patches, place], 1)
+
+
 class _Grid(nn.Module):
     """A network asked for its last feature map instead of its classes."""
 
