@@ -62,9 +62,9 @@ class Example:
                 )
 
     def glow(self) -> np.ndarray:
-        """(W, h, w, 4) in [0, 1], RGB and alpha: strongest where the word looks most."""
+        """(W, h, w, 4) in [0, 1], RGB and alpha: strongest where the caption looks most."""
         maps = self.attention[: len(self.words)].detach().cpu().double().numpy()
-        most = maps.max((1, 2), keepdims=True, initial=np.finfo(float).tiny)
+        most = maps.max(initial=np.finfo(float).tiny)
         colour = np.broadcast_to(to_rgb(GLOW), (*maps.shape, 3))
         return np.concatenate([colour, STRONGEST * (maps / most)[..., None]], -1)
 

@@ -21,7 +21,7 @@ LARGEST = 448  # pixels of a picture's longer side
 SHARPER = 4  # pixels of a glow for each of its locations: browsers join them by straight lines
 
 SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no network, no script
-LEGEND = "Glow: how much a word looked there, beside the most it looked anywhere."
+LEGEND = "Glow: how much a word looked there, beside the most that any word of its caption looked."
 DRAWN = f"{LEGEND} Point: the location that was drawn."
 STYLE = f"""
 :root {{ color-scheme: light dark }}

@@ -29,10 +29,12 @@ def elbo(tree: xr.DataTree, path: Path) -> None:
     for axis, name in zip(axes, ["elbo", *terms], strict=True):
         band(axis, svi["step"].to_numpy(), smooth(svi[name].to_numpy()), "training")
         axis.set(title=name, xlabel="step", ylabel="nats per datum")
+    shown = svi["elbo"].to_numpy()
     if "held_out" in tree.children:
         held_out = tree["held_out"].to_dataset()
         band(axes[0], held_out["step"].to_numpy(), held_out["elbo"].to_numpy(), "held out")
-    focus(axes[0], svi["elbo"].to_numpy())
+        shown = np.append(shown, np.nanmax(held_out["elbo"].to_numpy()))
+    focus(axes[0], shown)
     axes[0].legend(frameon=False)
     save(figure, path)
 
