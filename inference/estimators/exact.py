@@ -94,9 +94,7 @@ class Enumerate(Messenger):
                     f"site {name!r} depends on site {other!r} in a plate that {name!r} is outside "
                     "of: its elements cannot be enumerated one by one"
                 )
-        if math.prod(table) > LARGEST:
-            entries = f"{math.prod(table):,}"
-            raise UserError(f"the table of all values at site {name!r} has {entries} entries")
+        refuse_large(name, math.prod(table))
         possible = weight > -math.inf
         return torch.where(possible, weight.exp() * torch.where(possible, value, 0.0), 0.0).sum()
 
@@ -119,8 +117,18 @@ class Enumerate(Messenger):
                 f"a {distribution_name(fn)}"
             )
         support = all_values(fn)
+        refuse_large(name, len(support) * math.prod(fn.batch_shape))  # before the program goes on
         values = support.reshape(-1, *(1,) * (-dim - 1), *fn.event_shape)
         return values, unmasked(fn).log_prob(values)
+
+
+def refuse_large(name: str, entries: int) -> None:
+    """Raise a ``UserError`` if the table at this site has more than ``LARGEST`` entries."""
+    if entries > LARGEST:
+        raise UserError(
+            f"the table of all values at site {name!r} has {entries:,} entries: give fewer rows, "
+            "or a program with fewer sites that depend on each other"
+        )
 
 
 def all_values(fn: Any) -> Tensor:

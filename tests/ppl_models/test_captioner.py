@@ -12,6 +12,7 @@ from guides.caption_aware import CaptionAware
 from guides.empty import Empty
 from guides.prior import Prior
 from inference import audit
+from inference.errors import UserError
 from inference.estimators import (
     REBAR,
     VIMCO,
@@ -20,6 +21,7 @@ from inference.estimators import (
     LeaveOneOut,
     MovingAverage,
     ScoreFunction,
+    exact,
 )
 from inference.evaluate import exact_evidence
 from inference.program import Program
@@ -105,6 +107,20 @@ def test_the_evidence_is_the_sum_over_looks_and_above_the_bounds():
         assert torch.allclose(evidence, by_hand, rtol=1e-10)
         bound = -Exact(max_plate_nesting=1).differentiable_loss(model, guide, A, Y)
         assert evidence.sum() - bound > 0.01
+
+
+def test_a_caption_too_long_to_enumerate_is_refused_before_memory_is_full(monkeypatch):
+    monkeypatch.setattr(exact, "LARGEST", 10_000)
+    captioner = Captioner(D, V, embedding=4, hidden=3, attention=4, dropout=0.0)
+    model = HardAttention(captioner, B, entropy=0.0, expected=0.0)
+    a, y = torch.randn(B, 16, D), torch.ones(B, 20, dtype=torch.int64)
+    program = Program(model, Prior(model))
+    with program.scope():
+        program.initialise({"a": a, "y": y}, B)
+    with pytest.raises(UserError, match="at site 's_3' has 65,536 entries: give fewer rows"):
+        exact_evidence(program, {"a": a, "y": y})
+    with pytest.raises(UserError, match="at site 's_2' has 16,384 entries: give fewer rows"):
+        Exact(max_plate_nesting=1).loss(model, Prior(model), a, y)
 
 
 @pytest.mark.parametrize(
