@@ -144,7 +144,7 @@ def test_shared_rows_and_lengths_give_each_batch_its_own():
     assert columns.select(["y"]).rows(slice(3, 4))["y"].tolist() == [[8]]
     both = columns.followed_by(columns)
     assert len(both) == 8
-    assert torch.equal(both.rows()["a"], table[[0, 2, 2, 1] * 2])
+    assert torch.equal(both.rows()["a"], table[[0, 2, 2, 1] * 2].double())
     assert both.rows(torch.tensor([7, 0]))["y"].tolist() == [[8], [5]]
 
 
