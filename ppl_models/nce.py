@@ -78,9 +78,9 @@ class Noise(nn.Module):
         place = torch.rand(shape, dtype=self.share.dtype, device=self.share.device)
         return cell.where(place < self.share[cell], self.alias[cell])
 
-    def log_prob(self, words: Tensor) -> Tensor:
-        """log q(w), of the words' shape."""
-        return self.log_q[words]
+    def log_prob(self, words: Tensor | None = None) -> Tensor:
+        """log q(w), of the words' shape; (V,) without words."""
+        return self.log_q if words is None else self.log_q[words]
 
 
 def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,9 +133,17 @@ class Contrast(PyroModule):
         with pyro.plate("rows", self.size, subsample=w, dim=-1 - w.dim()):
             self.compare(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
 
-    def logit(self, h: Tensor, words: Tensor) -> Tensor:
-        """(…, M) how much the words look like data."""
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """How much words look like data; words and shape as of ``Score``."""
         raise NotImplementedError
+
+    def log_u(self, h: Tensor) -> Tensor:
+        """(…, V) log u(w | c) = logit + log k q(w), what the answers say of p(w | c).
+
+        Its softmax is the model's p(w | c), its logsumexp log Z(c): 0 at the classifiers'
+        optimum, arbitrary for ``SampledSoftmax`` and ``InfoNCE``.
+        """
+        return self.logit(h) + math.log(self.k) + self.noise.log_prob()
 
     def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """Observe, within the data's plate, which words are data.
@@ -193,7 +201,7 @@ class NCE(Classifier):
         else:  # Pyro would have any parameter learned
             self.register_buffer("log_z", start)
 
-    def logit(self, h: Tensor, words: Tensor) -> Tensor:
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """Δs."""
         log_kq = math.log(self.k) + self.noise.log_prob(words)
         return self.score(h, words) - self.log_z - log_kq
@@ -206,7 +214,7 @@ class NegativeSampling(Classifier):
     Goldberg 2014).  It equals ``NCE`` for k = V and uniform q only.
     """
 
-    def logit(self, h: Tensor, words: Tensor) -> Tensor:
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """The score s."""
         return self.score(h, words)
 
@@ -225,7 +233,7 @@ class Ranking(Contrast):
 class SampledSoftmax(Ranking):
     """logit s − log q: a softmax over drawn words (Bengio & Senécal 2008; Ma & Collins 2018)."""
 
-    def logit(self, h: Tensor, words: Tensor) -> Tensor:
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """s − log q."""
         return self.score(h, words) - self.noise.log_prob(words)
 
@@ -237,7 +245,7 @@ class InfoNCE(Ranking):
     where q is the words' marginal.
     """
 
-    def logit(self, h: Tensor, words: Tensor) -> Tensor:
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """The score s."""
         return self.score(h, words)
 
@@ -259,6 +267,10 @@ class Softmax(PyroModule):
         with pyro.plate("rows", self.size, subsample=w, dim=-w.dim()):
             answer("data", dist.Categorical(logits=logits), w)
 
+    def log_u(self, h: Tensor) -> Tensor:
+        """(…, V) the scores: log p(w | c) + log Z(c)."""
+        return self.score(h)
+
 
 def answer(
     name: str, question: TorchDistribution, value: Tensor, times: Tensor | None = None
@@ -272,8 +284,3 @@ def answer(
             counted.enter_context(poutine.mask(mask=times > 0))  # type: ignore[call-overload]
             counted.enter_context(poutine.scale(scale=times.clamp(min=1)))
         pyro.sample(name, question, obs=value)
-
-
-def log_normaliser(score: Score, h: Tensor) -> Tensor:
-    """log Z(c) = log Σ_w exp s(w | c) for h (…, D): (…,) nats; 0 where scores are normalised."""
-    return score(h).logsumexp(-1)
