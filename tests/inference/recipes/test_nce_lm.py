@@ -55,17 +55,22 @@ def trained(chain, tmp_path, **options):
     return registry.fit_recipe("nce-lm", chosen)
 
 
+LEARNERS = [
+    {"objective": "nce", "shared": 100, "sparse": True, "learning_rate": 0.4},
+    {"objective": "softmax"},
+]
+MORE = [
+    {"objective": "nce", "k": 10},
+    {"objective": "nce", "noise_power": 0.0, "learn_log_z": True},
+    {"objective": "negative-sampling", "k": 10},
+    {"objective": "sampled-softmax", "shared": 100},
+    {"objective": "info-nce", "k": 10},
+]
+
+
 @pytest.mark.parametrize(
     "how",
-    [
-        {"objective": "nce", "k": 10},
-        {"objective": "nce", "shared": 100, "sparse": True, "learning_rate": 0.4},
-        {"objective": "nce", "noise_power": 0.0, "learn_log_z": True},
-        {"objective": "negative-sampling", "k": 10},
-        {"objective": "sampled-softmax", "shared": 100},
-        {"objective": "info-nce", "k": 10},
-        {"objective": "softmax"},
-    ],
+    [*LEARNERS, *(pytest.param(how, marks=pytest.mark.slow) for how in MORE)],
     ids=lambda how: "-".join(str(v) for v in how.values()),
 )
 def test_every_objective_learns_the_chain(chain, tmp_path, how):
