@@ -115,10 +115,11 @@ def report(run: Run, options: Options, text: Text) -> dict[str, Any]:
         own, normalisers = scored(run, options, part)
         figures |= {
             f"perplexity, {name}": perplexity(own - normalisers),
-            f"perplexity as if Z were 1, {name}": perplexity(own),
             f"log Z, {name}": float(normalisers.mean()),
             f"log Z, its spread over contexts, {name}": float(normalisers.std()),
         }
+        if options.objective in ("nce", "negative-sampling"):  # others leave Z to chance
+            figures[f"perplexity as if Z were 1, {name}"] = perplexity(own)
     if run.directory is not None:
         text.vocabulary.save(run.directory / "vocabulary.json")
     return figures
