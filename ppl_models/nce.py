@@ -109,8 +109,8 @@ class Contrast(PyroModule):
         noise: q.
         k: noise words for each datum.
         size: N, rows of the whole data set.
-        shared: if given, this many words are drawn for the whole batch and stand, reweighted,
-            beside each datum in place of k of its own: one matrix product scores them all.
+        shared: if given, so many words are drawn for the whole batch and stand beside each datum in
+            place of k of its own (classifiers let them weigh as k words do): one matrix product.
     """
 
     def __init__(

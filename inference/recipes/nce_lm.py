@@ -1,7 +1,7 @@
 """Language models whose next word is told from noise: Mnih & Teh 2012, seed 003.
 
-lowerbound fit nce-lm --objective nce --k 25
-lowerbound fit nce-lm --objective softmax
+lowerbound fit nce-lm
+lowerbound fit nce-lm --score lstm --hidden 200 --batch-size 20 --clip-norm 10
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Options(Training):
     """What is asked of the scores; softmax sums over the whole vocabulary at every step."""
     k: int = 25
     """Noise words for each word."""
-    shared: int | None = None
-    """Draw so many noise words for the whole batch in place of k for each word."""
+    shared: int | None = 500
+    """Noise words drawn for the whole batch, in place of k for each word (None)."""
     noise_power: float = 1.0
     """Noise is the training words' counts to this power (0: uniform)."""
     learn_log_z: bool = False
@@ -48,6 +48,14 @@ class Options(Training):
     """Of the LSTM's words and states, in training."""
     minimum: int = 1
     """How often a word must occur in the training text to be no <unknown>."""
+    epochs: int = 5
+    """Passes over the training text."""
+    batch_size: int | None = 500
+    """Words a step; for the LSTM, rows of words."""
+    learning_rate: float = 3e-3
+    """Of Adam, at its largest; of Adagrad, which likes .1, with --sparse."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """The learning rate's course."""
     sparse: bool = False
     """Update only the rows of a batch's words, by Adagrad: a step's time forgets the vocabulary."""
 

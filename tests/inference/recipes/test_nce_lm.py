@@ -60,11 +60,11 @@ LEARNERS = [
     {"objective": "softmax"},
 ]
 MORE = [
-    {"objective": "nce", "k": 10},
+    {"objective": "nce", "k": 10, "shared": None},
     {"objective": "nce", "noise_power": 0.0, "learn_log_z": True},
-    {"objective": "negative-sampling", "k": 10},
+    {"objective": "negative-sampling", "k": 10, "shared": None},
     {"objective": "sampled-softmax", "shared": 100},
-    {"objective": "info-nce", "k": 10},
+    {"objective": "info-nce", "k": 10, "shared": None},
 ]
 
 
