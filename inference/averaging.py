@@ -51,7 +51,9 @@ class AveragedGradient:
         _refuse_stored_baselines()
         after = dict(living(self.program, self.estimator))
         changes = [t - before[n] if n in before else t for n, t in after.items()]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        gradients = [
+            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.parameters
+        ]
         used = measured.loss.new_tensor([p.grad is not None for p in self.parameters])
         loss, terms, used, *means = self.processes.average(
             [measured.loss, measured.terms, used, *gradients, *changes],
@@ -68,6 +70,11 @@ class AveragedGradient:
         kept = used.tolist() if idle else [1.0] * len(means)
         for parameter, mean, share in zip(self.parameters, means, kept, strict=True):
             parameter.grad = strided_as(parameter, mean) if share else None
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """All rows: the processes' parts of a sparse gradient hold different ones."""
+    return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def strided_as(parameter: Tensor, values: Tensor) -> Tensor:

@@ -68,4 +68,6 @@ def _first_site(side: str, trace: Trace, parameters: list[Tensor]) -> str | None
 
 
 def _finite(tensor: Any) -> bool:
+    if tensor.is_sparse:
+        tensor = tensor.coalesce().values()
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from inference.capture.captured import Captured
 from inference.capture.graph import Outputs
 from inference.data.columns import Batch
+from inference.errors import UserError
 from inference.objective import backward
 from inference.program import Program
 from inference.terms import Terms
@@ -81,12 +82,25 @@ class Gradient:
 
 def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
     """() the norm of all gradients together; they are scaled to ``largest`` if it exceeds that."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = [entries(p) for p in parameters if p.grad is not None]
     # one fused kernel; nn.utils.get_total_norm costs four times as much on small programs
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if largest is not None:
-        nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1))
     return norm
+
+
+def entries(parameter: Tensor) -> Tensor:
+    """What its gradient holds, living: all of it, or (rows, …) the rows that are not zero.
+
+    (A row that a batch asks for twice is summed first: the norm is that of the sums.)
+    """
+    gradient = parameter.grad
+    assert gradient is not None
+    if not gradient.is_sparse:
+        return gradient
+    parameter.grad = gradient.coalesce()
+    return parameter.grad.values()
 
 
 class CapturedGradient(Gradient):
@@ -118,7 +132,14 @@ class CapturedGradient(Gradient):
     def _outputs(self, columns: Mapping[str, Tensor]) -> Outputs:
         batch = {name: column for name, column in columns.items() if name != BETA}
         measured = self._measure(batch, columns.get(BETA, 1.0))
-        return [*measured, *(parameter.grad for parameter in self.parameters)]
+        gradients = [parameter.grad for parameter in self.parameters]
+        for name, gradient in zip(self.names, gradients, strict=True):
+            if gradient is not None and gradient.is_sparse:
+                raise UserError(
+                    f"parameter {name!r} has sparse gradients, which a graph cannot hold: make "
+                    "them dense (sparse=False), or fit without compile"
+                )
+        return [*measured, *gradients]
 
     @contextmanager
     def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:

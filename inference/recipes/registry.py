@@ -33,12 +33,19 @@ def names() -> list[str]:
     )
 
 
+def canonical(name: str) -> str:
+    """One of ours may be written with dashes: ``nce-lm`` is ``nce_lm``."""
+    ours = name.replace("-", "_")
+    return ours if ours in names() else name
+
+
 def load(name: str) -> ModuleType:
     """The recipe's module.
 
     Raises:
         UserError: no such recipe, a file that cannot be parsed or lacks ``Options`` or ``build``.
     """
+    name = canonical(name)
     if name in names():
         return importlib.import_module(f"inference.recipes.{name}")
     path = Path(name)
@@ -77,6 +84,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
     from inference.schedules import SCHEDULES, constant, warm_up
     from inference.svi import fit
 
+    name = canonical(name)
     with rng.forked():
         pyro.set_rng_seed(0)
         recipe = load(name).build(options)

@@ -15,9 +15,13 @@ from pyro.infer import TraceGraph_ELBO
 from pyro.nn import PyroModule
 from torch import nn
 
+from guides.empty import Empty
 from inference import Columns, Streamed, fit
 from inference.estimators import Exact, MovingAverage, Pathwise, ScoreFunction
 from inference.schedules import warm_up
+from inference.sparse import SparseAdagrad
+from ppl_models.language import LogBilinear, WordScores
+from ppl_models.nce import Softmax
 
 SIZE = 38  # in batches of 15: two parts of 7 and 8 rows; of 16: twice 8, the last batch twice 3
 quiet = partial(fit, progress=False, precision="float64", epochs=3, batch_size=15)
@@ -136,6 +140,14 @@ def bits(data, estimator, given=True, **options):
     return quiet(Bits(), BitsGuide(given), data, estimator, batch_size=16, **options)
 
 
+def words():
+    """Contexts of two words, whose vectors' gradients are sparse, and the word after them."""
+    c, w = torch.randint(9, (SIZE, 2)), torch.randint(9, (SIZE,))
+    model = Softmax(LogBilinear(9, 2, 3, sparse=True), WordScores(torch.zeros(9), 3), SIZE)
+    adagrad = partial(SparseAdagrad, lr=0.1)
+    return partial(quiet, model, Empty(), {"c": c, "w": w}, optimizer=adagrad, clip_norm=0.1)
+
+
 def jobs():
     """Name → a function that trains and gives its run."""
     torch.manual_seed(0)
@@ -154,6 +166,7 @@ def jobs():
         "score": lambda: bits(uniform, average(), optimizer=adam),
         "captured": lambda: bits(uniform, average(), optimizer=adam, clip_norm=0.1, compile=True),
         "score, Pyro's": lambda: bits(uniform, TraceGraph_ELBO(), optimizer=adam),
+        "sparse": words(),
         "exact": lambda: bits(uniform, Exact(), given=False, optimizer=adam),
     }
 

@@ -1,0 +1,80 @@
+"""A step's time when the vocabulary grows a hundredfold: noise-contrastive, and the full softmax.
+
+Steps are those of fit: gradient, norm, and Adagrad of the rows that the batch asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from pyro.infer import Trace_ELBO
+
+from benchmarks.timing import Row, Step, in_turn, rows
+from guides.empty import Empty
+from inference.program import Program
+from inference.sparse import SparseAdagrad
+from inference.step import Gradient
+from inference.terms import Terms
+from ppl_models.language import LogBilinear, WordScores
+from ppl_models.nce import NCE, Noise, Softmax
+
+SMALL, LARGE = 10_000, 1_000_000
+ROWS, CONTEXT, WIDTH, K, SHARED = 500, 5, 100, 25, 500
+
+
+def program(words: int, objective: str) -> Any:
+    """A log-bilinear model, its words as frequent as Zipf's."""
+    frequency = 1 / torch.arange(1.0, words + 1)
+    encode = LogBilinear(words, CONTEXT, WIDTH, sparse=True)
+    score = WordScores(frequency.log(), WIDTH, sparse=objective != "softmax")
+    if objective == "softmax":
+        return Softmax(encode, score, ROWS)
+    shared = SHARED if objective == "shared noise" else None
+    return NCE(encode, score, Noise(frequency), K, ROWS, shared)
+
+
+def step(words: int, objective: str) -> Step:
+    """Another batch each time, of words as frequent as Zipf's."""
+    model = program(words, objective)
+    text = Noise(1 / torch.arange(1.0, words + 1))
+    whole = Program(model, Empty())
+
+    def batch() -> dict[str, torch.Tensor]:
+        return {"c": text.draw(ROWS, CONTEXT), "w": text.draw(ROWS)}
+
+    with whole.scope():
+        whole.initialise(batch(), ROWS)
+    gradient = Gradient(whole, Terms(Trace_ELBO()), 1.0, nullcontext)
+    optimizer = SparseAdagrad(gradient.parameters, lr=0.1)
+
+    def once() -> None:
+        with whole.scope():
+            gradient(batch())
+            optimizer.step()
+
+    return once
+
+
+def measure() -> Iterator[Row]:
+    """NCE's growth and the softmax's, and one against the other.
+
+    Noise of their own is 25 words for each, of which more are distinct in a larger vocabulary.
+    """
+    torch.manual_seed(0)
+    contenders = {
+        f"{kind}, {words:,} words": step(words, kind)
+        for kind, sizes in (
+            ("shared noise", (LARGE, SMALL)),
+            ("own noise", (LARGE, SMALL)),
+            ("softmax", (SMALL, SMALL // 10)),
+        )
+        for words in sizes
+    }
+    shared, shared_small, own, own_small, softmax, softmax_small = contenders
+    times = in_turn(contenders, blocks=20, steps=2)
+    yield from rows("NCE", shared, {shared_small: 1.2, softmax: 0.2}, times)
+    yield from rows("NCE", own, {own_small: 1.6}, times)
+    yield from rows("a tenth of the words", softmax_small, {softmax: 0.15}, times)

@@ -1,0 +1,286 @@
+"""Noise-contrastive estimation: learn p(w | c) by telling data from noise (seed 003).
+
+Given features h = encode(c) of a context, a score s(w | c) = score(h, w) is any number a word; it
+need not be normalised.  Beside each datum stand k words drawn from q.  Two questions can be asked,
+and in each the score can stand for log p(w | c), or for how p(w | c) differs from q(w):
+
+=====================================  =========================  ==============================
+question                               s → log p(w | c)           s → log p(w | c) / q(w) + const
+=====================================  =========================  ==============================
+of each word: data or noise?           ``NCE`` (const = 0)        ``NegativeSampling`` (− log k)
+of all k + 1: which is the datum?      ``SampledSoftmax``         ``InfoNCE``
+=====================================  =========================  ==============================
+
+In the lower row a constant of each context is free.  ``Softmax`` is what they stand in for.  All
+are Pyro programs without latents: fit them with ``guides.empty.Empty`` .
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Protocol
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+Encode = Callable[[Tensor], Tensor]
+
+
+class Score(Protocol):
+    """Scores of words; a module."""
+
+    def __call__(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """(…, M) scores for features h (…, D) of the words (…, M), or (M,), the same for all h.
+
+        Without words, (…, V): those of the whole vocabulary.
+        """
+        ...
+
+
+class Noise(nn.Module):
+    """q over V words, drawn on the device in constant time a word: Walker's alias method.
+
+    A word is a fair choice of one of V cells, each of which two words share.  Its error is rounding
+    of 1/V, where a cumulative sum in single precision would lose rare words.
+
+    Args:
+        weights: (V,) positive, proportional to q; counts, or counts^¾ as in word2vec.
+
+    Raises:
+        ValueError: a weight is not positive and finite: q must reach whatever the data hold.
+    """
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        if not bool(((weights > 0) & weights.isfinite()).all()):
+            raise ValueError("noise must be able to draw every word: give positive weights")
+        q = weights.double() / weights.double().sum()
+        share, alias = alias_table(q.cpu().numpy())
+        kind = torch.get_default_dtype()
+        self.log_q: Tensor
+        self.share: Tensor
+        self.alias: Tensor
+        self.register_buffer("log_q", q.log().to(kind))
+        self.register_buffer("share", torch.from_numpy(share).to(kind))
+        self.register_buffer("alias", torch.from_numpy(alias))
+
+    def draw(self, *shape: int) -> Tensor:
+        """Independent words of this shape."""
+        cell = torch.randint(len(self.alias), shape, device=self.alias.device)
+        place = torch.rand(shape, dtype=self.share.dtype, device=self.share.device)
+        return cell.where(place < self.share[cell], self.alias[cell])
+
+    def log_prob(self, words: Tensor | None = None) -> Tensor:
+        """log q(w), of the words' shape; (V,) without words."""
+        return self.log_q if words is None else self.log_q[words]
+
+
+def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(share of cell i that is word i's, the word that has the rest), both (V,): Vose 1991."""
+    share: list[float] = (q * len(q)).tolist()
+    alias = list(range(len(q)))
+    poor = [i for i, s in enumerate(share) if s < 1]
+    rich = [i for i, s in enumerate(share) if s >= 1]
+    while poor and rich:
+        needy, giver = poor.pop(), rich[-1]
+        alias[needy] = giver
+        share[giver] -= 1 - share[needy]
+        if share[giver] < 1:
+            poor.append(rich.pop())
+    for rest in (*poor, *rich):  # 1 but for rounding
+        share[rest] = 1.0
+    return np.array(share), np.array(alias)
+
+
+class Contrast(PyroModule):
+    """A datum's word beside words of noise: what the four programs share.
+
+    Args:
+        encode: contexts c (B, …) → features h (*w.shape, D).
+        score: s(w | c).
+        noise: q.
+        k: noise words for each datum.
+        size: N, rows of the whole data set.
+        shared: if given, so many words are drawn for the whole batch and stand beside each datum in
+            place of k of its own (classifiers let them weigh as k words do): one matrix product.
+    """
+
+    def __init__(
+        self,
+        encode: Encode,
+        score: Score,
+        noise: Noise,
+        k: int,
+        size: int,
+        shared: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.encode, self.score, self.noise = encode, score, noise
+        self.k, self.size, self.shared = k, size, shared
+
+    def forward(self, c: Tensor, w: Tensor) -> None:
+        """Contexts c (B, …) and the words w (B, *E) that followed: the next one, or a row's."""
+        h = self.encode(c)
+        words = self.noise.draw(*((self.shared,) if self.shared else (*w.shape, self.k)))
+        with pyro.plate("rows", self.size, subsample=w, dim=-1 - w.dim()):
+            self.compare(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
+
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """How much words look like data; words and shape as of ``Score``."""
+        raise NotImplementedError
+
+    def log_u(self, h: Tensor) -> Tensor:
+        """(…, V) log u(w | c) = logit + log k q(w), what the answers say of p(w | c).
+
+        Its softmax is the model's p(w | c), its logsumexp log Z(c): 0 at the classifiers'
+        optimum, arbitrary for ``SampledSoftmax`` and ``InfoNCE``.
+        """
+        return self.logit(h) + math.log(self.k) + self.noise.log_prob()
+
+    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+        """Observe, within the data's plate, which words are data.
+
+        Args:
+            data: (B, …, P) logits of candidates for data, one for each place in ``forward``.
+            noise: (B, …, M) logits of the noise words beside them.
+            positive: (B, …, P) how many data each candidate is (1 in a band of co-occurrences,
+                else 0); one each unless given.
+        """
+        raise NotImplementedError
+
+
+class Classifier(Contrast):
+    """y = 1 for data and y = 0 for noise, y ~ Bernoulli(σ(logit)): sites "data" and "noise".
+
+    The ELBO is Σ_data log σ(logit) + Σ_noise log σ(−logit): with M shared words for k, the second
+    sum's terms weigh k/M.
+    """
+
+    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+        """See ``Contrast``; each positive brings its k noise words."""
+        answer("data", dist.Bernoulli(logits=data), torch.ones_like(data), positive)
+        beside = None if positive is None else positive.sum(-1, keepdim=True)
+        with poutine.scale(scale=self.k / noise.shape[-1]):
+            answer("noise", dist.Bernoulli(logits=noise), torch.zeros_like(noise), beside)
+
+
+class NCE(Classifier):
+    """logit Δs = s(w | c) − log Z − log k q(w): Gutmann & Hyvärinen 2012, Mnih & Teh 2012.
+
+    At the optimum σ(Δs) = p / (p + kq), so that exp(s) / Z is p(w | c), normalised unasked.
+
+    Args:
+        log_z: log Z of every context; a parameter to be learned from there with ``learn_log_z``,
+            for scores that cannot scale themselves.
+    """
+
+    def __init__(
+        self,
+        encode: Encode,
+        score: Score,
+        noise: Noise,
+        k: int,
+        size: int,
+        shared: int | None = None,
+        log_z: float = 0.0,
+        learn_log_z: bool = False,
+    ) -> None:
+        super().__init__(encode, score, noise, k, size, shared)
+        self.log_z: Tensor
+        start = torch.tensor(log_z)
+        if learn_log_z:
+            self.log_z = nn.Parameter(start)
+        else:  # Pyro would have any parameter learned
+            self.register_buffer("log_z", start)
+
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """Δs."""
+        log_kq = math.log(self.k) + self.noise.log_prob(words)
+        return self.score(h, words) - self.log_z - log_kq
+
+
+class NegativeSampling(Classifier):
+    """logit s: Mikolov et al. 2013.  At the optimum exp(s) = p / (kq), no distribution over words.
+
+    With q the words' own frequencies, s is their pointwise mutual information − log k (Levy &
+    Goldberg 2014).  It equals ``NCE`` for k = V and uniform q only.
+    """
+
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """The score s."""
+        return self.score(h, words)
+
+
+class Ranking(Contrast):
+    """Which is the datum?  Categorical over its logit and the noise words': site "data"."""
+
+    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+        """See ``Contrast``; each positive is sought among the noise words beside it."""
+        noise = noise.unsqueeze(-2).expand(*data.shape, noise.shape[-1])
+        line = torch.cat([data.unsqueeze(-1), noise], -1)
+        first = torch.zeros_like(data, dtype=torch.long)
+        answer("data", dist.Categorical(logits=line), first, positive)
+
+
+class SampledSoftmax(Ranking):
+    """logit s − log q: a softmax over drawn words (Bengio & Senécal 2008; Ma & Collins 2018)."""
+
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """s − log q."""
+        return self.score(h, words) - self.noise.log_prob(words)
+
+
+class InfoNCE(Ranking):
+    """logit s: van den Oord et al. 2018.  s is log p/q but for a constant of the context.
+
+    The ELBO per word + log(k + 1) bounds the mutual information of word and context from below
+    where q is the words' marginal.
+    """
+
+    def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """The score s."""
+        return self.score(h, words)
+
+
+class Softmax(PyroModule):
+    """w ~ Categorical(exp s(· | c) / Z(c)), the sum over all V words at every step: site "data".
+
+    Args:
+        encode, score, size: as of ``Contrast``.
+    """
+
+    def __init__(self, encode: Encode, score: Score, size: int) -> None:
+        super().__init__()
+        self.encode, self.score, self.size = encode, score, size
+
+    def forward(self, c: Tensor, w: Tensor) -> None:
+        """Contexts c (B, …) and the words w (B, *E) that followed."""
+        logits = self.score(self.encode(c))
+        with pyro.plate("rows", self.size, subsample=w, dim=-w.dim()):
+            answer("data", dist.Categorical(logits=logits), w)
+
+    def log_u(self, h: Tensor) -> Tensor:
+        """(…, V) the scores: log p(w | c) + log Z(c)."""
+        return self.score(h)
+
+
+def answer(
+    name: str, question: TorchDistribution, value: Tensor, times: Tensor | None = None
+) -> None:
+    """A site of value (B, …), within the plate over B; each number counts so many times, or once.
+
+    (Pyro knows no scale of 0, so that these are masked.)
+    """
+    with pyro.plate_stack(name, value.shape[1:]), ExitStack() as counted:
+        if times is not None:
+            counted.enter_context(poutine.mask(mask=times > 0))  # type: ignore[call-overload]
+            counted.enter_context(poutine.scale(scale=times.clamp(min=1)))
+        pyro.sample(name, question, obs=value)
