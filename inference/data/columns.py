@@ -110,7 +110,9 @@ class Columns:
             chosen = lengths if index is None else lengths[index]
             batch[name] = batch[name][:, : int(chosen.max())]
         for name, table in self.tables.items():
-            batch[name] = _move(table[batch[name]], self.device, self.dtype or torch.get_default_dtype())
+            batch[name] = _move(
+                table[batch[name]], self.device, self.dtype or torch.get_default_dtype()
+            )
         return self.transform(batch) if self.transform else batch
 
     def batches(self, indices: Sequence[Tensor | slice | None]) -> Iterator[Batch]:
