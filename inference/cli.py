@@ -51,9 +51,9 @@ class Caption:
     """Directory of a finished fit of the recipe captioner."""
     images: Annotated[tuple[Path, ...], "positional"]
     """Pictures (jpg, png, …)."""
-    beam: int = 4
+    beam: int = 3
     """Captions kept at a time while the best is looked for."""
-    length_penalty: float = 1.0
+    length_penalty: float = 0.3
     """α of what is searched for: the largest log p(y | a) / length^α."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
