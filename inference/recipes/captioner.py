@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from inference.recipes.contract import EstimatorName, Recipe, Training
 
 if TYPE_CHECKING:
-    from pyro.infer import ELBO
     from torch import Tensor
 
     from inference.data.captions import Captioned, Vocabulary
@@ -68,6 +67,7 @@ def build(options: Options) -> Recipe:
     from guides.caption_aware import CaptionAware
     from guides.empty import Empty
     from guides.prior import Prior
+    from inference.recipes.registry import baselined
     from ppl_models.captioner import Captioner, HardAttention, SoftAttention
 
     captioned, vocabulary, (train, valid, test) = prepared(options)
@@ -90,7 +90,7 @@ def build(options: Options) -> Recipe:
         guide,
         train,
         valid,
-        estimator=estimator(options, features),
+        estimator=baselined(options, features, lambda a, y: a.mean(-2)),
         report=lambda run: report(run, options, captioned, vocabulary, test),
     )
 
@@ -128,23 +128,6 @@ def columns(rows: Columns, table: Tensor) -> Columns:
     tensors = dict(rows.tensors)
     tensors = {"a": tensors.pop("image"), **tensors}
     return Columns(tensors, tables={"a": table}, lengths={"y": alive(tensors["y"]).sum(1)})
-
-
-def estimator(options: Options, features: int) -> ELBO:
-    """The named estimator with its baseline."""
-    from torch import nn
-
-    from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
-    from inference.recipes.registry import named_estimator
-    from ppl_models.networks import mlp
-
-    if options.estimator != "ScoreFunction" or options.baseline == "none":
-        return named_estimator(options.estimator, options.particles)
-    if options.baseline == "average":
-        return ScoreFunction(options.particles, baseline=MovingAverage())
-    network = mlp([features, 100, 1], nn.Tanh)
-    guess = NeuralBaseline(network, lambda a, y: a.mean(-2))
-    return ScoreFunction(options.particles, baseline=guess, normalise=True)
 
 
 def report(run: Run, *known: Any) -> dict[str, Any]:

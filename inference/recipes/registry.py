@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_args
@@ -18,6 +18,7 @@ from inference.recipes.contract import EstimatorName, Training
 
 if TYPE_CHECKING:
     from pyro.infer import ELBO
+    from torch import Tensor
 
     from inference.run import Run
 
@@ -129,6 +130,28 @@ def named_estimator(name: str, particles: int) -> ELBO:
     return getattr(home, name)(
         num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1
     )
+
+
+def baselined(options: Any, features: int, inputs: Callable[..., Tensor]) -> ELBO:
+    """The named estimator; of ``ScoreFunction``, with what ``options.baseline`` says.
+
+    Args:
+        options: with ``estimator``, ``particles`` and ``baseline``: none, average, or neural (a
+            network of 100 units, with NVIL's normalisation).
+        features: length of what the network reads of a datum.
+        inputs: picks that from the columns.
+    """
+    from torch import nn
+
+    from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
+    from ppl_models.networks import mlp
+
+    if options.estimator != "ScoreFunction" or options.baseline == "none":
+        return named_estimator(options.estimator, options.particles)
+    if options.baseline == "average":
+        return ScoreFunction(options.particles, baseline=MovingAverage())
+    guess = NeuralBaseline(mlp([features, 100, 1], nn.Tanh), inputs)
+    return ScoreFunction(options.particles, baseline=guess, normalise=True)
 
 
 def _config(name: str, options: Training) -> dict[str, Any]:

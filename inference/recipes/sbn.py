@@ -98,20 +98,12 @@ def start_at_mean(decoder: Any, mean: Any) -> None:
 
 def estimator(options: Options, pixels: int) -> ELBO:
     """The named estimator with its options."""
-    from torch import nn
-
-    from inference.estimators import GumbelSoftmax, MovingAverage, NeuralBaseline, ScoreFunction
-    from inference.recipes.registry import named_estimator
-    from ppl_models.networks import mlp
+    from inference.estimators import GumbelSoftmax
+    from inference.recipes.registry import baselined
 
     if options.estimator == "GumbelSoftmax":
         return GumbelSoftmax(temperature=options.temperature)
-    if options.estimator != "ScoreFunction" or options.baseline == "none":
-        return named_estimator(options.estimator, options.particles)
-    if options.baseline == "average":
-        return ScoreFunction(options.particles, baseline=MovingAverage())
-    guess = NeuralBaseline(mlp([pixels, 100, 1], nn.Tanh), lambda x: x)
-    return ScoreFunction(options.particles, baseline=guess, normalise=True)
+    return baselined(options, pixels, lambda x: x)
 
 
 def report(run: Run, test: Any, test_samples: int) -> dict[str, Any]:
