@@ -76,5 +76,5 @@ def measure() -> Iterator[Row]:
     shared, shared_small, own, own_small, softmax, softmax_small = contenders
     times = in_turn(contenders, blocks=20, steps=2)
     yield from rows("NCE", shared, {shared_small: 1.2, softmax: 0.2}, times)
-    yield from rows("NCE", own, {own_small: 1.6}, times)
+    yield from rows("NCE", own, {own_small: 1.2}, times)
     yield from rows("a tenth of the words", softmax_small, {softmax: 0.15}, times)
