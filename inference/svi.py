@@ -113,7 +113,7 @@ def fit(
         if seeds_at_once and processes.size > 1:
             raise UserError("seeds_at_once is for one process: let each have seeds of its own")
         columns = as_columns(data)
-        names = accepted_columns(model, list(columns.tensors))
+        names = accepted_columns(model, columns.names)
         if isinstance(columns, Columns):
             columns.select(names).refuse_nonfinite()
         plan = _plan(len(columns), epochs, steps, batch_size, processes, precision, patience, valid)
@@ -263,7 +263,7 @@ def _plan(
 
 
 def _place(columns: Columns | Streamed, plan: Plan, names: list[str]) -> Columns | Streamed:
-    missing = [n for n in names if n not in columns.tensors]
+    missing = [n for n in names if n not in columns.names]
     if missing:
         raise UserError(f"the held-out data lack column {missing[0]!r}")
     return columns.select(names).to(plan.device, plan.dtype)

@@ -32,14 +32,22 @@ class WordScores(nn.Module):
             self.b.copy_(self.first[:, None])
 
     def forward(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        """(…, M) for h (…, D) and words (…, M), or (M,) for every h; (…, V) without words."""
+        """(…, M) for h (…, D), see ``ppl_models.nce.Score``; (…, V) without words."""
         if words is None:
             return F.linear(h, self.u, self.b[:, 0])
         u = F.embedding(words, self.u, sparse=self.sparse)
         b = F.embedding(words, self.b, sparse=self.sparse).squeeze(-1)
-        if words.dim() == 1:
-            return F.linear(h, u, b)
-        return (u @ h.unsqueeze(-1)).squeeze(-1) + b
+        return products(h, u) + (b.unsqueeze(-2) if words.dim() < h.dim() else b)
+
+
+def products(h: Tensor, u: Tensor) -> Tensor:
+    """(…, M) u · h for h (…, D) and u (…, M, D).
+
+    Where u has no more dimensions than h, its words stand beside many h: one matrix product.
+    """
+    if u.dim() <= h.dim():
+        return h @ u.mT
+    return (u @ h.unsqueeze(-1)).squeeze(-1)
 
 
 class LogBilinear(nn.Module):

@@ -38,9 +38,10 @@ class Score(Protocol):
     """Scores of words; a module."""
 
     def __call__(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        """(…, M) scores for features h (…, D) of the words (…, M), or (M,), the same for all h.
+        """(…, M) scores for features h (…, D) of the words (…, M).
 
-        Without words, (…, V): those of the whole vocabulary.
+        Words of fewer dimensions stand beside many h: (M,) beside all of them, (B, M) beside all of
+        a row's h (B, T, D).  Without words, (…, V): those of the whole vocabulary.
         """
         ...
 
@@ -151,8 +152,8 @@ class Contrast(PyroModule):
         Args:
             data: (B, …, P) logits of candidates for data, one for each place in ``forward``.
             noise: (B, …, M) logits of the noise words beside them.
-            positive: (B, …, P) how many data each candidate is (1 in a band of co-occurrences,
-                else 0); one each unless given.
+            positive: (B, …, P) how many data each candidate is, or is expected to be (0 outside
+                of a window); one each unless given.
         """
         raise NotImplementedError
 
@@ -281,6 +282,7 @@ def answer(
     """
     with pyro.plate_stack(name, value.shape[1:]), ExitStack() as counted:
         if times is not None:
-            counted.enter_context(poutine.mask(mask=times > 0))  # type: ignore[call-overload]
-            counted.enter_context(poutine.scale(scale=times.clamp(min=1)))
+            counts = times > 0
+            counted.enter_context(poutine.mask(mask=counts))  # type: ignore[call-overload]
+            counted.enter_context(poutine.scale(scale=times.where(counts, 1.0)))
         pyro.sample(name, question, obs=value)

@@ -57,6 +57,11 @@ class Columns:
         return len(next(iter(self.tensors.values())))
 
     @property
+    def names(self) -> list[str]:
+        """The columns of a batch."""
+        return list(self.tensors)
+
+    @property
     def device(self) -> torch.device:
         """Where the columns are."""
         return next(iter(self.tensors.values())).device
@@ -132,7 +137,7 @@ class Streamed:
     transform: Transform | None = None
     device: torch.device | None = None
     dtype: torch.dtype = torch.float32
-    names: tuple[str, ...] | None = None
+    chosen: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -142,9 +147,9 @@ class Streamed:
         return epoch_order(len(self), batch_size, seed, epoch)
 
     @property
-    def tensors(self) -> Batch:
-        """The first row as columns of length 1: enough to know the names."""
-        return {k: torch.as_tensor(v)[None] for k, v in self.dataset[0].items()}
+    def names(self) -> list[str]:
+        """The columns of a batch."""
+        return list(self.dataset[0])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Streamed:
         """The same data, delivered to ``device``."""
@@ -152,7 +157,7 @@ class Streamed:
 
     def select(self, names: Sequence[str]) -> Streamed:
         """The columns of these names."""
-        return replace(self, names=tuple(names))
+        return replace(self, chosen=tuple(names))
 
     def rows(self, index: Tensor | slice | None = None) -> Batch:
         """The batch of these rows (all of them for None)."""
@@ -164,7 +169,7 @@ class Streamed:
         order = [(everything if i is None else everything[i]).tolist() for i in indices]
         own = torch.Generator()  # or the loader would draw from the program's randomness
         for batch in DataLoader(self.dataset, batch_sampler=order, generator=own):
-            moved = {k: _move(batch[k], self.device, self.dtype) for k in self.names or batch}
+            moved = {k: _move(batch[k], self.device, self.dtype) for k in self.chosen or batch}
             yield self.transform(moved) if self.transform else moved
 
 

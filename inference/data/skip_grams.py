@@ -1,0 +1,94 @@
+"""A corpus as rows of running text for skip-gram, cut anew in every epoch, with noise beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.data.columns import Batch, Columns
+from inference.heldout import EVALUATION_SEED
+from ppl_models.nce import Noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks(Columns):
+    """Rows of C words, and W more on either side: columns "words", "sentence" and "noise".
+
+    In each epoch every word is kept with a probability of its own and those left over move
+    together, as in word2vec, so that windows reach farther where frequent words fell out.  An epoch
+    has as many rows as are expected; chance decides which few words it lacks, or repeats.
+
+    Args:
+        tensors: words (n,) the text's, and sentence (n,) which sentence each belongs to.
+        keep: (V,) probabilities of staying.
+        noise: q.
+        beside: M, noise words drawn for each row.
+        length: C.
+        window: W.
+    """
+
+    keep: Tensor
+    noise: Noise
+    beside: int
+    length: int
+    window: int
+
+    def __len__(self) -> int:
+        return self.rows_an_epoch
+
+    @cached_property
+    def rows_an_epoch(self) -> int:
+        """How many rows are expected."""
+        counts = self.tensors["words"].bincount(minlength=len(self.keep))
+        return max(1, round(float((counts.cpu() * self.keep).sum()) / self.length))
+
+    @property
+    def names(self) -> list[str]:
+        """The columns of a batch."""
+        return [*super().names, "noise"]
+
+    def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
+        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch)."""
+        rows = self.places(seed, epoch)
+        return list(rows.split(batch_size or len(rows)))
+
+    def places(self, seed: int, epoch: int) -> Tensor:
+        """Places in the text of an epoch's rows (N, W + C + W), in any order."""
+        chance = np.random.default_rng([seed, epoch])
+        kept = self._kept(chance)
+        inner = np.resize(np.roll(kept, chance.integers(len(kept))), len(self) * self.length)
+        whole = np.concatenate([inner[-self.window :], inner, inner[: self.window]])
+        rows = torch.from_numpy(whole).unfold(0, self.length + 2 * self.window, self.length)
+        return rows[torch.from_numpy(chance.permutation(len(self)))]
+
+    def _kept(self, chance: np.random.Generator) -> np.ndarray:
+        stay = self._stay
+        kept = np.flatnonzero(chance.random(len(stay), dtype=np.float32) < stay)
+        return kept if len(kept) else np.arange(len(stay))
+
+    @cached_property
+    def _stay(self) -> np.ndarray:
+        """(n,) each word's probability."""
+        return self.keep[self.tensors["words"].cpu()].float().numpy()
+
+    def rows(self, index: Tensor | slice | None = None) -> Batch:
+        """The batch at these places, or (for evaluation) of these rows of one fixed cut."""
+        if not isinstance(index, Tensor):
+            index = self._fixed[index or slice(None)]
+        batch = super().rows(index)
+        batch["noise"] = self.noise.draw(len(index), self.beside)
+        return batch
+
+    @cached_property
+    def _fixed(self) -> Tensor:
+        return self.places(EVALUATION_SEED, 0)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Chunks:
+        """The same on ``device``."""
+        self.noise.to(device)
+        return super().to(device, dtype)  # type: ignore[return-value]
