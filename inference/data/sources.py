@@ -20,6 +20,7 @@ Images come as floats in [0, 1], channels first; labels and other whole numbers 
 from __future__ import annotations
 
 import gzip
+import importlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
@@ -249,6 +250,18 @@ def datasets_library() -> Any:
         raise UserError("this source needs the extra: pip install 'lowerbound[data]'") from None
     datasets.disable_progress_bars()
     return datasets
+
+
+def gensim_module(name: str) -> Any:
+    """A module of the library ``gensim``, such as ``gensim.utils``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError("word vectors need the extra: pip install 'lowerbound[words]'") from None
 
 
 def find_folder(name: str) -> Path:
