@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from inference.data import text
-from inference.data.sources import find_folder, gensim_module
+from inference.data.sources import find_folder, gensim_file, gensim_module
 from inference.data.vocabulary import frequent
 from inference.errors import UserError
 from inference.progress import Bar
@@ -112,7 +112,7 @@ def files(source: str) -> list[File]:
     if source == "ptb":
         return [File(path, lines) for path, _, _ in text.files("ptb").values()]
     if source == "enwiki":
-        return [File(Path(gensim_module("gensim.test.utils").datapath(DUMP)), dump)]
+        return [File(gensim_file(DUMP), dump)]
     path = find_folder("brown") if source == "brown" else Path(source)
     if path.is_dir():
         return _folder(path)

@@ -264,6 +264,18 @@ def gensim_module(name: str) -> Any:
         raise UserError("word vectors need the extra: pip install 'lowerbound[words]'") from None
 
 
+def gensim_file(name: str) -> Path:
+    """A file of the data that gensim brings along.
+
+    Raises:
+        UserError: gensim is not installed, or came without them.
+    """
+    path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
+    if not path.is_file():
+        raise UserError(f"gensim came without {name}: pip install --force-reinstall gensim")
+    return path
+
+
 def find_folder(name: str) -> Path:
     """The folder of this name under LOWERBOUND_DATA, ``data`` or ``../shared/data``.
 

@@ -111,10 +111,15 @@ def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
         raise UserError(f"{path} cannot be read as text: {error}") from None
 
 
+def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+    """The bytes of this file, gunzipped where its name says so."""
+    packed: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+    return packed
+
+
 def decoded(raw: BinaryIO, path: Path) -> TextIO:
-    """The bytes of this file as UTF-8 text, gunzipped where its name says so."""
-    unpacked: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-    return io.TextIOWrapper(unpacked, encoding="utf-8")
+    """The bytes of this file, unpacked, as UTF-8 text."""
+    return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
 
 
 def words(part: Iterable[str]) -> Iterator[list[str]]:
