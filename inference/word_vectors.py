@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
+from rich.markup import escape
+from rich.table import Table
 from torch import Tensor
 
+from inference import tables
 from inference.data.sources import gensim_file, gensim_module
 from inference.data.text import decoded, readable, unpacked
 from inference.errors import UserError
@@ -27,6 +30,7 @@ from inference.report import Estimate, mean_and_error
 if TYPE_CHECKING:
     from gensim.models import KeyedVectors
 
+KEPT = "vectors.txt"  # in a run's directory
 FORMATS = {".txt": False, ".vec": False, ".bin": True}  # whether binary
 QUESTIONS = "questions-words.txt"
 JUDGEMENTS = {"WordSim-353": "wordsim353.tsv", "SimLex-999": "simlex999.txt"}
@@ -81,12 +85,20 @@ def save(vectors: KeyedVectors, path: Path) -> None:
 def load(path: Path) -> KeyedVectors:
     """What ``save``, word2vec, gensim or fastText wrote.
 
+    Args:
+        path: a file, or the directory of a run, which holds ``vectors.txt``.
+
     Raises:
         UserError: it does not exist, is cut short, or is no such file; text is told by its line.
     """
+    if path.is_dir():
+        path = path / KEPT
     binary = _binary(path)
     if not path.is_file():
-        raise UserError(f"no vectors {path}: give a .txt, .vec or .bin file of word2vec's format")
+        raise UserError(
+            f"no vectors {path}: give a run that learnt vectors of words, or a .txt, .vec or .bin "
+            "file of word2vec's format"
+        )
     return _load_binary(path) if binary else _load_text(path)
 
 
@@ -186,8 +198,31 @@ def neighbours(vectors: KeyedVectors, query: str, count: int = 10) -> list[tuple
         else:
             signed[sign].append(_known(vectors, term))
     if not any(signed.values()):
-        raise UserError(f"{query!r} holds no word: give one, or a sum such as 'king - man + woman'")
+        raise UserError(f"{query!r} holds no word: give one, or a sum such as king - man + woman")
     return vectors.most_similar(positive=signed["+"], negative=signed["-"], topn=count)
+
+
+def queries(words: Sequence[str]) -> list[str]:
+    """What a person asks with these words: for each of them, or for one sum with + or -.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not words:
+        raise UserError("no words: give one or more, or a sum such as king - man + woman")
+    return [" ".join(words)] if {"+", "-"} & set(words) else list(words)
+
+
+def table(vectors: KeyedVectors, query: str) -> Table:
+    """The neighbours of a query and their cosines, for the screen.
+
+    Raises:
+        UserError: as ``neighbours``.
+    """
+    shown = tables.table("", (escape(query), "cosine"))
+    for word, cosine in neighbours(vectors, query):
+        shown.add_row(escape(word), f"{cosine:.3f}")
+    return shown
 
 
 def _known(vectors: KeyedVectors, word: str) -> str:

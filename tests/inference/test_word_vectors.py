@@ -108,8 +108,11 @@ def test_mistakes_in_a_file(tmp_path, name, content, sentence):
 
 
 def test_other_mistakes(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"no vectors .*gone.txt: give a .txt, .vec or .bin file"):
-        load(tmp_path / "gone.txt")
+    for path, name in ((tmp_path / "gone.txt", "gone.txt"), (tmp_path, "vectors.txt")):
+        with pytest.raises(
+            UserError, match=rf"no vectors .*{name}: give a run that learnt vectors"
+        ):
+            load(path)
     with pytest.raises(UserError, match=r"v.npy: name vectors .txt, .vec \(text\) or .bin"):
         save(random_vectors(WORDS), tmp_path / "v.npy")
     for words, vectors, sentence in (
