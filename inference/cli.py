@@ -1,4 +1,4 @@
-"""The command line: ``lowerbound fit | audit | compare | caption | list``."""
+"""The command line: ``lowerbound fit | audit | compare | caption | neighbours | list``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO 
   lowerbound compare RUN RUN …      two or more runs: table, picture, one tree for ArviZ
   lowerbound audit RECIPE           bias, variance and cost of gradient estimators on it
   lowerbound caption RUN IMAGE …    say what is on pictures, with a captioner of yours
+  lowerbound neighbours RUN WORD …  the words nearest to a word, by the vectors of a run or file
   lowerbound list                   the recipes
 
   lowerbound fit vae --help         every option of a recipe
@@ -59,6 +60,21 @@ class Caption:
     """cpu, cuda or cuda:N."""
 
 
+@dataclass(frozen=True)
+class Neighbours:
+    """Name the ten words nearest to each word, or to a sum of words, and their cosines.
+
+    lowerbound neighbours runs/skipgram king prague
+
+    lowerbound neighbours vectors.bin king - man + woman
+    """
+
+    vectors: Annotated[Path, "positional"]
+    """Directory of a run that left vectors.txt, or a file of word2vec's (.txt, .vec, .bin; .gz)."""
+    words: Annotated[tuple[str, ...], "positional"]
+    """Words; with + or - among them, one sum."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: bad input is one sentence and exit code 2; an interruption is 130."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -67,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         "audit": audit,
         "compare": compare,
         "caption": caption,
+        "neighbours": neighbours,
         "list": list_recipes,
     }
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -150,6 +167,23 @@ def caption(arguments: list[str]) -> None:
     for file, words in said.items():
         print(f"{file}: {words}")
     print(f"where it looked: {options.run / 'captions'}")
+
+
+def neighbours(arguments: list[str]) -> None:
+    """Print a table of neighbours for each word."""
+    import tyro
+    from tyro.conf import Positional
+
+    hints = Neighbours.__annotations__
+    hints["vectors"], hints["words"] = Positional[Path], Positional[tuple[str, ...]]
+    options = tyro.cli(Neighbours, args=arguments, prog="lowerbound neighbours")
+    from rich.console import Console
+
+    from inference import word_vectors
+
+    queries = word_vectors.queries(options.words)
+    vectors = word_vectors.load(options.vectors)
+    Console().print(*[word_vectors.table(vectors, query) for query in queries])
 
 
 def list_recipes(arguments: list[str]) -> None:

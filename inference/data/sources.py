@@ -20,6 +20,7 @@ Images come as floats in [0, 1], channels first; labels and other whole numbers 
 from __future__ import annotations
 
 import gzip
+import importlib
 import itertools
 import os
 from collections.abc import Callable, Mapping
@@ -249,6 +250,30 @@ def datasets_library() -> Any:
         raise UserError("this source needs the extra: pip install 'lowerbound[data]'") from None
     datasets.disable_progress_bars()
     return datasets
+
+
+def gensim_module(name: str) -> Any:
+    """A module of the library ``gensim``, such as ``gensim.utils``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError("word vectors need the extra: pip install 'lowerbound[words]'") from None
+
+
+def gensim_file(name: str) -> Path:
+    """A file of the data that gensim brings along.
+
+    Raises:
+        UserError: gensim is not installed, or came without them.
+    """
+    path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
+    if not path.is_file():
+        raise UserError(f"gensim came without {name}: pip install --force-reinstall gensim")
+    return path
 
 
 def find_folder(name: str) -> Path:

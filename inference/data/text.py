@@ -15,12 +15,15 @@ the unknown word.
 from __future__ import annotations
 
 import gzip
+import io
 import itertools
+import zlib
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 import torch
@@ -83,18 +86,40 @@ def lines(path: Path, begin: float, end: float) -> Iterator[str]:
     Raises:
         UserError: it cannot be read as UTF-8 text.
     """
+    with readable(path) as raw, decoded(raw, path) as file:
+        count = sum(1 for _ in file)
+    with readable(path) as raw, decoded(raw, path) as file:
+        yield from itertools.islice(file, round(begin * count), round(end * count))
+
+
+@contextmanager
+def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
+    """The file's bytes; what goes wrong with them is told in one sentence.
+
+    Args:
+        path: of the file.
+        kinds: errors of its format, besides those of files, of gzip and of UTF-8.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    expected: tuple[type[Exception], ...] = (OSError, EOFError, UnicodeDecodeError, zlib.error)
     try:
-        with _open(path) as file:
-            count = sum(1 for _ in file)
-        with _open(path) as file:
-            yield from itertools.islice(file, round(begin * count), round(end * count))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+        with path.open("rb") as raw:
+            yield raw
+    except expected + kinds as error:
         raise UserError(f"{path} cannot be read as text: {error}") from None
 
 
-def _open(path: Path) -> TextIO:
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    return opener(path, "rt", encoding="utf-8")
+def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+    """The bytes of this file, gunzipped where its name says so."""
+    packed: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+    return packed
+
+
+def decoded(raw: BinaryIO, path: Path) -> TextIO:
+    """The bytes of this file, unpacked, as UTF-8 text."""
+    return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
 
 
 def words(part: Iterable[str]) -> Iterator[list[str]]:

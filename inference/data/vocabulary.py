@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,11 @@ WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:[-.,
 def tokens(caption: str) -> list[str]:
     """The lower-case words of a caption without punctuation, as coco-caption counts them."""
     return WORD.findall(caption.lower().replace("’", "'"))
+
+
+def frequent(counts: Mapping[str, int], minimum: int) -> list[str]:
+    """The words counted at least ``minimum`` times, the most frequent first, ties by alphabet."""
+    return sorted((w for w, n in counts.items() if n >= minimum), key=lambda w: (-counts[w], w))
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Vocabulary:
             UserError: there is no such word.
         """
         counts = Counter(word for words in captions for word in words)
-        kept = sorted((w for w, n in counts.items() if n >= minimum), key=lambda w: (-counts[w], w))
+        kept = frequent(counts, minimum)
         if not kept:
             raise UserError(f"no word occurs {minimum} times in the captions: lower the minimum")
         return Vocabulary((*MARKS, *kept))

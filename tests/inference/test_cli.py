@@ -1,6 +1,7 @@
 """The command line as a person meets it: fit, compare, list, one sentence for a mistake."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,44 @@ def test_somebody_else_s_program(name, tmp_path):
 def test_list_names_the_recipes(capsys):
     run("list")
     assert "vae" in capsys.readouterr().out
+
+
+VECTORS = "5 2\nking 3 1\nqueen 1 3\nman 1 0\nwoman 0 1\n[dog] -1 -1\n"
+
+
+def test_neighbours_of_words_and_of_a_sum(tmp_path, capsys):
+    (tmp_path / "vectors.txt").write_text(VECTORS)
+    for given in (tmp_path, tmp_path / "vectors.txt"):
+        run("neighbours", given, "man", "king")
+        man, king = re.split("king +cosine", capsys.readouterr().out)  # a heading
+        assert " ".join(man.replace("─", "").split()) == (
+            "man cosine king 0.949 queen 0.316 woman 0.000 [dog] -0.707"
+        )
+        assert " ".join(king.replace("─", "").split()) == (
+            "man 0.949 queen 0.600 woman 0.316 [dog] -0.894"
+        )
+    run("neighbours", tmp_path, "king", "-", "man", "+", "woman")
+    printed = capsys.readouterr().out.split()
+    assert printed[:6] == ["king", "-", "man", "+", "woman", "cosine"]
+    assert printed[7:9] == ["queen", "0.936"]  # (1, 3) and (3, 1) / √10 − (1, 0) + (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["kimg"], "no vector for 'kimg' among 5 words: did you mean king?"),
+        (["king", "zzz"], "no vector for 'zzz' among 5 words: give another word"),
+        ([], "no words: give one or more, or a sum such as king - man + woman"),
+    ],
+)
+def test_no_neighbours(words, sentence, tmp_path, capsys):
+    (tmp_path / "vectors.txt").write_text(VECTORS)
+    with pytest.raises(SystemExit) as stop:
+        run("neighbours", tmp_path, *words)
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err == f"lowerbound: {sentence}\n"
+    assert not printed.out
 
 
 @pytest.mark.parametrize(
