@@ -24,7 +24,7 @@ from inference.errors import UserError
 from inference.program import Program, defaults
 from inference.progress import Bar
 from inference.rng import Stream
-from inference.step import BETA, CapturedGradient, Measured
+from inference.step import BETA, CapturedGradient, Measured, halves
 from inference.trainer import OptimizerFactory, Trainer
 
 State = Callable[[], dict[str, Tensor]]
@@ -94,6 +94,11 @@ class CapturedAtOnce(Captured):
             with self.programs[i].scope(), self.streams[i]:
                 found.append(one.function(part(columns, i)))
         outputs = list(zip(*found, strict=True))
+        if any(parts[0] is not None for parts in halves(outputs[3:])[1]):
+            raise UserError(
+                "seeds_at_once cannot hold sparse gradients: make them dense (sparse=False), or "
+                "fit seed by seed"
+            )
         return [None if parts[0] is None else torch.stack(parts) for parts in outputs]
 
     def generators(self) -> Any:
@@ -153,7 +158,8 @@ class GradientAtOnce:
         if beta != 1:
             weight = torch.tensor(beta, device=program.device, dtype=program.dtype)
             columns[BETA] = weight.expand(len(next(iter(batch.values()))))
-        loss, norm, terms, *gradients = self.captured(columns)
+        loss, norm, terms, *found = self.captured(columns)
+        gradients, _ = halves(found)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
         return Measured(loss, norm, terms)  # type: ignore[arg-type]

@@ -6,12 +6,13 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from inference.capture.captured import Captured
+from inference.capture.fetched import Fetched, sparse
 from inference.capture.graph import Outputs
 from inference.data.columns import Batch
 from inference.errors import UserError
@@ -19,6 +20,7 @@ from inference.objective import backward
 from inference.program import Program
 from inference.terms import Terms
 
+T = TypeVar("T")
 BETA = "weight of the KL"  # beside the columns, whose names have no blanks
 
 
@@ -72,12 +74,15 @@ class Gradient:
         return self._measure(batch, beta)
 
     def _measure(self, batch: Batch, beta: float | Tensor) -> Measured:
+        loss, terms = self._backward(batch, beta)
+        return Measured(loss, clip(self.own, self.clip_norm), terms)
+
+    def _backward(self, batch: Batch, beta: float | Tensor) -> tuple[Tensor, Tensor]:
         for parameter in self.parameters:
             parameter.grad = None
         with self.precision():
             loss = backward(self.terms.estimator, self.program, batch, beta)
-        terms = self.terms.take() / self.program.datum_count(batch)
-        return Measured(loss, clip(self.own, self.clip_norm), terms)
+        return loss, self.terms.take() / self.program.datum_count(batch)
 
 
 def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
@@ -110,6 +115,7 @@ class CapturedGradient(Gradient):
     def captured(self) -> Captured:
         """The step as a function of columns, compiled at its first use."""
         names = ["loss", "norm", "terms", *(f"gradient of {name!r}" for name in self.names)]
+        names += [f"rows of {name!r}" for name in self.names]
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
         roots = [*(module for _, module in self.program.modules()), self.terms.estimator]
         modules = [m for root in roots if isinstance(root, nn.Module) for m in root.modules()]
@@ -124,22 +130,40 @@ class CapturedGradient(Gradient):
     def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
         """The measure of this batch, under the KL's weight β."""
         weight = {} if beta == 1 else {BETA: torch.tensor(beta, device=self.program.device)}
-        loss, norm, terms, *gradients = self.captured(batch | weight)
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
-            parameter.grad = gradient
+        loss, norm, terms, *found = self.captured(batch | weight)
+        gradients, rows = halves(found)
+        for parameter, gradient, numbers in zip(self.parameters, gradients, rows, strict=True):
+            known = gradient is None or numbers is None
+            parameter.grad = gradient if known else sparse(numbers, gradient, parameter)
+        if norm is None:
+            norm = clip(self.own, self.clip_norm)
         return Measured(loss, norm, terms)  # type: ignore[arg-type]
 
     def _outputs(self, columns: Mapping[str, Tensor]) -> Outputs:
+        """Loss, norm, terms; gradients; and at which rows, None for gradients of all of them.
+
+        Where there are such rows the norm is None: it is known when like rows are added up.
+        """
         batch = {name: column for name, column in columns.items() if name != BETA}
-        measured = self._measure(batch, columns.get(BETA, 1.0))
-        gradients = [parameter.grad for parameter in self.parameters]
-        for name, gradient in zip(self.names, gradients, strict=True):
-            if gradient is not None and gradient.is_sparse:
+        with Fetched() as fetched:
+            loss, terms = self._backward(batch, columns.get(BETA, 1.0))
+        found = [fetched.gradient(parameter) for parameter in self.parameters]
+        self._refuse_sparse(found)
+        norm = None if any(found) else clip(self.own, self.clip_norm)
+        pairs = zip(self.parameters, found, strict=True)
+        gradients = [p.grad if rows is None else rows[1] for p, rows in pairs]
+        return [loss, norm, terms, *gradients, *(rows and rows[0] for rows in found)]
+
+    def _refuse_sparse(self, found: Sequence[object | None]) -> None:
+        differentiable = hasattr(self.terms.estimator, "differentiable_loss")
+        for name, parameter, rows in zip(self.names, self.parameters, found, strict=True):
+            whole = parameter.grad
+            if whole is not None and (whole.is_sparse or rows) or (rows and not differentiable):
                 raise UserError(
-                    f"parameter {name!r} has sparse gradients, which a graph cannot hold: make "
-                    "them dense (sparse=False), or fit without compile"
+                    f"parameter {name!r} has sparse gradients in a way that a graph cannot hold: "
+                    "look its rows up by embedding(…, sparse=True) alone, under an estimator with "
+                    "a differentiable_loss, or fit without compile"
                 )
-        return [*measured, *gradients]
 
     @contextmanager
     def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:
@@ -158,6 +182,12 @@ class CapturedGradient(Gradient):
         estimator = self.terms.estimator
         own = estimator.state_dict() if isinstance(estimator, nn.Module) else {}
         return {"program": self.program.state_dict(), "estimator": own}
+
+
+def halves(found: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+    """The first half, and the second."""
+    middle = len(found) // 2
+    return found[:middle], found[middle:]
 
 
 def flat(name: str, value: Any) -> Iterator[tuple[str, Tensor]]:
