@@ -102,6 +102,11 @@ def test_noise_reaches_every_word(bad):
         Noise(torch.tensor([1.0, bad]))
 
 
+def test_noise_whose_weights_overflow_is_refused():
+    with pytest.raises(ValueError, match="give positive weights"):
+        Noise(torch.full((4,), 1e308))  # their sum is infinite, q would be 0
+
+
 # -- the objectives are their formulas -----------------------------------------------------------
 
 
