@@ -202,13 +202,13 @@ def maximum(model, x):
     return model.log_u.precision.detach(), model.log_z.detach()
 
 
-@pytest.mark.parametrize("nu", [1, 5])
+@pytest.mark.parametrize("nu", [1, 3])
 def test_errors_are_the_theorem_s(nu):
-    """150 trainings on 400 points: n MSE of Λ, and of log Z, within 4 standard errors.
+    """200 trainings on 1,000 points: n MSE of Λ, and of log Z, within 4 standard errors.
 
-    Maximum likelihood's error, were it NCE's, would lie beyond them where ν = 1.
+    Where ν = 1, maximum likelihood's error lies beyond them (5.4 to 6.6, over five seeds).
     """
-    runs, n = 150, 400
+    runs, n = 200, 1000
     x = data(n, runs)
     model = program(nu, n, PRECISION.expand(runs, 3), torch.full((runs,), LOG_Z))
     precision, log_z = maximum(model, x)
@@ -237,7 +237,7 @@ def test_fit_finds_density_and_normaliser(compile):
         model,
         Empty(),
         {"x": data(n)},
-        optimizer=lambda p: torch.optim.Adam(p, lr=0.1),
+        optimizer=lambda p: torch.optim.Adam(p, lr=0.2),
         schedule=lambda progress: (1 - progress) ** 2,
         steps=300,
         batch_size=500,
