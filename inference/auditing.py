@@ -90,7 +90,7 @@ def audit(
     if not named:
         raise UserError("give one or more estimators to audit")
     columns = as_columns(data)
-    columns = columns.select(accepted_columns(model, list(columns.tensors)))
+    columns = columns.select(accepted_columns(model, columns.names))
     program = Program(model, guide)
     program.to(torch.device(device), DTYPES[precision])
     columns = columns.to(program.device, program.dtype)

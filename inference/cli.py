@@ -120,10 +120,16 @@ def fit(arguments: list[str]) -> None:
     from inference.recipes import registry
 
     options = tyro.cli(
-        registry.load(name).Options, args=arguments[1:], prog=f"lowerbound fit {name}"
+        registry.load(name).Options, args=with_data(arguments[1:]), prog=f"lowerbound fit {name}"
     )
     run, figures = registry.fit_recipe(name, options)
     run.finish(figures)
+
+
+def with_data(arguments: list[str]) -> list[str]:
+    """The data may stand by themselves, right after the recipe: fit skipgram corpus.txt."""
+    alone = bool(arguments) and not arguments[0].startswith("-")
+    return ["--data", *arguments] if alone else arguments
 
 
 def audit(arguments: list[str]) -> None:

@@ -1,10 +1,11 @@
-"""An optimizer for a million rows of which a step sees a few hundred."""
+"""Optimizers for a million rows of which a step sees a few hundred."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class SparseAdagrad(torch.optim.Adagrad):
@@ -19,3 +20,45 @@ class SparseAdagrad(torch.optim.Adagrad):
         """Torch's, with its choice not to check its own indices said aloud, lest it warns."""
         with torch.sparse.check_sparse_tensor_invariants(enable=False):
             return super().step(closure)
+
+
+class RowwiseSGD(torch.optim.Optimizer):
+    """SGD that moves no row farther than ``reach`` in a step.
+
+    A frequent word stands many times in a batch.  One after another, as word2vec takes them, its
+    updates would soften each other; summed, they may overshoot, and the next ones overshoot more.
+
+    Args:
+        params: with sparse or dense gradients; a row is what the first dimension counts.
+        lr: learning rate.
+        reach: greatest length of a row's step.
+    """
+
+    def __init__(self, params: Any, lr: float, reach: float) -> None:
+        super().__init__(params, {"lr": lr, "reach": reach})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Every row of which there is a gradient."""
+        loss = closure and closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    at, gradient = rows(parameter.grad)
+                    length = gradient.flatten(1).norm(dim=1).mul_(group["lr"])
+                    factor = (group["reach"] / length).clamp_(max=1).mul_(-group["lr"])
+                    parameter.index_add_(0, at, gradient * like(factor, gradient))
+        return loss
+
+
+def rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """(numbers (n,), values (n, …)) of the rows that a gradient, sparse or dense, speaks of."""
+    if not gradient.is_sparse:
+        return torch.arange(len(gradient), device=gradient.device), gradient
+    whole = gradient.coalesce()
+    return whole.indices()[0], whole.values()
+
+
+def like(factor: Tensor, values: Tensor) -> Tensor:
+    """Factors (n,) that multiply values (n, …)."""
+    return factor.reshape(-1, *[1] * (values.dim() - 1))

@@ -132,9 +132,9 @@ class CapturedGradient(Gradient):
         weight = {} if beta == 1 else {BETA: torch.tensor(beta, device=self.program.device)}
         loss, norm, terms, *found = self.captured(batch | weight)
         gradients, rows = halves(found)
-        for parameter, gradient, numbers in zip(self.parameters, gradients, rows, strict=True):
-            known = gradient is None or numbers is None
-            parameter.grad = gradient if known else sparse(numbers, gradient, parameter)
+        for parameter, gradient, at in zip(self.parameters, gradients, rows, strict=True):
+            split = gradient is not None and at is not None
+            parameter.grad = sparse(at, gradient, parameter) if split else gradient  # type: ignore[arg-type]
         if norm is None:
             norm = clip(self.own, self.clip_norm)
         return Measured(loss, norm, terms)  # type: ignore[arg-type]
@@ -158,7 +158,7 @@ class CapturedGradient(Gradient):
         differentiable = hasattr(self.terms.estimator, "differentiable_loss")
         for name, parameter, rows in zip(self.names, self.parameters, found, strict=True):
             whole = parameter.grad
-            if whole is not None and (whole.is_sparse or rows) or (rows and not differentiable):
+            if (whole is not None and (whole.is_sparse or rows)) or (rows and not differentiable):
                 raise UserError(
                     f"parameter {name!r} has sparse gradients in a way that a graph cannot hold: "
                     "look its rows up by embedding(…, sparse=True) alone, under an estimator with "

@@ -56,14 +56,14 @@ class Noise(nn.Module):
         weights: (V,) positive, proportional to q; counts, or counts^¾ as in word2vec.
 
     Raises:
-        ValueError: a weight is not positive and finite: q must reach whatever the data hold.
+        ValueError: a weight or q is not positive and finite: q must reach whatever data hold.
     """
 
     def __init__(self, weights: Tensor) -> None:
         super().__init__()
-        if not bool(((weights > 0) & weights.isfinite()).all()):
-            raise ValueError("noise must be able to draw every word: give positive weights")
         q = weights.double() / weights.double().sum()
+        if not bool(((weights > 0) & (q > 0)).all()):
+            raise ValueError("noise must be able to draw every word: give positive weights")
         share, alias = alias_table(q.cpu().numpy())
         kind = torch.get_default_dtype()
         self.log_q: Tensor

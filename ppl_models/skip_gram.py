@@ -1,20 +1,21 @@
-"""Skip-gram: each word is asked which words stand within a window around it.
+"""Skip-gram: of every word is asked which words stand within a window around it.
 
 Mikolov et al. 2013, as a classifier of data and noise (``ppl_models.nce``).  A window's half-width
-is uniform on 1 … W, so that a neighbour at distance d is counted with probability (W + 1 − d) / W:
+is uniform on 1 … W, so that a neighbour at distance d counts with probability (W + 1 − d) / W:
 here it counts by so much, the expectation in place of a draw.
 
 Rows are stretches of text.  All words of a row are scored beside each other, and beside the row's
-noise, by one matrix product; its diagonals are the windows.  So a word's vectors are fetched once,
-not once for each pair.
+noise, by one matrix product whose diagonals are the windows: a word's vectors are fetched once, not
+once for each pair.
 """
 
 from __future__ import annotations
 
-import torch
-from pyro import poutine
 import pyro
 import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,31 +25,59 @@ from ppl_models.nce import Contrast
 
 
 class WordVectors(nn.Module):
-    """A vector for each of V words.
+    """A vector for each of V words, to be learned.
 
     Args:
         words: V.
         width: D.
         spread: first entries are uniform on ±spread.
-        sparse: gradients hold the rows of the words asked for, and nothing of the others.
     """
 
-    def __init__(self, words: int, width: int, spread: float = 0.0, sparse: bool = True) -> None:
+    def __init__(self, words: int, width: int, spread: float = 0.0) -> None:
         super().__init__()
-        self.spread, self.sparse = spread, sparse
-        self.vectors = nn.Parameter(torch.empty(words, width))
+        self.spread = spread
+        self.table = nn.Parameter(torch.empty(words, width))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Small random numbers, or zeros."""
         with torch.no_grad():
-            self.vectors.uniform_(-self.spread, self.spread)
+            self.table.uniform_(-self.spread, self.spread)
 
     def forward(self, words: Tensor | None = None) -> Tensor:
-        """(…, D) those of the words (…,), or all of them (V, D)."""
-        if words is None:
-            return self.vectors
-        return F.embedding(words, self.vectors, sparse=self.sparse)
+        """(…, D) of the words (…,); (V, D), all of them, without."""
+        return self.table if words is None else F.embedding(words, self.table, sparse=True)
+
+
+class GaussianVectors(PyroModule):
+    """A latent vector for each of V words: v_w ~ N(0, I/√D), so that a score has variance 1.
+
+    Each place where a word stands is a site of its own.  The ELBO is the same as if all shared one
+    draw, Σ_pairs E_q log p(y | u_c, v_w) − Σ_w KL(q(v_w) ‖ p(v_w)), because every summand has one u
+    and one v in it, if a word's places share out its one KL: each is scaled by 1/n_w.
+
+    Args:
+        name: the site's.
+        width: D.
+        places: (V,) n_w, at how many places an epoch is expected to have each word.
+    """
+
+    def __init__(self, name: str, width: int, places: Tensor) -> None:
+        super().__init__()
+        self.name, self.width, self.scale = name, width, width**-0.25
+        self.share: Tensor
+        self.register_buffer("share", places.reciprocal())
+
+    def forward(self, words: Tensor) -> Tensor:
+        """(B, M, D) for words (B, M), within the plate of their rows; the guide's site is alike."""
+        prior = dist.Normal(torch.zeros_like(self.share[0]), self.scale)
+        return self.sample(words, prior.expand([self.width]))
+
+    def sample(self, words: Tensor, vector: TorchDistribution) -> Tensor:
+        """(B, M, D) draws of a distribution (D,) or (B, 1, M, D) of each place's entries."""
+        places = pyro.plate(f"{self.name}_places", words.shape[-1], dim=-1)
+        with places, poutine.scale(scale=self.share[words].unsqueeze(-2)):
+            return pyro.sample(self.name, vector.to_event(1)).squeeze(-3)
 
 
 class Products(nn.Module):
@@ -72,7 +101,7 @@ class SkipGram(PyroModule):
 
     Args:
         contrast: encode: c → u_c, score: (u_c, w) → s(w | c), and how these are compared.
-        window: W, its greatest half-width.
+        window: W, the greatest half-width.
     """
 
     def __init__(self, contrast: Contrast, window: int) -> None:
@@ -83,25 +112,29 @@ class SkipGram(PyroModule):
         self.register_buffer("taper", (window + 1 - distance) / window * (distance > 0))
 
     def forward(self, words: Tensor, sentence: Tensor, noise: Tensor) -> None:
-        """Rows of C words with W before and W after, and sites "data", "noise" of ``Contrast``.
+        """Sites "data" and "noise" of the contrast, for rows of C words.
 
         Args:
-            words: (B, W + C + W), the text.
-            sentence: (B, W + C + W) the number of each word's sentence, which no window leaves.
-            noise: (B, M) words drawn from q, beside each of the row's.
+            words: (B, W + C + W), the text, W words more on either side.
+            sentence: (B, W + C + W) which sentence each word is in; no window leaves its own.
+            noise: (B, M) words drawn from q, beside every word of the row.
         """
-        W, asked = self.window, self.contrast
-        inner = slice(W, words.shape[-1] - W)
-        with pyro.plate("rows", asked.size, subsample=words, dim=-3):
-            u = asked.encode(words[:, inner])
-            logits = asked.logit(u, torch.cat([words, noise], -1))
-            data, beside = logits.split([words.shape[-1], noise.shape[-1]], -1)
-            same = sentence.unfold(-1, 2 * W + 1, 1) == sentence[:, inner, None]
-            asked.compare(windows(data, W), beside, self.taper * same)
+        ask, W = self.contrast, self.window
+        with pyro.plate("rows", ask.size, subsample=words, dim=-3):
+            u = ask.encode(inner(words, W))
+            logits = ask.logit(u, torch.cat([words, noise], -1))
+            text, beside = logits.split([words.shape[-1], noise.shape[-1]], -1)
+            near = sentence.unfold(-1, 2 * W + 1, 1) == inner(sentence, W).unsqueeze(-1)
+            ask.compare(windows(text, W), beside, self.taper * near)
+
+
+def inner(row: Tensor, width: int) -> Tensor:
+    """(…, C) for (…, W + C + W)."""
+    return row[..., width : row.shape[-1] - width]
 
 
 def windows(square: Tensor, width: int) -> Tensor:
-    """(…, C, 2W + 1) for (…, C, W + C + W): of row i the columns i … i + 2W, diagonals upright."""
-    places = torch.arange(square.shape[-2], device=square.device)[:, None]
-    places = places + torch.arange(2 * width + 1, device=square.device)
-    return square.gather(-1, places.expand(*square.shape[:-2], *places.shape))
+    """(…, C, 2W + 1) for (…, C, W + C + W): columns i … i + 2W of row i, diagonals set upright."""
+    rows = torch.arange(square.shape[-2], device=square.device)
+    columns = rows.unsqueeze(-1) + torch.arange(2 * width + 1, device=square.device)
+    return square.gather(-1, columns.expand(*square.shape[:-2], *columns.shape))

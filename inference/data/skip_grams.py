@@ -1,8 +1,7 @@
-"""A corpus as rows of running text for skip-gram, cut anew in every epoch, with noise beside them."""
+"""A corpus as rows of running text for skip-gram, cut anew in every epoch, noise beside them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +12,12 @@ from torch import Tensor
 from inference.data.columns import Batch, Columns
 from inference.heldout import EVALUATION_SEED
 from ppl_models.nce import Noise
+
+
+def staying(counts: Tensor, share: float) -> Tensor:
+    """(V,) the probability that a word stays, word2vec's: √(share/f) + share/f, at most 1."""
+    f = counts.double() / counts.sum()
+    return ((share / f).sqrt() + share / f).clamp(max=1).to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,17 @@ class Chunks(Columns):
         batch = super().rows(index)
         batch["noise"] = self.noise.draw(len(index), self.beside)
         return batch
+
+    def places_of_words(self) -> tuple[Tensor, Tensor]:
+        """(V,) each: at how many places an epoch is expected to have a word.
+
+        First as one of a row's C words; then anywhere, as one of C + 2W or as noise.
+        """
+        kept = self.tensors["words"].bincount(minlength=len(self.keep)).cpu() * self.keep
+        inside = kept * (len(self) * self.length / kept.sum())
+        drawn = len(self) * self.beside * self.noise.log_q.cpu().exp()
+        anywhere = inside * (1 + 2 * self.window / self.length) + drawn
+        return inside.clamp(min=1), anywhere
 
     @cached_property
     def _fixed(self) -> Tensor:

@@ -95,7 +95,7 @@ def program(options: Options, counts: Tensor, size: int) -> Any:
     """The scores, and the question asked of them; b_w begins at the words' log-frequencies."""
     from inference.errors import UserError
     from ppl_models.language import LogBilinear, Recurrent, WordScores
-    from ppl_models.nce import NCE, InfoNCE, NegativeSampling, Noise, SampledSoftmax, Softmax
+    from ppl_models.nce import NCE, InfoNCE, NegativeSampling, SampledSoftmax, Softmax
 
     if options.k < 1 or (options.shared is not None and options.shared < 1):
         raise UserError("k and shared count noise words: give at least 1")
@@ -109,11 +109,26 @@ def program(options: Options, counts: Tensor, size: int) -> Any:
     score = WordScores(unigram, width, sparse)
     if options.objective == "softmax":
         return Softmax(encode, score, size)
-    given = (encode, score, Noise(counts**options.noise_power), options.k, size, options.shared)
+    noise = noise_of(counts, options.noise_power)
+    given = (encode, score, noise, options.k, size, options.shared)
     if options.objective == "nce":
         return NCE(*given, learn_log_z=options.learn_log_z)
     kinds = {"negative-sampling": NegativeSampling, "sampled-softmax": SampledSoftmax}
     return kinds.get(options.objective, InfoNCE)(*given)
+
+
+def noise_of(counts: Tensor, power: float) -> Any:
+    """q ∝ counts^power."""
+    from inference.errors import UserError
+    from ppl_models.nce import Noise
+
+    try:
+        return Noise(counts.double() ** power)
+    except ValueError:
+        raise UserError(
+            f"--noise-power {power:g} takes counts out of the range of numbers, and noise must be "
+            "able to draw every word: give 1 (their frequencies), 0.75 (word2vec's) or 0 (uniform)"
+        ) from None
 
 
 def report(run: Run, options: Options, text: Text) -> dict[str, Any]:

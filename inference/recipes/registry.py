@@ -117,8 +117,8 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
     return run, recipe.report(run) if launch.rank() == 0 else {}
 
 
-def named_estimator(name: str, particles: int) -> ELBO:
-    """Pyro's or our estimator of this name, its particles vectorised."""
+def named_estimator(name: str, particles: int, nesting: int = 1) -> ELBO:
+    """Pyro's or our estimator of this name, its particles vectorised, for so many nested plates."""
     from pyro import infer
 
     from inference import estimators
@@ -128,7 +128,7 @@ def named_estimator(name: str, particles: int) -> ELBO:
     home = estimators if hasattr(estimators, name) else infer
     vectorize = particles > 1
     return getattr(home, name)(
-        num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=1
+        num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=nesting
     )
 
 

@@ -4,6 +4,8 @@ Where draws are random, the false-alarm rate of a test is at most 1e-3 (|z| < 4.
 |z| < 4 for single figures), and a mistake of the kind it is made for is shown to be seen.
 """
 
+import math
+
 import numpy as np
 import pyro
 import pytest
@@ -100,6 +102,11 @@ def test_draws_follow_q():
 def test_noise_reaches_every_word(bad):
     with pytest.raises(ValueError, match="give positive weights"):
         Noise(torch.tensor([1.0, bad]))
+
+
+def test_noise_whose_weights_overflow_is_refused():
+    with pytest.raises(ValueError, match="give positive weights"):
+        Noise(torch.full((4,), 1e308))  # their sum is infinite, q would be 0
 
 
 # -- the objectives are their formulas -----------------------------------------------------------
@@ -262,6 +269,20 @@ def test_the_maximum_is_at_ratios_of_counts(k):
         assert gradient(model, c, w).abs().max() < 1e-9 * len(w)
         pyro.set_rng_seed(6)  # other noise, another optimum
         assert gradient(model, c, w).abs().max() > 1
+
+
+@pytest.mark.parametrize("k", [1, 5, 25])
+def test_the_best_classifier_of_all_data_and_all_noise_has_g_nu_q_over_p(k):
+    """From uniform u, by Newton's steps: each word's C is concave in its own logit."""
+    model = program(NCE, torch.full((1, V), math.log(1 / V)), k, 1)
+    for _ in range(20):
+        posterior = model.logit(torch.tensor(0)).sigmoid()
+        slope = P_T * (1 - posterior) - k * Q_T * posterior
+        curve = (P_T + k * Q_T) * posterior * (1 - posterior)
+        model.score.theta.data += slope / curve
+    g = (-model.logit(torch.tensor(0))).exp()
+    assert torch.allclose(g, k * Q_T / P_T, rtol=1e-12)
+    assert torch.allclose(model.log_u(torch.tensor(0)).exp(), P_T, rtol=1e-12)
 
 
 def replicated(k, n, runs):

@@ -107,6 +107,8 @@ def test_mistakes_are_a_sentence(chain, tmp_path, capsys):
         (["--k", 0], "give at least 1"),
         (["--data", tmp_path / "none.txt"], "no text"),
         (["--length", 4000], "fewer than 4001"),
+        (["--noise-power", 500], "--noise-power 500 takes counts out of the range of numbers"),
+        (["--noise-power", "nan"], "give 1 (their frequencies)"),
     ):
         with pytest.raises(SystemExit) as stop:
             run("fit", "nce-lm", "--data", chain, *flags, "--out", tmp_path)

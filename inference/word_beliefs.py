@@ -1,0 +1,44 @@
+"""How sure a Gaussian guide is of words' vectors, beside how often the words occur."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from inference import plots
+
+
+def figures(counts: Tensor, scale: Tensor) -> dict[str, Any]:
+    """Spearman's ρ of counts (V,) and posterior standard deviations (V,), and its 95 % interval.
+
+    The interval is the bootstrap's over words (BCa, 1,000 samples, a fixed seed).
+    """
+    import numpy as np
+
+    from inference.word_vectors import Judged
+
+    rho, low, high = Judged(len(counts), counts.cpu().numpy(), scale.cpu().numpy()).correlation()
+    name = "count and posterior sd, Spearman's ρ"
+    rare = counts.cpu() <= np.quantile(counts.cpu().numpy(), 0.1)
+    return {
+        name: rho,
+        f"{name}, 95 % from": low,
+        f"{name}, 95 % to": high,
+        "posterior sd, the rarest tenth": float(scale[rare].mean()),
+        "posterior sd, the hundred most frequent": float(scale[:100].mean()),
+    }
+
+
+def draw(counts: Tensor, scale: Tensor, path: Path) -> None:
+    """A point for each word: how often it occurs, and the mean standard deviation of its vector."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    axis.scatter(counts.cpu(), scale.cpu(), s=4, alpha=0.3, linewidths=0)
+    axis.set_xscale("log")
+    axis.set_xlabel("occurrences in the text")
+    axis.set_ylabel("posterior standard deviation\n(mean over the vector's entries)")
+    axis.set_title("the rarer a word, the less sure its vector")
+    plots.save(figure, path)
