@@ -58,9 +58,14 @@ class Chunks(Columns):
         return [*super().names, "noise"]
 
     def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
-        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch)."""
+        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch).
+
+        The last batch is filled up with rows of the first, so that all have one shape.
+        """
         rows = self.places(seed, epoch)
-        return list(rows.split(batch_size or len(rows)))
+        size = batch_size or len(rows)
+        full = -(-len(rows) // size) * size
+        return list(rows[torch.arange(full) % len(rows)].split(size))
 
     def places(self, seed: int, epoch: int) -> Tensor:
         """Places in the text of an epoch's rows (N, W + C + W), in any order."""
