@@ -1,7 +1,7 @@
 """A step's time when the vocabulary grows a hundredfold: noise-contrastive, and the full softmax.
 
-python -m benchmarks.vocabulary docs/vocabulary.png draws it against the vocabulary.  Steps are those of
-fit: gradient, norm, and Adagrad of the rows that the batch asks for.
+python -m benchmarks.vocabulary docs/vocabulary.png draws it against the vocabulary.  Steps are
+those of fit: gradient, norm, and Adagrad of the rows that the batch asks for.
 """
 
 from __future__ import annotations
