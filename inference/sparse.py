@@ -40,12 +40,12 @@ class RowwiseSGD(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """Every row of which there is a gradient."""
-        loss = closure and closure()
+        loss = closure and torch.enable_grad()(closure)()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     at, gradient = rows(parameter.grad)
-                    length = gradient.flatten(1).norm(dim=1).mul_(group["lr"])
+                    length = gradient.unsqueeze(-1).flatten(1).norm(dim=1).mul_(group["lr"])
                     factor = (group["reach"] / length).clamp_(max=1).mul_(-group["lr"])
                     parameter.index_add_(0, at, gradient * like(factor, gradient))
         return loss

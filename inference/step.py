@@ -161,8 +161,8 @@ class CapturedGradient(Gradient):
             if (whole is not None and (whole.is_sparse or rows)) or (rows and not differentiable):
                 raise UserError(
                     f"parameter {name!r} has sparse gradients in a way that a graph cannot hold: "
-                    "look its rows up by embedding(…, sparse=True) alone, under an estimator with "
-                    "a differentiable_loss, or fit without compile"
+                    "look its rows up by embedding(words, table, sparse=True) alone, under an "
+                    "estimator with a differentiable_loss, or fit without compile"
                 )
 
     @contextmanager

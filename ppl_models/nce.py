@@ -138,6 +138,11 @@ class Contrast(PyroModule):
         """How much words look like data; words and shape as of ``Score``."""
         raise NotImplementedError
 
+    def log_q(self, h: Tensor, words: Tensor | None = None) -> Tensor:
+        """log q(w), beside the scores of the words that stand beside h (see ``Score``)."""
+        log_q = self.noise.log_prob(words)
+        return log_q if words is None or words.dim() >= h.dim() else log_q.unsqueeze(-2)
+
     def log_u(self, h: Tensor) -> Tensor:
         """(…, V) log u(w | c) = logit + log k q(w), what the answers say of p(w | c).
 
@@ -204,7 +209,7 @@ class NCE(Classifier):
 
     def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """Δs."""
-        log_kq = math.log(self.k) + self.noise.log_prob(words)
+        log_kq = math.log(self.k) + self.log_q(h, words)
         return self.score(h, words) - self.log_z - log_kq
 
 
@@ -236,7 +241,7 @@ class SampledSoftmax(Ranking):
 
     def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """s − log q."""
-        return self.score(h, words) - self.noise.log_prob(words)
+        return self.score(h, words) - self.log_q(h, words)
 
 
 class InfoNCE(Ranking):
@@ -278,8 +283,11 @@ def answer(
 ) -> None:
     """A site of value (B, …), within the plate over B; each number counts so many times, or once.
 
-    (Pyro knows no scale of 0, so that these are masked.)
+    (Pyro knows no scale of 0, so that these are masked.)  A value for each of several particles
+    (…, B, …) is taken to be the first one's.
     """
+    if times is not None:
+        value = value[(0,) * (value.dim() - times.dim())]
     with pyro.plate_stack(name, value.shape[1:]), ExitStack() as counted:
         if times is not None:
             counts = times > 0

@@ -54,7 +54,8 @@ class GaussianVectors(PyroModule):
 
     Each place where a word stands is a site of its own.  The ELBO is the same as if all shared one
     draw, Σ_pairs E_q log p(y | u_c, v_w) − Σ_w KL(q(v_w) ‖ p(v_w)), because every summand has one u
-    and one v in it, if a word's places share out its one KL: each is scaled by 1/n_w.
+    and one v in it, if a word's places share out its one KL: each is scaled by 1/n_w.  (One of
+    ``nce.Ranking`` has several v, of which two may be the same word's: there each draws its own.)
 
     Args:
         name: the site's.

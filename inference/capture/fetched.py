@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 LOOK_UP = inspect.signature(F.embedding)
+PLAIN = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
 
 
 class Fetched(TorchFunctionMode):
@@ -30,7 +31,8 @@ class Fetched(TorchFunctionMode):
             return func(*args, **kwargs)
         asked = LOOK_UP.bind(*args, **kwargs).arguments
         weight = asked["weight"]
-        if not (asked.get("sparse") and weight.is_leaf and weight.requires_grad):
+        plain = all(asked.get(name, usual) is usual for name, usual in PLAIN.items())
+        if not (asked.get("sparse") and plain and weight.is_leaf and weight.requires_grad):
             return func(*args, **kwargs)
         rows = func(**asked | {"weight": weight.detach()}).requires_grad_()
         self.found[id(rows)] = weight, asked["input"], rows
@@ -39,7 +41,7 @@ class Fetched(TorchFunctionMode):
     def gradient(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
         """(row numbers (n,), gradients (n, …)), a row once for each time that it was looked up."""
         mine = [(i, r.grad) for w, i, r in self.found.values() if w is weight]
-        pairs = [(i.flatten(), g.flatten(0, i.dim() - 1)) for i, g in mine if g is not None]
+        pairs = [(i.flatten(), g.reshape(-1, g.shape[-1])) for i, g in mine if g is not None]
         if not pairs:
             return None
         numbers, gradients = zip(*pairs, strict=True)

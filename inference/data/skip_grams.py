@@ -68,12 +68,17 @@ class Chunks(Columns):
         return list(rows[torch.arange(full) % len(rows)].split(size))
 
     def places(self, seed: int, epoch: int) -> Tensor:
-        """Places in the text of an epoch's rows (N, W + C + W), in any order."""
+        """Places in the text of an epoch's rows (N, W + C + W), in any order.
+
+        The text goes on after its end, and before its beginning, as a copy of itself: places there
+        are beyond the text's own, so that no window holds both its end and its beginning.
+        """
         chance = np.random.default_rng([seed, epoch])
         kept = self._kept(chance)
-        inner = np.resize(np.roll(kept, chance.integers(len(kept))), len(self) * self.length)
-        whole = np.concatenate([inner[-self.window :], inner, inner[: self.window]])
-        rows = torch.from_numpy(whole).unfold(0, self.length + 2 * self.window, self.length)
+        steps = np.arange(-self.window, len(self) * self.length + self.window)
+        copy, at = np.divmod(chance.integers(len(kept)) + steps, len(kept))
+        whole = torch.from_numpy(kept[at] + copy * len(self.tensors["words"]))
+        rows = whole.unfold(0, self.length + 2 * self.window, self.length)
         return rows[torch.from_numpy(chance.permutation(len(self)))]
 
     def _kept(self, chance: np.random.Generator) -> np.ndarray:
@@ -90,7 +95,9 @@ class Chunks(Columns):
         """The batch at these places, or (for evaluation) of these rows of one fixed cut."""
         if not isinstance(index, Tensor):
             index = self._fixed[index or slice(None)]
-        batch = super().rows(index)
+        text = len(self.tensors["words"])
+        batch = super().rows(index % text)
+        batch["sentence"] = batch["sentence"] + (index // text * self._sentences).to(self.device)
         batch["noise"] = self.noise.draw(len(index), self.beside)
         return batch
 
@@ -104,6 +111,11 @@ class Chunks(Columns):
         drawn = len(self) * self.beside * self.noise.log_q.cpu().exp()
         anywhere = inside * (1 + 2 * self.window / self.length) + drawn
         return inside.clamp(min=1), anywhere
+
+    @cached_property
+    def _sentences(self) -> int:
+        """How far apart the numbers of a sentence and of its copy are."""
+        return int(self.tensors["sentence"].max()) + 1
 
     @cached_property
     def _fixed(self) -> Tensor:
