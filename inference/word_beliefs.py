@@ -14,22 +14,24 @@ from inference import plots
 def figures(counts: Tensor, scale: Tensor) -> dict[str, Any]:
     """Spearman's ρ of counts (V,) and posterior standard deviations (V,), and its 95 % interval.
 
-    The interval is the bootstrap's over words (BCa, 1,000 samples, a fixed seed).
+    The interval is the bootstrap's over words (BCa, 1,000 samples, a fixed seed).  Of fewer than
+    ten words, or words that all occur as often, there is no ρ.  Words as rare as the rarest tenth
+    are with them.
     """
     import numpy as np
 
-    from inference.word_vectors import Judged
+    from inference.word_vectors import FEWEST, Judged
 
-    rho, low, high = Judged(len(counts), counts.cpu().numpy(), scale.cpu().numpy()).correlation()
-    name = "count and posterior sd, Spearman's ρ"
-    rare = counts.cpu() <= np.quantile(counts.cpu().numpy(), 0.1)
-    return {
-        name: rho,
-        f"{name}, 95 % from": low,
-        f"{name}, 95 % to": high,
-        "posterior sd, the rarest tenth": float(scale[rare].mean()),
-        "posterior sd, the hundred most frequent": float(scale[:100].mean()),
+    often, sd = counts.cpu().numpy(), scale.cpu().numpy()
+    found: dict[str, Any] = {
+        "posterior sd, the rarest tenth": float(sd[often <= np.quantile(often, 0.1)].mean()),
+        "posterior sd, the hundred most frequent": float(sd[:100].mean()),
     }
+    if len(often) >= FEWEST and often.min() < often.max():
+        name = "count and posterior sd, Spearman's ρ"
+        rho, low, high = Judged(len(often), often, sd).correlation()
+        found |= {name: rho, f"{name}, 95 % from": low, f"{name}, 95 % to": high}
+    return found
 
 
 def draw(counts: Tensor, scale: Tensor, path: Path) -> None:
