@@ -39,6 +39,11 @@ def content_words(vectors: KeyedVectors, count: int) -> list[str]:
     return [word for word, _ in zip(words, range(count), strict=False)]
 
 
+def enough(vectors: KeyedVectors) -> bool:
+    """Whether there are content words enough for a map."""
+    return len(content_words(vectors, FEWEST)) == FEWEST
+
+
 def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     """(n, 2) by t-SNE of the cosine distances between n words, with a fixed seed."""
     from sklearn.manifold import TSNE

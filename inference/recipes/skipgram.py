@@ -77,6 +77,7 @@ def build(options: Options) -> Recipe:
     from inference.recipes.registry import named_estimator
     from inference.sparse import RowwiseSGD, SparseAdagrad
 
+    refuse(options)
     found = corpus.load(options.data, options.minimum, options.tokens)
     train, valid = rows(options, found)
     told = functools.partial(report, options=options, corpus=found)
@@ -92,16 +93,33 @@ def build(options: Options) -> Recipe:
     return Recipe(point(options, train), Empty(), train, valid, alone, sgd, told)
 
 
+def refuse(options: Options) -> None:
+    """Say which number cannot be, before a long text is read."""
+    from inference.errors import UserError
+
+    for name in ("window", "hidden", "k", "shared", "length"):
+        if (number := getattr(options, name)) < 1:
+            raise UserError(f"{name} is {number}: give at least 1")
+    if not options.subsample > 0:
+        raise UserError(f"subsample is {options.subsample}: give a share above 0; 1 keeps all")
+    if not 0 <= options.held_out < 1:
+        raise UserError(f"held-out is {options.held_out}: give a share of the sentences below 1")
+
+
 def rows(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
     """The text as rows, and the held-out sentences', if any."""
     from inference.errors import UserError
 
-    if not 0 <= options.held_out < 1:
-        raise UserError(f"held-out is {options.held_out}: give a share of the sentences below 1")
-    last = int(corpus.sentence[-1])
-    train = corpus.sentence < (1 - options.held_out) * (last + 1)
-    valid = chunks(options, corpus, ~train) if bool((~train).any()) else None
-    return chunks(options, corpus, train), valid
+    count = int(corpus.sentence[-1]) + 1
+    train = corpus.sentence < (1 - options.held_out) * count
+    if not options.held_out:
+        return chunks(options, corpus, train), None
+    if bool(train.all()):
+        raise UserError(
+            f"held-out is {options.held_out} of {count} sentences (lines), which is none: give a "
+            "larger share, or a text of more lines"
+        )
+    return chunks(options, corpus, train), chunks(options, corpus, ~train)
 
 
 def chunks(options: Options, corpus: Corpus, part: Tensor) -> Chunks:
@@ -145,11 +163,8 @@ def bayesian(options: Options, train: Chunks) -> Any:
 
 def contrast(options: Options, u: Any, score: Any, train: Chunks) -> Any:
     """What is asked of the scores u · v."""
-    from inference.errors import UserError
     from ppl_models.nce import NCE, InfoNCE, NegativeSampling, SampledSoftmax
 
-    if min(options.k, options.shared) < 1:
-        raise UserError("k and shared count noise words: give at least 1")
     kinds = {
         "negative-sampling": NegativeSampling,
         "nce": NCE,
@@ -166,13 +181,14 @@ def report(run: Run, options: Options, corpus: Corpus) -> dict[str, Any]:
     program = run.programs[0]
     u = program.guide.u.loc if options.bayesian else program.model.contrast.encode.table  # type: ignore[attr-defined]
     vectors = word_vectors.build(corpus.words, u.detach(), corpus.counts)
+    if run.directory is not None:
+        word_vectors.save(vectors, run.directory / word_vectors.KEPT)
+        if word_pictures.enough(vectors):
+            word_pictures.draw(vectors, run.directory / "words.png")
     figures = dict(word_vectors.evaluate(vectors))
     if options.bayesian:
         scale = program.guide.u.log_scale.detach().exp().mean(-1)  # type: ignore[attr-defined]
         figures |= word_beliefs.figures(corpus.counts, scale)
-    if run.directory is not None:
-        word_vectors.save(vectors, run.directory / word_vectors.KEPT)
-        word_pictures.draw(vectors, run.directory / "words.png")
-        if options.bayesian:
+        if run.directory is not None:
             word_beliefs.draw(corpus.counts, scale, run.directory / "beliefs.png")
     return figures
