@@ -18,7 +18,17 @@ from rich.table import Table
 
 from benchmarks.timing import Row
 
-ALL = ("vae", "attention", "discrete", "sites", "vocabulary", "seeds", "processes", "start")
+ALL = (
+    "vae",
+    "attention",
+    "discrete",
+    "sites",
+    "vocabulary",
+    "skip_gram",
+    "seeds",
+    "processes",
+    "start",
+)
 
 
 def main(names: Sequence[str]) -> None:

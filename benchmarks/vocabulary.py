@@ -1,14 +1,17 @@
 """A step's time when the vocabulary grows a hundredfold: noise-contrastive, and the full softmax.
 
-Steps are those of fit: gradient, norm, and Adagrad of the rows that the batch asks for.
+python -m benchmarks.vocabulary docs/vocabulary.png draws it against the vocabulary.  Steps are
+those of fit: gradient, norm, and Adagrad of the rows that the batch asks for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.infer import Trace_ELBO
 
@@ -21,6 +24,7 @@ from inference.terms import Terms
 from ppl_models.language import LogBilinear, WordScores
 from ppl_models.nce import NCE, Noise, Softmax
 
+QUARTERS = (0.25, 0.5, 0.75)
 SMALL, LARGE = 10_000, 1_000_000
 ROWS, CONTEXT, WIDTH, K, SHARED = 500, 5, 100, 25, 500
 
@@ -78,3 +82,28 @@ def measure() -> Iterator[Row]:
     yield from rows("NCE", shared, {shared_small: 1.2, softmax: 0.2}, times)
     yield from rows("NCE", own, {own_small: 1.2}, times)
     yield from rows("a tenth of the words", softmax_small, {softmax: 0.15}, times)
+
+
+def draw(path: str) -> None:
+    """Milliseconds a step against the vocabulary: medians, and quartiles as bars."""
+    import matplotlib.pyplot as plt
+
+    torch.manual_seed(0)
+    kinds = {"shared noise": (10**3, 10**4, 10**5, 10**6), "softmax": (10**3, 10**4, 10**5)}
+    where = [(kind, words) for kind, sizes in kinds.items() for words in sizes]
+    times = in_turn({f"{k} {w}": step(w, k) for k, w in where}, blocks=20, steps=2)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for kind, sizes in kinds.items():
+        low, mid, high = np.array([np.quantile(times[f"{kind} {w}"], QUARTERS) for w in sizes]).T
+        name = "full softmax" if kind == "softmax" else f"NCE, {SHARED} noise words a batch"
+        bars = np.stack([mid - low, high - mid])
+        axes.errorbar(sizes, 1e3 * mid, 1e3 * bars, marker="o", capsize=3, label=name)
+    axes.set(xscale="log", yscale="log", xlabel="words in the vocabulary", ylabel="ms a step")
+    axes.set_title(f"a log-bilinear model's step, {ROWS} words a batch, {WIDTH} numbers a word")
+    axes.grid(which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    draw(sys.argv[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +12,22 @@ from torch import Tensor
 
 from inference.data.columns import Batch, Columns
 from inference.heldout import EVALUATION_SEED
-from ppl_models.nce import Noise
+
+
+class Noise(Protocol):
+    """A distribution over V words, such as ``ppl_models.nce.Noise``."""
+
+    def draw(self, *shape: int) -> Tensor:
+        """Independent words of this shape."""
+        ...
+
+    def log_prob(self) -> Tensor:
+        """(V,) log q(w)."""
+        ...
+
+    def to(self, device: torch.device) -> Noise:
+        """Itself, moved."""
+        ...
 
 
 def staying(counts: Tensor, share: float) -> Tensor:
@@ -58,9 +74,14 @@ class Chunks(Columns):
         return [*super().names, "noise"]
 
     def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
-        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch)."""
+        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch).
+
+        The last batch is filled up with rows of the first, so that all have one shape.
+        """
         rows = self.places(seed, epoch)
-        return list(rows.split(batch_size or len(rows)))
+        size = batch_size or len(rows)
+        full = -(-len(rows) // size) * size
+        return list(rows[torch.arange(full) % len(rows)].split(size))
 
     def places(self, seed: int, epoch: int) -> Tensor:
         """Places in the text of an epoch's rows (N, W + C + W), in any order.
@@ -103,7 +124,7 @@ class Chunks(Columns):
         """
         kept = self.tensors["words"].bincount(minlength=len(self.keep)).cpu() * self.keep
         inside = kept * (len(self) * self.length / kept.sum())
-        drawn = len(self) * self.beside * self.noise.log_q.cpu().exp()
+        drawn = len(self) * self.beside * self.noise.log_prob().cpu().exp()
         anywhere = inside * (1 + 2 * self.window / self.length) + drawn
         return inside.clamp(min=1), anywhere
 

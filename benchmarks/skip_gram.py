@@ -1,0 +1,97 @@
+"""Word vectors: an epoch of fit, as it is and compiled, beside gensim's Word2Vec on the same cores.
+
+Both read the same text: a million words as frequent as Zipf's, in sentences of twenty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import torch
+from pyro.infer import Trace_ELBO
+
+from benchmarks.timing import Row, Step, in_turn, rows
+from guides.empty import Empty
+from inference.data.corpus import Corpus
+from inference.program import Program
+from inference.recipes import skipgram
+from inference.recipes.skipgram import Options
+from inference.sparse import RowwiseSGD
+from inference.trainer import Plan, Trainer
+from ppl_models.nce import Noise
+
+WORDS, TOKENS, SENTENCE = 20_000, 1_000_000, 20
+GOALS = {"gensim": 1.0}
+OPTIONS = Options(minimum=1)
+
+
+def text() -> Corpus:
+    """Words drawn one by one."""
+    tokens = Noise(1 / torch.arange(1.0, WORDS + 1)).draw(TOKENS).int()
+    sentence = torch.arange(TOKENS, dtype=torch.int32) // SENTENCE
+    names = tuple(f"w{i}" for i in range(WORDS))
+    return Corpus(tokens, sentence, names, 1 + tokens.bincount(minlength=WORDS))
+
+
+def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
+    """An epoch of the steps that fit takes; ``short``: products in bfloat16."""
+
+    def loop() -> Iterator[None]:
+        torch.manual_seed(0)
+        data, _ = skipgram.rows(OPTIONS, corpus)
+        program = Program(skipgram.point(OPTIONS, data), Empty())
+        batch = OPTIONS.batch_size or len(data)
+        plan = Plan(10**6, -(-len(data) // batch), batch, torch.device("cpu"), torch.float32)
+        plan = replace(plan, compile=compiled, autocast=short)
+        sgd = partial(RowwiseSGD, lr=OPTIONS.learning_rate * batch, reach=skipgram.REACH)
+        with program.scope():
+            trainer = Trainer(program, Trace_ELBO(), sgd, data, None, plan, 0)
+            while True:
+                for row in trainer._batches():
+                    trainer._take_step(row)
+                trainer._end_epoch()
+                yield
+
+    return partial(next, loop())
+
+
+def gensim(corpus: Corpus, workers: int) -> Step:
+    """An epoch of gensim's, its vocabulary built before."""
+    from gensim.models import Word2Vec
+
+    words = [corpus.words[i] for i in corpus.tokens.tolist()]
+    sentences = [words[i : i + SENTENCE] for i in range(0, TOKENS, SENTENCE)]
+    o = OPTIONS
+    model = Word2Vec(
+        vector_size=o.hidden,
+        window=o.window,
+        negative=o.k,
+        sample=o.subsample,
+        sg=1,
+        min_count=1,
+        workers=workers,
+    )
+    model.build_vocab(sentences)
+    return lambda: model.train(sentences, total_examples=len(sentences), epochs=1)
+
+
+def measure() -> Iterator[Row]:
+    """Seconds an epoch."""
+    torch.manual_seed(0)
+    corpus = text()
+    contenders = {
+        "compiled, bf16": fitted(corpus, compiled=True, short=True),
+        "compiled": fitted(corpus, compiled=True),
+        "fit": fitted(corpus, compiled=False),
+    }
+    try:
+        contenders["gensim"] = gensim(corpus, torch.get_num_threads())
+    except ImportError:
+        print("gensim is not installed: nothing to stand beside (pip install '.[bench]')")
+        return
+    times = in_turn(contenders, blocks=12, steps=1)
+    for ours in contenders:
+        if ours != "gensim":
+            yield from rows("skip-gram, an epoch", ours, GOALS, times)
