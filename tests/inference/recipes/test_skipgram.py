@@ -189,3 +189,14 @@ def test_a_step_is_the_sum_of_word2vecs(corpus):
     assert 0 < expected.norm(dim=1).max() < skipgram.REACH
     moved = recipe.model.contrast.encode.table - u
     assert torch.allclose(moved, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_audit_of_sparse_gradients(corpus, tmp_path, capsys):
+    """At the start and after a step of the recipe's own optimizer."""
+    chosen = ["--estimators", "Trace_ELBO", "LeaveOneOut:2", "--samples", 10, "--at", 0, 1]
+    small = ["--hidden", 2, "--length", 16, "--batch-size", 8, "--bayesian"]
+    run("audit", "skipgram", "--data", corpus, *small, *chosen, "--out", tmp_path)
+    told = capsys.readouterr().out
+    assert "left out" not in told
+    assert told.count("LeaveOneOut:2") == told.count("Trace_ELBO") == 2
+    assert (tmp_path / "audit.nc").exists()
