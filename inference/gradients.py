@@ -11,6 +11,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
+from inference.averaging import dense
 from inference.data.columns import Batch
 from inference.objective import backward
 from inference.program import Program
@@ -69,7 +70,7 @@ def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
         parameter.grad = None
     backward(estimator, program, batch)
     flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    return torch.cat([g.flatten() for g in flat]).detach()
+    return torch.cat([dense(g).flatten() for g in flat]).detach()
 
 
 def directions(size: int, program: Program) -> Tensor:

@@ -52,7 +52,8 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
         return loss.detach()
     loss = estimator.loss_and_grads(model, guide, **batch)  # type: ignore[attr-defined]
     gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
-    torch._foreach_div_(gradients, float(count))
+    if gradients:  # a graph's may all be sparse, to be refused later
+        torch._foreach_div_(gradients, float(count))
     device = gradients[0].device if gradients else None
     return torch.as_tensor(loss, dtype=torch.get_default_dtype(), device=device) / count
 

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 from inference.processes import Processes, Together
 
 
 class Watch:
-    """``with Watch(save, 30.0) as watch: watch()`` after each step."""
+    """``with Watch(save, 30.0) as watch: watch()`` after each step.
+
+    Ctrl-C waits for the step's end: half a step, whose noise is drawn or whose parameters are moved
+    in part, could not be taken up again.  Asked once more, the training stops at once, unsaved.
+    """
 
     def __init__(self, save: Callable[[], None], every: float) -> None:
         self.save, self.every = save, every
         self.saved = time.monotonic()
+        self.asked = False
+        self.before: Any = None
 
     def __enter__(self) -> Watch:
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._ask)
         return self
 
     def __call__(self) -> None:
-        """Save if it is time to."""
-        if self.due:
+        """Save if it is time to, and stop if that was asked for."""
+        if self.due or self.asked:
             self._save()
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(number, self.before)
 
     @property
     def due(self) -> bool:
@@ -39,8 +56,13 @@ class Watch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is KeyboardInterrupt:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+        if kind is KeyboardInterrupt and not self.asked:
             self.save()
+        if kind is None and self.asked:  # too late for a step
+            self.save()
+            raise KeyboardInterrupt
 
 
 class CommonWatch(Watch):
@@ -49,6 +71,10 @@ class CommonWatch(Watch):
     def __init__(self, save: Callable[[], None], every: float, processes: Together) -> None:
         super().__init__(save, every)
         self.processes = processes
+
+    def __enter__(self) -> Watch:
+        """Signals are the processes' affair."""
+        return self
 
     def __call__(self) -> None:
         """Do what was agreed upon in this step; what is wished now goes with the next."""

@@ -60,18 +60,19 @@ def audit_recipe(name: str, chosen: Any) -> None:
     with rng.forked():
         pyro.set_rng_seed(0)
         recipe = registry.load(name).build(chosen)
+    nesting = recipe.estimator.max_plate_nesting if recipe.estimator else 1
     found = audit(
         recipe.model,
         recipe.guide,
         recipe.train,
-        {spec: from_spec(spec) for spec in chosen.estimators},
+        {spec: from_spec(spec, nesting) for spec in chosen.estimators},
         samples=chosen.samples,
         device=chosen.device,
         precision=chosen.precision,
         batch_size=chosen.batch_size,
         at=chosen.at,
         train_with=recipe.estimator or registry.named_estimator(chosen.estimator, chosen.particles),
-        optimizer=functools.partial(torch.optim.Adam, lr=chosen.learning_rate),
+        optimizer=recipe.optimizer or functools.partial(torch.optim.Adam, lr=chosen.learning_rate),
         skip_refused=True,
     )
     for spec, why in found.refused.items():
@@ -84,9 +85,9 @@ def audit_recipe(name: str, chosen: Any) -> None:
     console.print(f"picture and tree: {out}", highlight=False)
 
 
-def from_spec(spec: str) -> ELBO:
-    """``LeaveOneOut:4`` → that estimator with four particles."""
+def from_spec(spec: str, nesting: float = 1) -> ELBO:
+    """``LeaveOneOut:4`` → that estimator with four particles, for so many nested plates."""
     name, _, particles = spec.partition(":")
     if particles and not particles.isdigit():
         raise UserError(f"estimator {spec!r}: write a number of particles after the colon")
-    return registry.named_estimator(name, int(particles or 1))
+    return registry.named_estimator(name, int(particles or 1), nesting)

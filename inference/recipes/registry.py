@@ -117,7 +117,7 @@ def fit_recipe(name: str, options: Training) -> tuple[Run, dict[str, Any]]:
     return run, recipe.report(run) if launch.rank() == 0 else {}
 
 
-def named_estimator(name: str, particles: int, nesting: int = 1) -> ELBO:
+def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
     """Pyro's or our estimator of this name, its particles vectorised, for so many nested plates."""
     from pyro import infer
 

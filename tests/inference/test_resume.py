@@ -3,6 +3,7 @@
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -245,3 +246,36 @@ def test_an_existing_run_is_neither_repeated_nor_replaced_unasked(tmp_path):
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
     fit(*program, steps=3, directory=tmp_path, overwrite=True, progress=False)
     assert read(tmp_path)["svi"].sizes["step"] == 3
+
+
+class Asked(torch.optim.SGD):
+    """Ctrl-C comes so many times in the fifth step, when half of the parameters are moved."""
+
+    times = 0
+
+    def step(self, closure=None):
+        super().step(closure)
+        self.taken = getattr(self, "taken", 0) + 1
+        if self.taken == 5:
+            for _ in range(Asked.times):
+                signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("times", "steps"), [(1, 5), (2, None)])
+def test_ctrl_c_waits_for_the_step_s_end(tmp_path, monkeypatch, times, steps):
+    """Asked twice it does not, and saves nothing that is not whole; then it is ours no more."""
+    model, guide, data = global_only()
+    options = {"steps": 12, "batch_size": 10, "precision": "float64", "progress": False}
+    options |= {"model": model, "guide": guide, "data": data, "optimizer": partial(Asked, lr=1e-3)}
+    handler = signal.getsignal(signal.SIGINT)
+    fit(directory=tmp_path / "whole", **options)
+    monkeypatch.setattr(Asked, "times", times)
+    with pytest.raises(KeyboardInterrupt):
+        fit(directory=tmp_path / "cut", **options)
+    assert signal.getsignal(signal.SIGINT) is handler
+    checkpoint = tmp_path / "cut" / "checkpoint.pt"
+    assert checkpoint.exists() == (steps is not None)
+    assert steps is None or load_checkpoint(checkpoint)[0]["step"] == steps
+    monkeypatch.setattr(Asked, "times", 0)
+    fit(directory=tmp_path / "cut", resume=True, **options)
+    check(tmp_path / "cut", tmp_path / "whole")

@@ -179,6 +179,7 @@ class Odd(PyroModule):
         (partial(Odd, dense=True), None, r"'model.table' has sparse .*sparse=True\) alone"),
         (partial(Odd, padding_idx=0), None, r"'model.table' has sparse .*sparse=True\) alone"),
         (partial(program, True), TraceGraph_ELBO(), "a differentiable_loss, or fit without"),
+        (Odd, TraceGraph_ELBO(), "a differentiable_loss, or fit without"),  # no gradient is dense
     ],
 )
 def test_what_a_graph_cannot_hold_is_refused(make, estimator, sentence):

@@ -1,12 +1,16 @@
 """Word vectors from the shell: every objective, the report, beliefs, mistakes."""
 
+import itertools
 import json
 import random
 import re
 
 import pytest
+import torch
 
 from inference.cli import main
+from inference.objective import backward
+from inference.program import Program
 from inference.recipes import registry, skipgram
 from inference.traces import read
 from inference.word_vectors import load
@@ -160,3 +164,39 @@ def test_mistakes_are_a_sentence(corpus, tmp_path, capsys, flags, sentence):
     said = re.sub(r".*\r", "", capsys.readouterr().err).strip().splitlines()
     assert sentence in said[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_is_the_sum_of_word2vecs(corpus):
+    """lr · (y − σ(u · v)) · v for each pair, of 4 rows; no row of these goes beyond its reach."""
+    options = skipgram.Options(data=str(corpus), hidden=8, length=16, batch_size=4, shared=5)
+    recipe = skipgram.build(options)
+    torch.nn.init.uniform_(recipe.model.contrast.score.vectors.table, -0.1, 0.1)
+    u, v = (p.detach().clone() for p in recipe.model.parameters())
+    batch = recipe.train.rows(slice(0, 4))
+    words, expected = batch["words"], torch.zeros_like(u)
+    for row, i in itertools.product(range(4), range(5, 21)):
+        c = words[row, i]
+        for j in range(i - 5, i + 6):
+            if j != i and batch["sentence"][row, i] == batch["sentence"][row, j]:
+                often = (6 - abs(i - j)) / 5 * options.learning_rate
+                expected[c] += often * (1 - (u[c] @ v[words[row, j]]).sigmoid()) * v[words[row, j]]
+                for w in batch["noise"][row]:  # 5, as many as k
+                    expected[c] -= often * (u[c] @ v[w]).sigmoid() * v[w]
+    done = Program(recipe.model, recipe.guide)
+    done.initialise(batch, len(recipe.train))
+    backward(recipe.estimator, done, batch)
+    recipe.optimizer(list(recipe.model.parameters())).step()
+    assert 0 < expected.norm(dim=1).max() < skipgram.REACH
+    moved = recipe.model.contrast.encode.table - u
+    assert torch.allclose(moved, expected, rtol=1e-10, atol=1e-14)
+
+
+def test_audit_of_sparse_gradients(corpus, tmp_path, capsys):
+    """At the start and after a step of the recipe's own optimizer."""
+    chosen = ["--estimators", "Trace_ELBO", "LeaveOneOut:2", "--samples", 10, "--at", 0, 1]
+    small = ["--hidden", 2, "--length", 16, "--batch-size", 8, "--bayesian"]
+    run("audit", "skipgram", "--data", corpus, *small, *chosen, "--out", tmp_path)
+    told = capsys.readouterr().out
+    assert "left out" not in told
+    assert told.count("LeaveOneOut:2") == told.count("Trace_ELBO") == 2
+    assert (tmp_path / "audit.nc").exists()
