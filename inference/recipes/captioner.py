@@ -56,7 +56,7 @@ class Options(Training):
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
-    beam: int = 3
+    beam: int = 5
     """Captions kept at a time while the best is looked for."""
     length_penalty: float = 0.3
     """α of what is searched for: the largest log p(y | a) / length^α."""
