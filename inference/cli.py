@@ -52,7 +52,7 @@ class Caption:
     """Directory of a finished fit of the recipe captioner."""
     images: Annotated[tuple[Path, ...], "positional"]
     """Pictures (jpg, png, …)."""
-    beam: int = 3
+    beam: int = 5
     """Captions kept at a time while the best is looked for."""
     length_penalty: float = 0.3
     """α of what is searched for: the largest log p(y | a) / length^α."""

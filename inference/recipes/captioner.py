@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inference.data.captions import Captioned, Vocabulary
     from inference.data.columns import Columns
     from inference.run import Run
+    from ppl_models.captioner import Captioner
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Options(Training):
     """Frozen network whose grid is looked at [pixels for scenes, else efficientnet-lite2]."""
     features: Path = Path("features")
     """Folder where the encoder's grids are kept."""
+    start: Path | None = None
+    """Directory of a finished captioner whose networks to begin with [new ones]."""
     hidden: int = 512
     """Width of the decoder's state and of its words."""
     dropout: float = 0.5
@@ -56,7 +59,7 @@ class Options(Training):
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
-    beam: int = 3
+    beam: int = 5
     """Captions kept at a time while the best is looked for."""
     length_penalty: float = 0.3
     """α of what is searched for: the largest log p(y | a) / length^α."""
@@ -75,6 +78,8 @@ def build(options: Options) -> Recipe:
     captioner = Captioner(
         features, len(vocabulary), options.hidden, options.hidden, dropout=options.dropout
     )
+    if options.start is not None:
+        begin(captioner, options.start, vocabulary, options.seeds)
     model: Any
     guide: Any
     if options.attention == "soft":
@@ -110,6 +115,29 @@ def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
     table = torch.from_numpy(grids)
     parts = (captioned.rows(split, vocabulary) for split in ("train", "valid", "test"))
     return captioned, vocabulary, [columns(part, table) for part in parts]
+
+
+def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int) -> None:
+    """Give the captioner the networks of a finished run.
+
+    Raises:
+        UserError: the run is not finished, or says other words; the networks have other widths;
+            there is more than one seed, as further ones draw new networks.
+    """
+    from inference.errors import UserError
+    from inference.recipes.captioning import trained
+
+    if seeds > 1:
+        raise UserError(f"{seeds} seeds cannot all begin with the networks of {start}: fit one")
+    _, words, found = trained(start)
+    if words != vocabulary:
+        raise UserError(f"{start} says other words: give it the same data and the same minimum")
+    try:
+        captioner.load_state_dict(found.state_dict())
+    except RuntimeError:
+        raise UserError(
+            f"the networks of {start} have other widths: give the same encoder and --hidden"
+        ) from None
 
 
 def default_encoder(data: str) -> str:

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inference import UserError
 from inference.cli import main
+from inference.recipes import captioning
+from inference.recipes.captioner import Options, build
 
 FAST = ["--encoder", "pixels", "--epochs", 2, "--hidden", 8, "--minimum", 1, "--batch-size", 8]
 
@@ -53,6 +56,27 @@ def test_caption(trained, pictures, capsys):
     printed = capsys.readouterr().out
     assert f"{pictures / '0.png'}: " in printed
     assert (trained / "captions" / "1.png").exists()
+
+
+def test_a_fit_begins_with_another_s_networks(trained, pictures, tmp_path):
+    kept = ["--data", pictures, *FAST, "--features", tmp_path, "--out", tmp_path / "run"]
+    run("fit", "captioner", "--start", trained, *kept, "--learning-rate", 0, "--epochs", 1)
+    found, given = (captioning.trained(d)[2].state_dict() for d in (tmp_path / "run", trained))
+    assert all((found[name] == given[name]).all() for name in given)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"hidden": 16}, "have other widths"),
+        ({"minimum": 19}, "says other words"),
+        ({"seeds": 2}, "2 seeds cannot all begin"),
+    ],
+)
+def test_what_cannot_be_begun_with_is_named(trained, pictures, tmp_path, change, sentence):
+    same = {"hidden": 8, "minimum": 1, "encoder": "pixels", "features": tmp_path}
+    with pytest.raises(UserError, match=sentence):
+        build(Options(data=str(pictures), start=trained, **same | change))
 
 
 def test_mistakes_are_a_sentence(trained, pictures, tmp_path, capsys):
