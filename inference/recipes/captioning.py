@@ -50,6 +50,10 @@ def report(
         said = say(run, options, grids[torch.tensor(chosen)], f"captions, {split}")
         found = scored(said, pictures, vocabulary)
         figures |= {f"{name}, {split}": value for name, value in found.corpus.items()}
+        if any(stops(caption) for picture in pictures for caption in picture.captions):
+            counted = scored(said, pictures, vocabulary, stop=True).corpus
+            bleu = [name for name in counted if name.startswith("BLEU")]
+            figures |= {f"{name}, {split}, full stop counted": counted[name] for name in bleu}
     if run.directory is not None:
         vocabulary.save(run.directory / "vocabulary.json")
         shown = caption_page.choose(found.each["CIDEr"], SHOWN)
@@ -119,11 +123,30 @@ def search(captioner: Captioner, a: Tensor, beam: int, length_penalty: float) ->
     return beam_search(captioner, a, beam, LONGEST, length_penalty)
 
 
-def scored(said: Captions, pictures: Sequence[Picture], vocabulary: Vocabulary) -> scores.Scores:
-    """BLEU, ROUGE-L and CIDEr beside all captions of each picture."""
-    hypotheses = [vocabulary.decode(row).split() for row in said.words.tolist()]
-    references = [[tokens(caption) for caption in picture.captions] for picture in pictures]
+def scored(
+    said: Captions, pictures: Sequence[Picture], vocabulary: Vocabulary, stop: bool = False
+) -> scores.Scores:
+    """BLEU, ROUGE-L and CIDEr beside all captions of each picture.
+
+    Args:
+        said: one for each picture, without punctuation.
+        pictures: with people's captions.
+        vocabulary: of the words said.
+        stop: count the full stop as a word of the captions that it ends, and of all that are said:
+            so are the references that Xu et al. 2015 published with their code.
+    """
+    end = ["."] * stop
+    hypotheses = [vocabulary.decode(row).split() + end for row in said.words.tolist()]
+    references = [
+        [tokens(caption) + end * stops(caption) for caption in picture.captions]
+        for picture in pictures
+    ]
     return scores.score(hypotheses, references)
+
+
+def stops(caption: str) -> bool:
+    """Whether a caption ends with a full stop."""
+    return caption.rstrip().endswith(".")
 
 
 def part(said: Captions, row: int) -> Captions:

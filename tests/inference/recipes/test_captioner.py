@@ -4,12 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from inference import UserError
 from inference.cli import main
+from inference.data.pictures import Picture
+from inference.data.vocabulary import MARKS, Vocabulary
 from inference.recipes import captioning
 from inference.recipes.captioner import Options, build
+from ppl_models.decoding import Captions
 
 FAST = ["--encoder", "pixels", "--epochs", 2, "--hidden", 8, "--minimum", 1, "--batch-size", 8]
 
@@ -91,3 +95,17 @@ def test_mistakes_are_a_sentence(trained, pictures, tmp_path, capsys):
             run("caption", *arguments)
         assert stop.value.code == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_the_full_stop_can_count_as_a_word():
+    """Of "a dog ." two words are in "A cat ." and none but "a" in "a cat": by hand."""
+    words, nothing = torch.tensor([[2, 3, 0]]), torch.zeros(1)
+    said, known = Captions(words, nothing, nothing, nothing), Vocabulary((*MARKS, "a", "dog"))
+    for caption, stop, share in (
+        ("A cat .", False, 1 / 2),
+        ("A cat .", True, 2 / 3),
+        ("a cat", True, 1 / 3),
+    ):
+        picture = Picture("x", "test", (caption,), bytes)
+        found = captioning.scored(said, [picture], known, stop).corpus["BLEU-1"].value
+        assert found == pytest.approx(100 * share, rel=1e-6)
