@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from pyro.infer import Trace_ELBO
@@ -57,23 +58,30 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
     return partial(next, loop())
 
 
-def gensim(corpus: Corpus, workers: int) -> Step:
-    """An epoch of gensim's, its vocabulary built before."""
+def word2vec(corpus: Corpus, options: Options, workers: int, seed: int = 0) -> tuple[Any, Any]:
+    """gensim's model, its vocabulary built, and the corpus's sentences, words as strings."""
     from gensim.models import Word2Vec
 
-    words = [corpus.words[i] for i in corpus.tokens.tolist()]
-    sentences = [words[i : i + SENTENCE] for i in range(0, TOKENS, SENTENCE)]
-    o = OPTIONS
+    ends = (corpus.sentence.diff().nonzero().flatten() + 1).tolist()
+    parts = corpus.tokens.tensor_split(ends)
+    sentences = [[corpus.words[i] for i in part.tolist()] for part in parts]
     model = Word2Vec(
-        vector_size=o.hidden,
-        window=o.window,
-        negative=o.k,
-        sample=o.subsample,
+        vector_size=options.hidden,
+        window=options.window,
+        negative=options.k,
+        sample=options.subsample,
         sg=1,
         min_count=1,
         workers=workers,
+        seed=seed,
     )
     model.build_vocab(sentences)
+    return model, sentences
+
+
+def gensim(corpus: Corpus, workers: int) -> Step:
+    """An epoch of gensim's."""
+    model, sentences = word2vec(corpus, OPTIONS, workers)
     return lambda: model.train(sentences, total_examples=len(sentences), epochs=1)
 
 

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.skip_gram import word2vec
 from guides.empty import Empty
 from inference import fit, word_vectors
 from inference.data import corpus
@@ -64,22 +65,7 @@ def ours(found: Corpus, options: Options, seed: int) -> Trained:
 
 def gensim(found: Corpus, options: Options, seed: int) -> Trained:
     """gensim's, with as many workers as we have threads; building its vocabulary is not timed."""
-    from gensim.models import Word2Vec
-
-    ends = (found.sentence.diff().nonzero().flatten() + 1).tolist()
-    parts = found.tokens.tensor_split(ends)
-    sentences = [[found.words[i] for i in part.tolist()] for part in parts]
-    model = Word2Vec(
-        vector_size=options.hidden,
-        window=options.window,
-        negative=options.k,
-        sample=options.subsample,
-        sg=1,
-        min_count=1,
-        workers=THREADS,
-        seed=seed,
-    )
-    model.build_vocab(sentences)
+    model, sentences = word2vec(found, options, THREADS, seed)
     began = time.perf_counter()
     model.train(sentences, total_examples=len(sentences), epochs=options.epochs)
     speed = options.epochs * len(found.tokens) / (time.perf_counter() - began)
