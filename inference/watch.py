@@ -26,7 +26,9 @@ class Watch:
         self.before: Any = None
 
     def __enter__(self) -> Watch:
-        if threading.current_thread() is threading.main_thread():
+        """From now on an interrupt asks for the end, unless it is ignored, as in the background."""
+        main = threading.current_thread() is threading.main_thread()
+        if main and callable(signal.getsignal(signal.SIGINT)):
             self.before = signal.signal(signal.SIGINT, self._ask)
         return self
 

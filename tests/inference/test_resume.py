@@ -261,6 +261,15 @@ class Asked(torch.optim.SGD):
                 signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C, which a process in the background does not have."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("times", "steps"), [(1, 5), (2, None)])
 def test_ctrl_c_waits_for_the_step_s_end(tmp_path, monkeypatch, times, steps):
     """Asked twice it does not, and saves nothing that is not whole; then it is ours no more."""
@@ -279,3 +288,14 @@ def test_ctrl_c_waits_for_the_step_s_end(tmp_path, monkeypatch, times, steps):
     monkeypatch.setattr(Asked, "times", 0)
     fit(directory=tmp_path / "cut", resume=True, **options)
     check(tmp_path / "cut", tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_that_is_ignored_stays_so(tmp_path, monkeypatch):
+    """As in a job in the background."""
+    model, guide, data = global_only()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    monkeypatch.setattr(Asked, "times", 1)
+    sgd = partial(Asked, lr=1e-3)
+    run = fit(model, guide, data, None, sgd, steps=12, batch_size=10, progress=False)
+    assert run.trace["svi"].sizes["step"] == 12
