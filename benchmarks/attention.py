@@ -19,10 +19,10 @@ from torch.nn import functional as F
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Batch
+from inference.engine.gradient.plain import CapturedGradient
+from inference.engine.program.program import Program
+from inference.engine.program.terms import Terms
 from inference.estimators import ScoreFunction
-from inference.program import Program
-from inference.step import CapturedGradient
-from inference.terms import Terms
 
 ROWS, LOCATIONS, FEATURES, HIDDEN, WORDS = 64, 49, 128, 128, 1000
 GOALS = {"plain PyTorch": 1.05, "SVI, Trace_ELBO": 0.5, "SVI, TraceGraph_ELBO": 0.2}

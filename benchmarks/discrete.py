@@ -12,10 +12,10 @@ from torch import nn
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.sigmoid_belief import BottomUpBernoulli
 from inference.data.columns import Batch
+from inference.engine.gradient.plain import CapturedGradient, Gradient
+from inference.engine.program.program import Program
+from inference.engine.program.terms import Terms
 from inference.estimators import REBAR, VIMCO, DisARM
-from inference.program import Program
-from inference.step import CapturedGradient, Gradient
-from inference.terms import Terms
 from ppl_models.sigmoid_belief import SigmoidBeliefNetwork
 
 PIXELS, UNITS, ROWS = 784, 200, 50

@@ -13,7 +13,7 @@ import torch
 from benchmarks.timing import Row, Step, in_turn, rows
 from benchmarks.vae import SHAPE, SIZE, fitted
 from inference.data.columns import Columns
-from inference.processes import Processes, joined
+from inference.engine.processes import Processes, joined
 
 BATCHES, BLOCKS, GOAL = (512, 2048), 30, 1 / 1.8
 SHARED, ALONE = "two processes", "one process"

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from benchmarks import vae
 from benchmarks.timing import Row, Step, in_turn, rows
-from inference.at_once import AtOnce
 from inference.data.columns import Columns
+from inference.engine.program.program import Program, defaults
+from inference.engine.training.all_seeds import AtOnce
+from inference.engine.training.trainer import Plan, Trainer
 from inference.estimators import Pathwise
-from inference.program import Program, defaults
-from inference.trainer import Plan, Trainer
 
 SEEDS, SIZE, BATCH = 8, 20_000, 16
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

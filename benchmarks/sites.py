@@ -10,9 +10,9 @@ from pyro.infer import ELBO, Trace_ELBO, TraceGraph_ELBO
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.hard_attention import Looker
 from inference.data.columns import Batch
+from inference.engine.program.objective import backward
+from inference.engine.program.program import Program
 from inference.estimators import MovingAverage, ScoreFunction
-from inference.objective import backward
-from inference.program import Program
 from ppl_models.hard_attention import Glimpser, HardAttention
 
 STEPS, ROWS, OURS = 40, 64, "ScoreFunction"

@@ -15,12 +15,12 @@ from pyro.infer import Trace_ELBO
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
-from inference.data.corpus import Corpus
-from inference.program import Program
-from inference.recipes import skipgram
-from inference.recipes.skipgram import Options
-from inference.sparse import RowwiseSGD
-from inference.trainer import Plan, Trainer
+from inference.engine.optim import RowwiseSGD
+from inference.engine.program.program import Program
+from inference.engine.training.trainer import Plan, Trainer
+from inference.recipes.words import skipgram
+from inference.recipes.words.data.corpus import Corpus
+from inference.recipes.words.skipgram import Options
 from ppl_models.nce import Noise
 
 WORDS, TOKENS, SENTENCE = 20_000, 1_000_000, 20

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.amortized import AmortizedGaussian
 from inference.data.columns import Batch, Columns, epoch_order
+from inference.engine.processes import Processes
+from inference.engine.program.program import Program
+from inference.engine.training.trainer import Plan, Trainer
 from inference.estimators import Pathwise
-from inference.processes import Processes
-from inference.program import Program
-from inference.trainer import Plan, Trainer
 from ppl_models.likelihoods import Bernoulli
 from ppl_models.networks import image_decoder, image_encoder
 from ppl_models.vae import VAE

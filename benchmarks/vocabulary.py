@@ -17,10 +17,10 @@ from pyro.infer import Trace_ELBO
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
-from inference.program import Program
-from inference.sparse import SparseAdagrad
-from inference.step import Gradient
-from inference.terms import Terms
+from inference.engine.gradient.plain import Gradient
+from inference.engine.optim import SparseAdagrad
+from inference.engine.program.program import Program
+from inference.engine.program.terms import Terms
 from ppl_models.language import LogBilinear, WordScores
 from ppl_models.nce import NCE, Noise, Softmax
 

@@ -21,13 +21,14 @@ from rich.table import Table
 
 from benchmarks.skip_gram import word2vec
 from guides.empty import Empty
-from inference import fit, word_vectors
-from inference.data import corpus
-from inference.data.corpus import Corpus
-from inference.recipes import skipgram
-from inference.recipes.skipgram import Options
-from inference.schedules import cosine
-from inference.sparse import RowwiseSGD
+from inference import fit
+from inference.engine.optim import RowwiseSGD
+from inference.engine.training.schedules import cosine
+from inference.recipes.words import skipgram
+from inference.recipes.words.data import corpus
+from inference.recipes.words.data.corpus import Corpus
+from inference.recipes.words.report import word_vectors
+from inference.recipes.words.skipgram import Options
 
 SEEDS, THREADS = 3, 2
 RHO = "{}, Spearman's ρ"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.audit_report import Audit
-    from inference.auditing import audit
-    from inference.comparison import Comparison, compare
     from inference.data.columns import Columns, Streamed
-    from inference.errors import UserError
-    from inference.run import Run
-    from inference.svi import fit
+    from inference.results.run import Run
+    from inference.util.errors import UserError
+    from inference.workflow.audit import audit
+    from inference.workflow.audit_report import Audit
+    from inference.workflow.compare import Comparison, compare
+    from inference.workflow.fit import fit
 
 __all__ = [
     "Audit",
@@ -26,15 +26,15 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Audit": "inference.audit_report",
+    "Audit": "inference.workflow.audit_report",
     "Columns": "inference.data.columns",
-    "Comparison": "inference.comparison",
-    "Run": "inference.run",
+    "Comparison": "inference.workflow.compare",
+    "Run": "inference.results.run",
     "Streamed": "inference.data.columns",
-    "UserError": "inference.errors",
-    "audit": "inference.auditing",
-    "compare": "inference.comparison",
-    "fit": "inference.svi",
+    "UserError": "inference.util.errors",
+    "audit": "inference.workflow.audit",
+    "compare": "inference.workflow.compare",
+    "fit": "inference.workflow.fit",
 }
 
 

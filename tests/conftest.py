@@ -6,8 +6,8 @@ import pyro
 import pytest
 import torch
 
-from inference.capture.backends import interpreted
-from inference.capture.captured import Captured
+from inference.engine.capture.backends import interpreted
+from inference.engine.capture.captured import Captured
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from inference.errors import UserError
+from inference.util.errors import UserError
 
 Batch = dict[str, Tensor]
 Transform = Callable[[Batch], Batch]

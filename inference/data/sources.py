@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Columns
-from inference.errors import UserError
+from inference.util.errors import UserError
 
 Arrays = Mapping[str, np.ndarray]
 PERMUTATION_SEED = 0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from inference.errors import UserError
-from inference.files import read_json, write_json
+from inference.util.errors import UserError
+from inference.util.files import read_json, write_json
 
 END, UNKNOWN = 0, 1
 MARKS = ("<end>", "<unknown>")  # no caption's words: the brackets are punctuation

@@ -13,10 +13,10 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs, until
 from inference.estimators.ledger import Choice, Ledger, read
-from inference.sites import base, distribution_name
+from inference.util.errors import UserError
+from inference.util.sites import base, distribution_name
 
 
 class AntitheticPair(Estimator):

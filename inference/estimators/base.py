@@ -18,7 +18,7 @@ from pyro.poutine.runtime import effectful
 from pyro.util import check_site_shape
 from torch import Tensor, nn
 
-from inference.sites import is_site, sample_sites
+from inference.util.sites import is_site, sample_sites
 
 Program = Callable[..., Any]
 Pair = tuple[Trace, Trace]

@@ -17,14 +17,8 @@ from inference.estimators.antithetic import uniform_given
 from inference.estimators.base import Estimator, Pair, Programs, until
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read
-from inference.estimators.relaxed import (
-    LOWEST,
-    Relax,
-    gumbels,
-    refuse_unrelaxable,
-    squash,
-)
-from inference.sites import base, distribution_name
+from inference.estimators.relaxed import LOWEST, Relax, gumbels, refuse_unrelaxable, squash
+from inference.util.sites import base, distribution_name
 
 
 class REBAR(Estimator):

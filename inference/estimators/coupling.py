@@ -17,7 +17,7 @@ from pyro.poutine.runtime import Message
 
 from inference.estimators.base import Programs
 from inference.estimators.ledger import Ledger
-from inference.sites import is_site, sample_sites
+from inference.util.sites import is_site, sample_sites
 
 
 def coupled(ledger: Ledger, programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:

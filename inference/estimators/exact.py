@@ -15,10 +15,10 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.ledger import all_dims
-from inference.sites import base, distribution_name, is_site, sample_sites, unmasked
+from inference.util.errors import UserError
+from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
 
 LARGEST = 10_000_000  # entries of the table of all values
 

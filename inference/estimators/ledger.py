@@ -17,8 +17,8 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.errors import UserError
-from inference.sites import distribution_name, sample_sites, unmasked
+from inference.util.errors import UserError
+from inference.util.sites import distribution_name, sample_sites, unmasked
 
 PARTICLES = "num_particles_vectorized"  # the plate of particles that Pyro's ELBO makes
 

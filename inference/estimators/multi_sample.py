@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs, held
 from inference.estimators.coupling import coupled, shared_plates
 from inference.estimators.ledger import Choice, Ledger, read, within
-from inference.sites import base, distribution_name
+from inference.util.errors import UserError
+from inference.util.sites import base, distribution_name
 
 INSTEAD = "VIMCO(num_particles=5)"
 

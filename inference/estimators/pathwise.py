@@ -15,7 +15,7 @@ from torch.distributions import kl_divergence
 
 from inference.estimators.base import Estimator, Pair, Programs, held
 from inference.estimators.ledger import Ledger, read
-from inference.sites import distribution_name
+from inference.util.sites import distribution_name
 
 INSTEAD = "LeaveOneOut(num_particles=4) or ScoreFunction()"
 

@@ -15,10 +15,10 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.ledger import read
-from inference.sites import base, distribution_name
+from inference.util.errors import UserError
+from inference.util.sites import base, distribution_name
 
 RELAXABLE = ("Bernoulli", "OneHotCategorical")
 LOWEST = -1e6  # in the place of a logit of −∞, whose 0 · ∞ would be nan; its probability is 0, too

@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inference.errors import UserError
 from inference.estimators.base import Estimator, Pair, Programs
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, per_particle, read
+from inference.util.errors import UserError
 
 
 class ScoreFunction(Estimator):

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from inference.errors import UserError
 from inference.estimators.multi_sample import MultiSample, Units
+from inference.util.errors import UserError
 
 
 class ReweightedWakeSleep(MultiSample):

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.base import Estimator, Pair, Program, Programs, announce
-from inference.sites import is_site
+from inference.util.sites import is_site
 
 
 class Wrapped(Estimator):

@@ -1,1 +1,1 @@
-"""Readable SVI scripts, one for each system: model + guide + data + estimator + defaults."""
+"""Readable SVI scripts, one room a domain: each declares its ``RECIPES``."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pyro.infer import ELBO
 
-    from inference.run import Run
-    from inference.trainer import OptimizerFactory
+    from inference.engine.training.trainer import OptimizerFactory
+    from inference.results.run import Run
 
 EstimatorName = Literal[
     "Trace_ELBO",

@@ -12,7 +12,7 @@ from guides.caption_aware import CaptionAware
 from guides.empty import Empty
 from guides.prior import Prior
 from inference import audit
-from inference.errors import UserError
+from inference.engine.program.program import Program
 from inference.estimators import (
     REBAR,
     VIMCO,
@@ -23,8 +23,8 @@ from inference.estimators import (
     ScoreFunction,
     exact,
 )
-from inference.evaluate import exact_evidence
-from inference.program import Program
+from inference.results.evaluate import exact_evidence
+from inference.util.errors import UserError
 from ppl_models.captioner import END, Captioner, HardAttention, SoftAttention, alive, previous
 
 B, L, D, V, T = 4, 3, 5, 6, 3

@@ -9,8 +9,8 @@ from pyro.infer import Trace_ELBO
 from torch import nn
 
 from guides.amortized import AmortizedGaussian
-from inference import evaluate
-from inference.program import Program
+from inference.engine.program.program import Program
+from inference.results import evaluate
 from ppl_models.likelihoods import LIKELIHOODS, LogisticBins
 from ppl_models.networks import ConvDecoder, ConvEncoder, image_decoder, image_encoder
 from ppl_models.vae import VAE

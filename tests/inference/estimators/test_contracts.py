@@ -23,8 +23,8 @@ from inference.estimators import (
     ScoreFunction,
 )
 from inference.estimators.relaxed import discrete, perturbed, squash
-from tests.inference.estimators.catalogue import CASES, X
-from tests.inference.estimators.oracle import (
+from tests.support.catalogue import CASES, X
+from tests.support.oracle import (
     CHUNK,
     configurations,
     critical,
@@ -140,7 +140,7 @@ def test_wake_sleep_weighs_each_datum_by_itself(name):
 
 def test_exclusive_wake_sleep_descends_the_elbo_s_divergence():
     """Its guide's gradient is the ELBO's, which leave-one-out estimates."""
-    from tests.inference.estimators.oracle import exact
+    from tests.support.oracle import exact
 
     case = CASES["two_layers"]
     expected, _ = exact(case)
@@ -227,7 +227,7 @@ def neural():
     "estimator", [ScoreFunction(baseline=MovingAverage()), neural(), REBAR()], ids=repr
 )
 def test_state_resumes_bit_for_bit_with_a_ragged_last_batch(estimator, tmp_path, monkeypatch):
-    from tests.inference.test_resume import check, interrupted
+    from tests.inference.engine.training.test_resume import check, interrupted
 
     model, guide, data = discrete_program()
     options = {

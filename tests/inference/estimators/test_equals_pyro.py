@@ -16,7 +16,7 @@ from pyro.infer import (
 )
 
 from inference.estimators import IWAE, Exact, Pathwise, ScoreFunction, Wrapped
-from tests.inference.estimators.catalogue import CASES
+from tests.support.catalogue import CASES
 
 REPARAMETERISED = ["normal", "two_normals"]
 ONE_JUMP = ["bernoulli", "categorical", "one_hot", "vector_of_bits", "masked", "scaled"]

@@ -27,9 +27,9 @@ from inference.estimators import (
     ScoreFunction,
     Wrapped,
 )
-from tests.examples import local
-from tests.inference.estimators.catalogue import X
 from tests.inference.estimators.test_unbiased import Bump
+from tests.support.catalogue import X
+from tests.support.examples import local
 
 UNBIASED = {
     "ScoreFunction": ScoreFunction,

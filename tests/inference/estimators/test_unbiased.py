@@ -23,15 +23,8 @@ from inference.estimators import (
     Pathwise,
     ScoreFunction,
 )
-from tests.inference.estimators.catalogue import CASES, X
-from tests.inference.estimators.oracle import (
-    CHUNK,
-    critical,
-    exact,
-    exact_pair_bound,
-    per_sample,
-    worst_z,
-)
+from tests.support.catalogue import CASES, X
+from tests.support.oracle import CHUNK, critical, exact, exact_pair_bound, per_sample, worst_z
 
 BITS = {"Bernoulli", "Normal", "subsampled"}
 ANY = BITS | {"Categorical", "OneHotCategorical"}

@@ -1,1 +1,0 @@
-"""Captured programs: an estimator run once becomes a graph that is compiled and run ever after."""

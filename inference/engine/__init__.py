@@ -1,0 +1,1 @@
+"""How any program is trained; knows no domain."""

@@ -1,0 +1,1 @@
+"""A run of a program becomes a compiled graph."""

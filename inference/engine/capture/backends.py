@@ -1,0 +1,89 @@
+"""How a graph is run: compiled by torch's inductor, on a GPU also recorded as a CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.engine.capture.graph import Graph, Outputs
+from inference.util.errors import UserError
+
+Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
+Backend = Callable[[Graph, Sequence[Tensor]], Run]
+OPTIONS = {
+    "fallback_random": True,
+    "size_asserts": False,
+    "max_fusion_buffer_group_pairwise_attempts": 8,  # of 64: the same kernels, sooner
+}
+
+
+def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Run:
+    """The graph's operations one by one: no compiler, no Pyro."""
+    held = detached(graph.held)
+
+    def run(variables: Sequence[Tensor], noise: Sequence[Tensor]) -> Outputs:
+        with torch.no_grad():
+            return graph.module(*variables, *noise, *held)
+
+    return run
+
+
+def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
+    """Compiled; what remains random draws as torch does.
+
+    Raises:
+        UserError: there is no C++ compiler.
+    """
+    inputs: list[Any] = [*detached([*variables, *graph.noise(), *graph.held])]
+    held = detached(graph.held)
+    try:
+        compiled = torch._inductor.standalone_compile(
+            graph.module,
+            inputs,
+            dynamic_shapes="from_example_inputs",
+            options={"config_patches": OPTIONS | {"emulate_precision_casts": graph.is_mixed}},
+            donate_graph_module=True,
+        )
+    except torch._inductor.exc.InvalidCxxCompiler as error:
+        raise UserError(
+            "compiling needs a C++ compiler, and none is found: install g++ or clang, or fit "
+            "without compile"
+        ) from error
+
+    def run(variables: Sequence[Tensor], noise: Sequence[Tensor]) -> Outputs:
+        return compiled(*variables, *noise, *held)
+
+    return run if inputs[0].device.type != "cuda" else recorded(run, graph, variables)
+
+
+def recorded(run: Run, graph: Graph, variables: Sequence[Tensor]) -> Run:
+    """A run as a CUDA graph, launched at once; changes what the run changes in place.
+
+    Its outputs are the same tensors each time: use them before the next run.
+    """
+    still = [tensor.clone() for tensor in (*variables, *graph.noise())]
+    places = still[: len(variables)], still[len(variables) :]
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # kernels are chosen, memory is claimed
+        for _ in range(3):
+            run(*places)
+    torch.cuda.current_stream().wait_stream(side)
+    cuda_graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(cuda_graph):
+        outputs = run(*places)
+
+    def replayed(variables: Sequence[Tensor], noise: Sequence[Tensor]) -> Outputs:
+        torch._foreach_copy_(still, [*variables, *noise])
+        cuda_graph.replay()
+        return outputs
+
+    return replayed
+
+
+def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same memory, outside of autograd."""
+    return [tensor.detach() for tensor in tensors]

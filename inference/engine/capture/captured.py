@@ -1,0 +1,248 @@
+"""A function of named columns, captured and compiled for each shape that they come in."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.engine.capture.backends import Backend, Run, inductor, interpreted
+from inference.engine.capture.graph import Graph, Outputs, capture
+from inference.engine.capture.noise import Noise
+from inference.engine.capture.sharing import ChangedInPlaceError
+from inference.util import rng
+from inference.util.errors import UserError
+
+Columns = Mapping[str, Tensor]
+Function = Callable[[Columns], Outputs]
+Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+MIXED = 5e-2  # of a graph that rounds to half precision
+KEPT = 16  # compiled shapes; the one that was not used for longest goes first
+MANY = 8  # compilations after which a word is in place
+
+
+class Captured:
+    """Gives what ``function`` gives, at the speed of a compiled graph.
+
+    For a new shape of the columns the function is captured, compiled, and checked: from the same
+    random state, the graph must give what the function itself gives; and again at its second,
+    fourth, eighth, … use, as programs may change.
+
+    Args:
+        function: columns → tensors; it may run Pyro programs and take gradients.
+        names: of the outputs, for messages.
+        restored: a context that gives a function, which tells by name what a run changes, and at
+            whose end all that is as it was before.
+        backend: how a graph is compiled.
+        announce: is told when a compilation begins.
+        setting: tells what else a graph is right for (whether modules are training).
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        names: Sequence[str],
+        restored: Restored,
+        backend: Backend = inductor,
+        announce: Callable[[str], None] = lambda line: None,
+        setting: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.setting = setting
+        self.function, self.names, self.restored = function, names, restored
+        self.backend, self.announce = backend, announce
+        self.ready: OrderedDict[object, Ready] = OrderedDict()
+        self.compilations = 0
+
+    def __call__(self, columns: Columns) -> Outputs:
+        """The outputs; None where the function gives None.
+
+        Raises:
+            UserError: the function cannot be captured, or does not do the same each time.
+        """
+        key = signature(columns), self.setting()
+        if key not in self.ready:
+            with self._undisturbed():
+                self.ready[key] = self._prepare(columns)
+            if len(self.ready) > KEPT:
+                self.ready.popitem(last=False)
+        self.ready.move_to_end(key)
+        ready = self.ready[key]
+        ready.uses += 1
+        if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
+            with self._undisturbed():
+                self._refuse(self._culprit(ready.graph, ready.run, columns))
+        return ready.run(list(columns.values()), ready.graph.noise())
+
+    def graph(self, columns: Columns, share: bool) -> Graph:
+        """The function's graph, from a run of it.
+
+        Raises:
+            ChangedInPlaceError: what was shared is changed in place.
+        """
+        return capture(lambda: self.function(columns), list(columns.values()), share)
+
+    def generators(self) -> Any:
+        """The state of whatever the noise is drawn from."""
+        return rng.get_state()
+
+    def set_generators(self, state: Any) -> None:
+        """Draw the same noise again."""
+        rng.set_state(state)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        before = self.generators()
+        yield
+        self.set_generators(before)
+
+    def _prepare(self, columns: Columns) -> Ready:
+        shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in columns.items())
+        self.announce(f"compiling for {shapes} …")
+        self._count()
+        with self.restored():
+            self.function(columns)  # whatever is made at the first call is made now
+        graph = self._capture(columns)
+        with self.restored():
+            run = self.backend(graph, list(columns.values()))
+        self._refuse(self._culprit(graph, run, columns))
+        return Ready(graph, run)
+
+    def _capture(self, columns: Columns) -> Graph:
+        """The graph, its operations checked one by one, before any time goes into compiling."""
+        variables = list(columns.values())
+        culprit = None
+        for share in (True, False):  # a rare program changes in place what could be shared
+            try:
+                with self.restored():
+                    graph = self.graph(columns, share)
+                with self.restored():
+                    again = self.graph(columns, share)
+            except ChangedInPlaceError:
+                continue
+            if not alike(graph, again):  # however little: a slow counter moves less than rounding
+                self._refuse("two runs of the program")
+            culprit = self._culprit(graph, interpreted(graph, variables), columns)
+            if culprit is None:
+                return graph
+        self._refuse(culprit)
+        raise AssertionError("without sharing, nothing shared is changed")
+
+    def _refuse(self, differing: str | None) -> None:
+        if differing is not None:
+            raise UserError(
+                f"{differing} differ under the same noise: the program "
+                "depends on something that is neither a parameter, nor data, nor drawn by torch "
+                "(Python's or NumPy's random numbers, a counter, an attribute that changes), or "
+                "keeps something in another way than by changing a buffer in place; fit without "
+                "compile"
+            )
+
+    def _count(self) -> None:
+        self.compilations += 1
+        if self.compilations == MANY:
+            warnings.warn(
+                f"batches came in {MANY} shapes so far, and each costs a compilation: pad them "
+                "to a few common lengths, or fit without compile",
+                stacklevel=2,
+            )
+
+    def _culprit(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+        """None, after two agreements under different noise and at most one disagreement.
+
+        In single precision a draw can fall on either side of its threshold once in a while.
+        """
+        differences = [self._differing(graph, run, columns) for _ in range(2)]
+        if differences.count(None) == 1:
+            differences.append(self._differing(graph, run, columns))
+        return None if differences.count(None) == 2 else next(filter(None, differences))
+
+    def _differing(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+        """What differs first, an output or a state, from the same random state.
+
+        Where something remains random in the graph, it is drawn after all noise, and the function
+        is given the same noise.
+        """
+        noise = graph.noise() if graph.is_random else None
+        before, foreign = self.generators(), rng.foreign()
+        with self.restored() as state, nullcontext() if noise is None else Noise(iter(noise)):
+            wanted = self._named(self.function(columns)) | state()
+        if rng.foreign() != foreign:
+            return "Python's or NumPy's random states, captured and uncaptured,"
+        self.set_generators(before)
+        with self.restored() as state:
+            given = graph.noise() if noise is None else noise
+            found = self._named(run(list(columns.values()), given)) | state()
+        name = first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
+        return name and f"captured and uncaptured {name}"
+
+    def _named(self, outputs: Outputs) -> dict[str, Tensor]:
+        pairs = zip(self.names, outputs, strict=True)
+        return {name: output.clone() for name, output in pairs if output is not None}
+
+
+@dataclass
+class Ready:
+    """A graph, how it runs, and how often it did."""
+
+    graph: Graph
+    run: Run
+    uses: int = 0
+
+
+def alike(a: Graph, b: Graph) -> bool:
+    """Whether two captures wrote down the same, to the last digit of every number."""
+    pairs = zip(a.held, b.held, strict=False)
+    constants = all(x is y or torch.equal(x, y) for x, y in pairs)
+    return a.module.code == b.module.code and len(a.held) == len(b.held) and constants
+
+
+def signature(columns: Columns) -> object:
+    """Equal for columns that one graph is right for."""
+    kinds = [(n, c.shape, c.stride(), c.dtype, c.device) for n, c in columns.items()]
+    places = [id(column) for column in columns.values()]
+    return *kinds, *map(places.index, places)  # the same tensor twice is another graph
+
+
+def first_difference(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], least: float = 0.0
+) -> str | None:
+    """The name of the first tensor that differs by more than rounding.
+
+    Rounding is relative to a tensor's largest element, or to a thousandth of the largest among the
+    tensors of its kind (its name's first word): a gradient that is zero but for rounding has no
+    scale of its own.  ``least`` is the least tolerance.
+    """
+    if differing := found.keys() ^ wanted.keys():
+        return min(differing)
+    scales = {name: largest_of(w) for name, w in wanted.items()}
+    largest: dict[str, float] = {}
+    for name, scale in scales.items():
+        largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
+    for name, w in wanted.items():
+        if not w.is_floating_point() and not w.is_complex():
+            if not torch.equal(found[name], w):
+                return name
+            continue
+        scale = scales[name] + 1e-3 * largest[kind(name)]
+        tolerance = scale * max(TOLERANCE.get(w.dtype, 0.0), least)
+        if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
+            return name
+    return None
+
+
+def largest_of(tensor: Tensor) -> float:
+    """The largest finite absolute value (0 if there is none)."""
+    finite = tensor.double().abs().nan_to_num(0.0, 0.0, 0.0)
+    return float(finite.max()) if finite.numel() else 0.0
+
+
+def kind(name: str) -> str:
+    """The first word of an output's name."""
+    return name.split()[0]

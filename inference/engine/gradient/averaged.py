@@ -1,0 +1,104 @@
+"""The gradient of a batch whose rows several processes share: everybody's, averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from inference.data.columns import Batch
+from inference.engine.gradient.plain import Gradient, Measured, clip
+from inference.engine.processes import Together
+from inference.engine.program.program import Program
+from inference.estimators.baselines import MovingAverage
+from inference.util.errors import UserError
+
+
+class AveragedGradient:
+    """Puts the gradient of the whole batch into every parameter's ``.grad``, in each process.
+
+    Loss, terms and gradients are per datum, so the whole batch's are the parts' means weighted by
+    rows.  What a step changes beside (averages of baselines, running statistics) is linear in what
+    it sees: the mean of the parts' changes is the whole's.  All goes in one sum.
+
+    Args:
+        gradient: of this process's rows, unclipped.
+        clip_norm: largest norm over all of the program's parameters; None: no clipping.
+        processes: who averages.
+    """
+
+    def __init__(self, gradient: Gradient, clip_norm: float | None, processes: Together) -> None:
+        self.gradient, self.clip_norm, self.processes = gradient, clip_norm, processes
+        self.own, self.parameters = gradient.own, gradient.parameters
+        self.program, self.estimator = gradient.program, gradient.terms.estimator
+
+    @property
+    def announce(self) -> Callable[[str], None]:
+        """Is told what takes long."""
+        return self.gradient.announce
+
+    @announce.setter
+    def announce(self, tell: Callable[[str], None]) -> None:
+        self.gradient.announce = tell
+
+    def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
+        """The measure of the whole batch, under the KL's weight β, from this process's rows."""
+        before = {name: tensor.clone() for name, tensor in living(self.program, self.estimator)}
+        measured = self.gradient(batch, beta)
+        _refuse_stored_baselines()
+        after = dict(living(self.program, self.estimator))
+        changes = [t - before[n] if n in before else t for n, t in after.items()]
+        gradients = [
+            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.parameters
+        ]
+        used = measured.loss.new_tensor([p.grad is not None for p in self.parameters])
+        loss, terms, used, *means = self.processes.average(
+            [measured.loss, measured.terms, used, *gradients, *changes],
+            len(next(iter(batch.values()))),
+        )
+        self._put_gradients(means[: len(gradients)], used)
+        for (name, tensor), change in zip(after.items(), means[len(gradients) :], strict=True):
+            tensor.copy_(before[name] + change if name in before else change)
+        return Measured(loss, clip(self.own, self.clip_norm), terms)
+
+    def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
+        """A parameter that no process has used keeps none (read only if there is one)."""
+        idle = any(p.grad is None for p in self.parameters)
+        kept = used.tolist() if idle else [1.0] * len(means)
+        for parameter, mean, share in zip(self.parameters, means, kept, strict=True):
+            parameter.grad = strided_as(parameter, mean) if share else None
+
+
+def dense(gradient: Tensor) -> Tensor:
+    """All rows: the processes' parts of a sparse gradient hold different ones."""
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def strided_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """The values in the parameter's order in memory, which fused optimisers take for granted."""
+    if parameter.is_contiguous():
+        return values
+    return torch.empty_like(parameter, requires_grad=False).copy_(values)
+
+
+def living(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]:
+    """The tensors that a step changes beside the parameters, by name."""
+    found = list(program.buffers())
+    for name, part in estimator.named_modules() if isinstance(estimator, nn.Module) else ():
+        found += [(f"estimator.{name}.{n}", b) for n, b in part.named_buffers(recurse=False)]
+        if isinstance(part, MovingAverage):
+            found += [(f"estimator.{name} {site}", a) for site, a in part.averages.items()]
+    return [(name, tensor) for name, tensor in found if tensor.dtype != torch.bool]
+
+
+def _refuse_stored_baselines() -> None:
+    if stored := [n for n in pyro.get_param_store() if n.startswith("__baseline_avg")]:
+        site = stored[0].removeprefix("__baseline_avg_downstream_cost_")
+        raise UserError(
+            f"the decaying average of site {site!r} is kept in Pyro's parameter store, a number "
+            "for each row of a batch, which several processes cannot share: use "
+            "ScoreFunction(baseline=MovingAverage())"
+        )

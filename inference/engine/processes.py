@@ -1,0 +1,212 @@
+"""The processes that train one program together: each one's rows, and what they tell each other."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from inference.engine import launch
+from inference.util.errors import UserError
+
+T = TypeVar("T")
+Index = Tensor | slice | None
+ASK_EVERY = 50  # steps on a GPU, where reading what was agreed upon waits for the device
+
+
+class Processes:
+    """One process alone: all rows are its own, and nobody is to be told.
+
+    Attributes:
+        size: how many processes.
+        rank: this one's number, from 0; the first writes files and prints.
+        device: this one's.
+    """
+
+    size, rank = 1, 0
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def part(self, index: Tensor | None, rows: int) -> Index:
+        """This process's rows of a batch (of all ``rows`` for None)."""
+        return index
+
+    def first(self, function: Callable[[], T]) -> T:
+        """What the function gives in the first process, which alone runs it."""
+        return function()
+
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value, by rank."""
+        return [value]
+
+    def spread(self, tensors: Iterable[Tensor]) -> None:
+        """The first process's values, put into everybody's tensors."""
+
+
+class Together(Processes):
+    """Several processes that torchrun started; gloo connects them on CPUs, nccl on GPUs.
+
+    Each method is called by all of them, in the same order.
+
+    Attributes:
+        interrupted: whether this process was asked to stop (SIGINT, SIGTERM).
+        due: whether this process wants all to save.
+
+    Raises:
+        UserError: the device is not for several; from every method: another process has ended.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        from lightning_fabric import Fabric
+
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        _refuse_device(device, here)
+        for name in ("lightning.fabric", "lightning_fabric"):  # each would say that it has begun
+            logging.getLogger(name).setLevel(logging.WARNING)
+        nodes = launch.size() // here
+        self.fabric = Fabric(accelerator=device.type, strategy="ddp", devices=here, num_nodes=nodes)
+        with answered():
+            self.fabric.launch()
+        super().__init__(self.fabric.device)
+        self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
+        self.interrupted = self.due = False
+        self._sums = 0
+        self._wishes = torch.zeros(2)
+
+    def part(self, index: Tensor | None, rows: int) -> Index:
+        """Consecutive rows of the batch, as many as the others' or one more or less."""
+        count = rows if index is None else len(index)
+        own = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+        return own if index is None else index[own]
+
+    def first(self, function: Callable[[], T]) -> T:
+        """What the function gives in the first process; its ``UserError`` is everybody's."""
+        value, sentence = None, ""
+        if self.rank == 0:
+            try:
+                value = function()
+            except UserError as error:
+                sentence = str(error)
+        with answered():
+            value, sentence = self.fabric.broadcast((value, sentence))
+        if sentence:
+            raise UserError(sentence)
+        return value  # type: ignore[return-value]
+
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value, by rank."""
+        found: list[Any] = [None] * self.size
+        with answered():
+            torch.distributed.all_gather_object(found, value)
+        return found
+
+    def spread(self, tensors: Iterable[Tensor]) -> None:
+        """The first process's values, put into everybody's tensors."""
+        with answered():
+            for tensor in tensors:
+                value = tensor.detach().contiguous()
+                torch.distributed.broadcast(value, 0)
+                tensor.detach().copy_(value)
+
+    def average(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
+        """Means of everybody's tensors, weighted by everybody's ``rows``; one sum for all.
+
+        Wishes to save and to stop go with it.  (Fabric's own sum waits for a barrier before.)
+        """
+        tail = tensors[0].new_tensor([rows, self.due, self.interrupted])
+        flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), tail])
+        flat[:-3] *= rows
+        with answered():
+            torch.distributed.all_reduce(flat)
+        self._sums, self._wishes = self._sums + 1, flat[-2:]
+        means = flat[:-3].div_(flat[-3]).split([tensor.numel() for tensor in tensors])
+        return [like(mean, tensor) for mean, tensor in zip(means, tensors, strict=True)]
+
+    def agreed(self) -> tuple[bool, bool]:
+        """Whether anybody wished to save, and to stop, by the last ``average``."""
+        if self.device.type != "cpu" and self._sums % ASK_EVERY:
+            return False, False
+        save, stop = (self._wishes > 0).tolist()
+        return save, stop
+
+
+def like(values: Tensor, tensor: Tensor) -> Tensor:
+    """Values in the shape and type of a tensor."""
+    rounded = values if tensor.is_floating_point() else values.round()
+    return rounded.view_as(tensor).to(tensor.dtype)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """The processes of this training; within it, signals ask all of them to stop at one step.
+
+    Raises:
+        UserError: no such device.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} was asked for, but torch finds no GPU; use 'cpu'")
+    if launch.size() == 1:
+        yield Processes(torch.device(device))
+        return
+    processes = Together(torch.device(device))
+    with _heeding(processes):
+        yield processes
+        with answered():
+            processes.fabric.barrier()  # what the first has written is there for all
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Turn a broken connection into a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(
+            "another process of this training has ended, or does not answer; the same command with "
+            "--resume goes on from the last checkpoint"
+        ) from error
+
+
+@contextmanager
+def _heeding(processes: Together) -> Iterator[None]:
+    """A signal is noted at first, and obeyed at once when it comes again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        processes.interrupted = True
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {}
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        before[number] = signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if processes.interrupted:  # too late for a step
+        raise KeyboardInterrupt
+
+
+def _refuse_device(device: torch.device, here: int) -> None:
+    if device.index is not None or device.type not in ("cpu", "cuda"):
+        raise UserError(
+            f"device {str(device)!r} cannot be shared by {launch.size()} processes: give 'cpu', or "
+            "'cuda' for a GPU each"
+        )
+    if device.type == "cuda" and torch.cuda.device_count() < here:
+        raise UserError(
+            f"{here} processes on a machine where torch finds {torch.cuda.device_count()} GPUs: "
+            "start one for each"
+        )

@@ -1,0 +1,1 @@
+"""A Pyro program, and one loss of it."""

@@ -1,0 +1,65 @@
+"""One step's objective: an estimator's loss per datum, backward, under the KL weight β."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from pyro.infer import ELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor
+
+from inference.data.columns import Batch
+from inference.engine.program.program import Program
+
+
+class WeightedKL(Messenger):
+    """Scales every latent site by β, so that the ELBO reads E log p(x | z) − β KL.
+
+    Wrapped around model and guide alike; the source is Higgins et al. 2017 (β-VAE).
+    """
+
+    def __init__(self, beta: float | Tensor) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if not msg["is_observed"]:
+            msg["scale"] = msg["scale"] * self.beta
+
+
+def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
+    """Model and guide with the KL weighted by β; themselves for β = 1."""
+    if not isinstance(beta, Tensor) and beta == 1:
+        return program.model, program.guide
+    return WeightedKL(beta)(program.model), WeightedKL(beta)(program.guide)
+
+
+def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tensor = 1.0) -> Tensor:
+    """Add the gradient of the loss, per datum, to the parameters; return the loss, detached.
+
+    Pyro's estimators without a ``differentiable_loss`` (``TraceGraph_ELBO`` and the multi-sample
+    bounds) give their gradient through ``loss_and_grads`` and are scaled afterwards, so their
+    gradients must be zero before.
+    """
+    model, guide = weighted(program, beta)
+    count = program.datum_count(batch)
+    if hasattr(estimator, "differentiable_loss"):
+        loss = estimator.differentiable_loss(model, guide, **batch) / count
+        if loss.requires_grad:
+            loss.backward()
+        return loss.detach()
+    loss = estimator.loss_and_grads(model, guide, **batch)  # type: ignore[attr-defined]
+    gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
+    if gradients:  # a graph's may all be sparse, to be refused later
+        torch._foreach_div_(gradients, float(count))
+    device = gradients[0].device if gradients else None
+    return torch.as_tensor(loss, dtype=torch.get_default_dtype(), device=device) / count
+
+
+def bound(estimator: ELBO, program: Program, batch: Batch) -> float:
+    """The estimated bound, nats per datum; no gradient."""
+    with torch.no_grad():
+        loss = estimator.loss(program.model, program.guide, **batch)  # type: ignore[attr-defined]
+    return -float(loss) / program.datum_count(batch)

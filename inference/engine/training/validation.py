@@ -1,0 +1,101 @@
+"""The bound on held-out data while training, and the decision to stop there."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor
+
+from inference.data.columns import Columns, Streamed, slices
+from inference.engine.processes import Processes
+from inference.engine.program.objective import bound
+from inference.engine.program.program import Program
+from inference.util import rng
+
+EVALUATION_SEED = 20_140_501
+LEAST_BATCHES = 8  # so that a standard error over batches means something
+
+
+def held_out_bounds(
+    estimator: ELBO,
+    program: Program,
+    data: Columns | Streamed,
+    batch_size: int | None,
+    processes: Processes,
+) -> tuple[Tensor, Tensor]:
+    """Bounds of consecutive parts, nats per datum, and the parts' lengths; both (parts,).
+
+    The noise is the same at every call, so that two calls may be compared batch by batch.  Several
+    processes take turns, part by part.
+    """
+    size = len(data)
+    fits = 4 * (batch_size or size)  # as no graph is kept
+    chunk = max(1, min(fits, size // LEAST_BATCHES))
+    parts = slices(size, chunk)
+    own = parts[processes.rank :: processes.size]
+    with rng.forked(EVALUATION_SEED + processes.rank), program.evaluation():
+        found = [bound(estimator, program, batch) for batch in data.batches(own)]
+    everybodys = processes.gather(found)
+    bounds = [everybodys[i % processes.size][i // processes.size] for i in range(len(parts))]
+    lengths = [p.stop - p.start for p in parts]
+    like = torch.empty(0, dtype=torch.float64, device="cpu")
+    return like.new_tensor(bounds), like.new_tensor(lengths)
+
+
+def mean_and_error(values: Tensor, weights: Tensor) -> tuple[float, float]:
+    """Weighted mean of (batches,) values and its standard error."""
+    mean = float((weights * values).sum() / weights.sum())
+    if len(values) < 2:
+        return mean, math.nan
+    spread = float(((values - mean) ** 2 * weights).sum() / weights.sum())
+    return mean, math.sqrt(spread / (len(values) - 1))
+
+
+@dataclass
+class HeldOut:
+    """The history of held-out bounds, the best so far, and whether to stop.
+
+    A bound counts as better than the best when the mean of their difference, batch by batch
+    under common noise, exceeds two of its standard errors; after ``patience`` evaluations
+    without one, training stops.  Slow progress adds up, since the best stays the yardstick.
+    """
+
+    patience: int | None
+    history: list[tuple[int, float, float]] = field(default_factory=list)
+    best: Tensor | None = None
+    best_step: int = 0
+    waited: int = 0
+
+    def observe(self, step: int, bounds: Tensor, weights: Tensor) -> bool:
+        """Note an evaluation; answer whether it is the new best."""
+        self.history.append((step, *mean_and_error(bounds, weights)))
+        if self.best is not None:
+            gain, error = mean_and_error(bounds - self.best, weights)
+            if not gain > 2 * (0.0 if math.isnan(error) else error):
+                self.waited += 1
+                return False
+        self.best, self.best_step, self.waited = bounds, step, 0
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """No evaluation within ``patience`` has been better."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``observe`` changes."""
+        return {
+            "history": list(self.history),
+            "best": self.best,
+            "best_step": self.best_step,
+            "waited": self.waited,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where ``state_dict`` left off."""
+        for name, value in state.items():
+            setattr(self, name, value)

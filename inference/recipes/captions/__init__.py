@@ -1,0 +1,3 @@
+"""Captions of pictures."""
+
+RECIPES = ("captioner",)

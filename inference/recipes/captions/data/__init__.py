@@ -1,0 +1,1 @@
+"""Captioned pictures, and what frozen networks see on them."""

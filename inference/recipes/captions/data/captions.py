@@ -1,0 +1,276 @@
+"""Captioned pictures by name or path.
+
+======================  ===========================================================================
+source                  pictures, captions, split
+======================  ===========================================================================
+``flickr8k``            8,000 of 224 × 224, five captions each, 6,000 / 1,000 / 1,000 (the paper's)
+``scenes``              digits in the cells of a canvas, see ``scenes.py`` beside this file
+``scenes-clothing``     digits and clothes
+a folder or .zip        pictures at any depth, and one of
+
+                        - ``captions.json``, ``dataset*.json``: Karpathy's, with its own split
+                        - ``captions.txt``, ``captions.csv``: a header, then ``image,caption``
+                        - ``*.token.txt``: ``NAME#0``, a tab, the caption
+
+                        the last two split by ``*.trainImages.txt``, ``*.devImages.txt`` and
+                        ``*.testImages.txt``, else 80 / 10 / 10 % in a fixed permutation
+such a .json .txt .csv  the same, for the pictures in its folder
+.parquet, ``hub:NAME``  columns ``image`` and ``caption``, ``captions``, ``caption_0`` … or
+                        ``text``; its own splits, else as above
+======================  ===========================================================================
+
+Pictures that belong to no split are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inference.data.sources import PERMUTATION_SEED, datasets_library, find_folder
+from inference.data.vocabulary import Vocabulary, tokens
+from inference.recipes.captions.data.pictures import Captioned, Picture, Split
+from inference.util.errors import UserError
+
+__all__ = ["Captioned", "Picture", "Vocabulary", "load", "tokens"]
+
+Read = Callable[[], bytes]
+Files = Mapping[str, list[Read]]  # by name, whatever the folder
+SPLITS: dict[str, Split] = {
+    "train": "train",
+    "restval": "train",
+    "dev": "valid",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+CAPTIONS = re.compile(r"(captions?|sentences?)(_\d+)?|text")
+
+
+class Entry(NamedTuple):
+    """A picture's name, the name of its split if it has one, and its captions."""
+
+    name: str
+    split: str | None
+    captions: tuple[str, ...]
+
+
+def load(source: str) -> Captioned:
+    """The captioned pictures of this name, folder, file or ``hub:`` address.
+
+    Raises:
+        UserError: it does not exist, or a file, line or picture of it cannot be used.
+    """
+    from inference.recipes.captions.data import (
+        scenes,  # which makes sets of the kind that this file reads
+    )
+
+    if source in ("scenes", "scenes-clothing"):
+        return scenes.scenes(clothing=source == "scenes-clothing")
+    if source == "flickr8k":
+        return from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
+    if source.startswith("hub:"):
+        return _from_datasets(source, datasets_library().load_dataset(source[4:]))
+    return from_path(Path(source), source)
+
+
+def from_path(path: Path, name: str) -> Captioned:
+    """The set in this folder, archive, list of captions or parquet file.
+
+    Raises:
+        UserError: as ``load``.
+    """
+    if not path.exists():
+        raise UserError(
+            f"no captioned pictures {str(path)!r}: give flickr8k, scenes, scenes-clothing, "
+            "hub:NAME, or the path of a folder, .zip, .json, .txt, .csv or .parquet"
+        )
+    if path.is_dir():
+        return _from_files(name, _folder(path), None)
+    if path.suffix == ".zip":
+        return _from_files(name, _archive(path), None)
+    if path.suffix == ".parquet":
+        library = datasets_library()
+        return _from_datasets(name, library.load_dataset("parquet", data_files=str(path)))
+    return _from_files(name, _folder(path.parent), path.name)
+
+
+def _folder(path: Path) -> Files:
+    files: dict[str, list[Read]] = {}
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            files.setdefault(file.name, []).append(file.read_bytes)
+    return files
+
+
+def _archive(path: Path) -> Files:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is no zip archive ({error}): fetch it again") from error
+    files: dict[str, list[Read]] = {}
+    for member in archive.namelist():
+        files.setdefault(PurePosixPath(member).name, []).append(partial(archive.read, member))
+    return files
+
+
+def _from_files(source: str, files: Files, listing: str | None) -> Captioned:
+    """The pictures that ``listing``, or else the first known list among the files, names."""
+    listing = listing or next((f for pattern in READERS for f in files if pattern.fullmatch(f)), "")
+    reader = next((READERS[p] for p in READERS if p.fullmatch(listing)), None)
+    if reader is None:
+        raise UserError(
+            f"{source} has no list of captions: put captions.txt (image,caption), captions.json "
+            "or dataset_NAME.json (Karpathy's), or NAME.token.txt there"
+        )
+    where = f"{source}: {listing}"
+    entries = list(reader(where, _text(where, files[listing][0])))
+    if not any(entry.split for entry in entries):
+        entries = _listed(files, entries) or _permuted(entries)
+    kept = [entry for entry in entries if entry.split in SPLITS]
+    for entry in kept:
+        if (there := len(files.get(entry.name, []))) != 1:
+            raise UserError(
+                f"{where} names the picture {entry.name}, of which there are {there}: "
+                "let there be one, or delete its captions"
+            )
+    return _captioned(source, where, ((entry, files[entry.name][0]) for entry in kept))
+
+
+def _captioned(source: str, where: str, found: Iterable[tuple[Entry, Read]]) -> Captioned:
+    pictures = []
+    for entry, read in found:
+        if not entry.captions:
+            raise UserError(f"{where}: the picture {entry.name} has no caption: write one")
+        pictures.append(Picture(entry.name, SPLITS[str(entry.split)], entry.captions, read))
+    if not pictures:
+        raise UserError(f"{where} holds no picture of a split: give train, valid and test some")
+    return Captioned(source, tuple(pictures))
+
+
+def _text(where: str, read: Read) -> str:
+    try:
+        return read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 text ({error}): convert it") from error
+
+
+def _from_json(where: str, text: str) -> Iterator[Entry]:
+    """Karpathy's layout; ours has ``file`` and ``captions`` for ``filename`` and ``sentences``."""
+    try:
+        images = json.loads(text)["images"]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is no JSON from line {error.lineno} on: {error.msg}") from error
+    except (KeyError, TypeError):
+        raise UserError(f"{where} has no list 'images': give Karpathy's layout") from None
+    for number, image in enumerate(images):
+        try:
+            name = PurePosixPath(image["filename"] if "filename" in image else image["file"]).name
+            said = image["captions"] if "captions" in image else map(_sentence, image["sentences"])
+            yield Entry(name, str(image["split"]), tuple(map(str, said)))
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f"{where}: item {number} of 'images' cannot be used ({error!r}): "
+                "it needs filename, split and sentences"
+            ) from None
+
+
+def _sentence(sentence: Mapping[str, Any]) -> str:
+    return sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
+
+
+def _from_csv(where: str, text: str) -> Iterator[Entry]:
+    lines = csv.reader(io.StringIO(text))
+    next(lines, None)  # the header
+    rows: list[tuple[str, str]] = []
+    for row in lines:
+        if len(row) < 2 or not row[0] or "\n" in row[1]:
+            raise UserError(f"{where}: line {lines.line_num} is not image,caption: mend it")
+        rows.append((row[0], ",".join(row[1:])))
+    yield from _grouped(rows)
+
+
+def _from_token(where: str, text: str) -> Iterator[Entry]:
+    rows: list[tuple[str, str]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        name, mark, rest = line.partition("#")
+        _, tab, caption = rest.partition("\t")
+        if not (name and mark and tab):
+            raise UserError(f"{where}: line {number} is not NAME#0, a tab, a caption: mend it")
+        rows.append((name, caption))
+    yield from _grouped(rows)
+
+
+def _grouped(rows: Iterable[tuple[str, str]]) -> Iterator[Entry]:
+    captions: dict[str, list[str]] = {}
+    for name, caption in rows:
+        captions.setdefault(name, []).append(caption)
+    return (Entry(name, None, tuple(said)) for name, said in captions.items())
+
+
+READERS: dict[re.Pattern, Callable[[str, str], Iterator[Entry]]] = {
+    re.compile(r"captions\.json|dataset.*\.json"): _from_json,
+    re.compile(r"captions\.(txt|csv)"): _from_csv,
+    re.compile(r"(?!.*lemma).*\.token(\.txt)?"): _from_token,
+}
+
+
+def _listed(files: Files, entries: list[Entry]) -> list[Entry]:
+    """The entries that Flickr8k's lists of each split name, if they lie there."""
+    split = {
+        name: part
+        for part in ("train", "dev", "test")
+        for file in files
+        if file.endswith(f"{part}Images.txt")
+        for name in _text(file, files[file][0]).split()
+    }
+    return [entry._replace(split=split[entry.name]) for entry in entries if entry.name in split]
+
+
+def _permuted(entries: list[Entry]) -> list[Entry]:
+    """80 / 10 / 10 %, whatever the order of the entries."""
+    entries = sorted(entries)
+    order = np.random.default_rng(PERMUTATION_SEED).permutation(len(entries))
+    part = np.searchsorted([round(0.8 * len(entries)), round(0.9 * len(entries))], order, "right")
+    names = ("train", "valid", "test")
+    return [e._replace(split=names[p]) for e, p in zip(entries, part, strict=True)]
+
+
+def _from_datasets(source: str, found: Mapping[str, Any]) -> Captioned:
+    entries, reads = [], {}
+    for part, dataset in found.items():
+        dataset = _undecoded(source, dataset)
+        texts = [column for column in dataset.column_names if CAPTIONS.fullmatch(column)]
+        if not texts:
+            raise UserError(f"{source} has columns {dataset.column_names}: it needs a 'caption'")
+        for i, row in enumerate(dataset.remove_columns("image")):
+            name = f"{part}-{i}"
+            said = [row[c] if isinstance(row[c], list) else [row[c]] for c in texts]
+            own = row.get("split", part if len(found) > 1 else None)
+            entries.append(Entry(name, own, tuple(s or "" for some in said for s in some)))
+            reads[name] = partial(_bytes, dataset, i)
+    if not any(entry.split for entry in entries):
+        entries = _permuted(entries)
+    kept = [entry for entry in entries if entry.split in SPLITS]
+    return _captioned(source, source, ((entry, reads[entry.name]) for entry in kept))
+
+
+def _undecoded(source: str, dataset: Any) -> Any:
+    if "image" not in dataset.column_names:
+        raise UserError(f"{source} has columns {dataset.column_names}: it needs an 'image'")
+    return dataset.cast_column("image", datasets_library().Image(decode=False))
+
+
+def _bytes(dataset: Any, row: int) -> bytes:
+    image = dataset[row]["image"]
+    return image["bytes"] or Path(image["path"]).read_bytes()

@@ -1,0 +1,171 @@
+"""Grid features of pictures from a frozen encoder: extracted once, into a memory-mapped file.
+
+Beside ``FILE`` (an .npy array of float16) stands ``FILE.json``: the encoder, a hash of the
+pictures' names, the shape, and how many are done.  An interrupted extraction goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from inference.recipes.captions.data.encoders import Encoder, load_encoder
+from inference.recipes.captions.data.pictures import Picture
+from inference.util.errors import UserError
+from inference.util.files import write_json
+from inference.util.progress import Bar
+
+BATCH = 32  # always cut at its multiples, so that a resumed extraction gives the same bits
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a feature file holds, and how far it is written."""
+
+    encoder: str
+    pictures: str
+    shape: tuple[int, ...]
+    done: int
+
+
+def extract(
+    pictures: Sequence[Picture],
+    encoder: str,
+    file: str | Path,
+    device: str = "cpu",
+    progress: bool = True,
+) -> np.memmap:
+    """The features (N, L, D) of these pictures, in float16, mapped from ``file``.
+
+    What ``file`` holds already is not computed again.  Writing into the array leaves the file as
+    it is.
+
+    Args:
+        pictures: N of them; their order is that of the rows.
+        encoder: by name, see ``inference.recipes.captions.data.encoders``.
+        file: ends on ``.npy``.
+        device: where the encoder runs.
+        progress: whether to show a bar.
+
+    Raises:
+        UserError: the file is of other pictures or another encoder, it cannot be written, or a
+            picture cannot be read (what was done before is kept).
+    """
+    file = Path(file)
+    if file.suffix != ".npy":
+        raise UserError(f"features file {file}: give a name that ends on .npy")
+    if not pictures:
+        raise UserError(f"features file {file}: there is no picture to encode, give one")
+    record = _read(file, encoder, _hash(pictures))
+    if record is None or record.done < len(pictures):
+        network = load_encoder(encoder).to(device)
+        record = record or _begin(file, network, pictures)
+        _continue(file, record, network, pictures, progress)
+    return np.load(file, mmap_mode="c")
+
+
+def _hash(pictures: Sequence[Picture]) -> str:
+    return hashlib.sha256("\n".join(p.name for p in pictures).encode()).hexdigest()[:16]
+
+
+def _sidecar(file: Path) -> Path:
+    return file.with_name(file.name + ".json")
+
+
+def _read(file: Path, encoder: str, pictures: str) -> Record | None:
+    """The file's record; None where nothing was begun."""
+    remedy = "delete it, or name another file"
+    if not _sidecar(file).exists():
+        if file.exists():
+            raise UserError(f"{file} has no {_sidecar(file).name} beside it: {remedy}")
+        return None
+    try:
+        record = Record(**json.loads(_sidecar(file).read_text()))
+    except (TypeError, ValueError):
+        raise UserError(f"{_sidecar(file)} is no record of features: {remedy}") from None
+    if record.encoder != encoder:
+        raise UserError(f"{file} holds features of {record.encoder}, not of {encoder}: {remedy}")
+    if record.pictures != pictures:
+        raise UserError(f"{file} holds features of other pictures: {remedy}")
+    if record.done and not _written(file, record):
+        raise UserError(f"{file} lacks features that {_sidecar(file).name} counts: delete both")
+    return replace(record, shape=tuple(record.shape))
+
+
+def _written(file: Path, record: Record) -> bool:
+    header = _header(record.shape)
+    return file.exists() and file.stat().st_size >= len(header) + record.done * _row(record.shape)
+
+
+def _header(shape: Sequence[int]) -> bytes:
+    header = io.BytesIO()
+    content = {"descr": "<f2", "fortran_order": False, "shape": tuple(shape)}
+    np.lib.format.write_array_header_1_0(header, content)
+    return header.getvalue()
+
+
+def _row(shape: Sequence[int]) -> int:
+    return 2 * int(np.prod(shape[1:]))  # bytes
+
+
+def _begin(file: Path, network: Encoder, pictures: Sequence[Picture]) -> Record:
+    shape = (len(pictures), *network([pictures[0].open()]).shape[1:])
+    record = Record(network.name, _hash(pictures), shape, 0)
+    with _keeping(file):  # before the file: one without a record is somebody else's
+        write_json(_sidecar(file), asdict(record))
+    return record
+
+
+def _continue(
+    file: Path, record: Record, network: Encoder, pictures: Sequence[Picture], progress: bool
+) -> None:
+    header, row = _header(record.shape), _row(record.shape)
+    with (
+        Bar(f"features of {network.name}", len(pictures), progress) as bar,
+        _keeping(file),
+        file.open("r+b" if file.exists() else "w+b") as out,
+    ):
+        out.write(header)
+        bar.start = record.done
+        for start in range(record.done, len(pictures), BATCH):
+            batch = pictures[start : start + BATCH]
+            out.seek(len(header) + start * row)
+            out.write(_encode(network, batch, record.shape[1:]).tobytes())
+            out.flush()
+            os.fsync(out.fileno())  # the features first, then their count
+            record = replace(record, done=start + len(batch))
+            write_json(_sidecar(file), asdict(record))
+            if bar.due:
+                bar.update(record.done)
+
+
+def _encode(network: Encoder, pictures: Sequence[Picture], shape: tuple[int, ...]) -> np.ndarray:
+    features = network([picture.open() for picture in pictures]).half()
+    if features.shape[1:] != shape:
+        raise UserError(
+            f"encoder {network.name} gives (L, D) = {tuple(features.shape[1:])} and gave {shape} "
+            "when the file was begun: delete it, or name another file"
+        )
+    if not features.isfinite().all():
+        row = int((~features.isfinite()).flatten(1).any(1).nonzero()[0])
+        raise UserError(
+            f"encoder {network.name} gives numbers that float16 does not hold for picture "
+            f"{pictures[row].name}: let it give smaller ones"
+        )
+    return features.cpu().numpy()
+
+
+@contextmanager
+def _keeping(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file} cannot be written, what is done is kept: {error}") from error

@@ -1,0 +1,121 @@
+"""Pictures with captions, and what is learnt from: one row a caption."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from inference.data.columns import Columns
+from inference.data.vocabulary import END, Vocabulary, tokens
+from inference.util.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Split = Literal["train", "valid", "test"]
+NOWHERE = -1  # the place of a word that names no object
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a set.
+
+    Args:
+        name: unique in its set.
+        split: ``train``, ``valid`` or ``test``.
+        captions: at least one.
+        read: gives the bytes of the encoded picture (jpg, png, ...).
+        places: where known, for each caption and each of its ``tokens`` the grid location (row by
+            row) of the object it names, or −1.
+    """
+
+    name: str
+    split: Split
+    captions: tuple[str, ...]
+    read: Callable[[], bytes]
+    places: tuple[tuple[int, ...], ...] = ()
+
+    def open(self) -> Image:
+        """The picture in RGB.
+
+        Raises:
+            UserError: it cannot be read or decoded, or Pillow is not installed.
+        """
+        try:
+            import PIL.Image
+        except ImportError:
+            raise UserError("pictures need the extra: pip install 'lowerbound[captions]'") from None
+        try:
+            return PIL.Image.open(io.BytesIO(self.read())).convert("RGB")
+        except Exception as error:  # Pillow's decoders raise many kinds
+            unknown = isinstance(error, PIL.UnidentifiedImageError)
+            reason = "no kind of picture that Pillow knows" if unknown else error
+            raise UserError(
+                f"picture {self.name} cannot be read ({reason}): replace it, or take it and its "
+                "captions out of the set"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """A set of captioned pictures; its order is that of features extracted from it."""
+
+    name: str
+    pictures: tuple[Picture, ...]
+
+    def captions(self, split: Split) -> list[list[str]]:
+        """The words of every caption of one split, in the order of ``rows``."""
+        return [words for _, words, _ in self._rows(split)]
+
+    def rows(self, split: Split, vocabulary: Vocabulary, longest: int = 50) -> Columns:
+        """One row a caption: N of them, of T − 1 words at most.
+
+        Returns:
+            ``image`` (N,), the index of the caption's picture in ``pictures``; ``y`` (N, T), its
+            words, then ``END``; and where places are known ``places`` (N, T), the grid location
+            that each word names, or −1.  All of int64.
+
+        Raises:
+            UserError: no picture belongs to the split, or a caption has no word.
+        """
+        found = self._rows(split)
+        if cut := sum(len(words) > longest for _, words, _ in found):
+            warnings.warn(f"{cut} captions of {self.name} cut after {longest} words", stacklevel=2)
+        images, words, places = zip(*found, strict=True)
+        y = _padded([vocabulary.encode(w[:longest]) for w in words], END)
+        columns = {"image": torch.tensor(images), "y": y}
+        if any(places):
+            columns["places"] = _padded([(*p[:longest], NOWHERE) for p in places], NOWHERE)
+        return Columns(columns)
+
+    def _rows(self, split: Split) -> list[tuple[int, list[str], tuple[int, ...]]]:
+        found = [row for row in self._by_caption if self.pictures[row[0]].split == split]
+        if not found:
+            raise UserError(f"{self.name} has no picture in its split {split!r}: give it some")
+        for image, words, _ in found:
+            if not words:
+                raise UserError(
+                    f"{self.name}: a caption of {self.pictures[image].name} has no word: "
+                    "write one, or delete its line"
+                )
+        return found
+
+    @cached_property
+    def _by_caption(self) -> list[tuple[int, list[str], tuple[int, ...]]]:
+        return [
+            (i, tokens(caption), picture.places[j] if picture.places else ())
+            for i, picture in enumerate(self.pictures)
+            for j, caption in enumerate(picture.captions)
+        ]
+
+
+def _padded(rows: Iterable[Sequence[int]], filler: int) -> Tensor:
+    lists = [torch.tensor(row) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=filler)

@@ -1,0 +1,1 @@
+"""Captions scored, and pictures of where a captioner looked."""

@@ -1,0 +1,3 @@
+"""Toys whose gradients are known in closed form."""
+
+RECIPES = ("expected_square", "squared_distance")

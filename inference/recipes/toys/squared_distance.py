@@ -1,0 +1,148 @@
+"""The toy of REBAR and RELAX: minimise E[(b − t)²], b ~ Bernoulli(θ), under five estimators.
+
+lowerbound fit squared_distance --target 0.499
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from inference.recipes.contract import EstimatorName, Recipe, Training
+from inference.recipes.toys.gradients import one_draw_gradients
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from torch import Tensor
+
+    from inference.estimators import Estimator
+    from inference.results.run import Run
+
+COPIES = 1000
+
+
+@dataclass(frozen=True)
+class Options(Training):
+    """The toy E[(b − t)²] of REBAR and RELAX; a picture of five estimators along training."""
+
+    target: float = 0.45
+    """t: 0.45 in REBAR's paper, 0.499 in RELAX's, where the two costs are almost the same."""
+    estimator: EstimatorName = "REBAR"
+    """Of the fit itself; the picture has five."""
+    epochs: int = 500
+    """Steps."""
+    batch_size: int | None = None
+    """One draw a step."""
+    learning_rate: float = 0.02
+    """Of Adam."""
+
+
+def build(options: Options) -> Recipe:
+    """The program, and one draw a step as its data."""
+    import torch
+
+    from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
+
+    return Recipe(
+        SquaredDistance(options.target),
+        SquaredDistanceGuide(),
+        {"x": torch.zeros(1)},
+        report=lambda run: report(run, options),
+    )
+
+
+def report(run: Run, options: Options) -> dict[str, Any]:
+    """The θ found, and the variance of one gradient in the last tenth of each one's training."""
+    import torch
+
+    from inference.util import rng
+
+    best = min(options.target**2, (1 - options.target) ** 2)
+    with rng.forked(0):
+        courses = {name: course(estimator, options) for name, estimator in estimators().items()}
+    if run.directory is not None:
+        curves(courses, best, run.directory / "gradients.png")
+    theta = torch.sigmoid(run.params["guide.logit"])
+    last = -max(1, options.epochs // 10)
+    figures = {
+        f"variance, {name}": f"{variances[last:].mean():.1e}"
+        for name, (_, variances) in courses.items()
+    }
+    cost = float(expected_cost(theta, options.target))
+    return {"θ": float(theta), "E[(b − t)²]": cost, "its least": best, **figures}
+
+
+def estimators() -> dict[str, Estimator]:
+    """By the name in the picture."""
+    from torch import nn
+
+    from inference.estimators import REBAR, RELAX, DisARM, LeaveOneOut, ScoreFunction
+
+    one_by_one = nn.Unflatten(-1, (-1, 1))
+    surrogate = nn.Sequential(one_by_one, nn.Linear(1, 10), nn.Tanh(), nn.Linear(10, 1))
+    return {
+        "score function": ScoreFunction(),
+        "leave-one-out, 2 draws": LeaveOneOut(2),
+        "REBAR": REBAR(),
+        "RELAX": RELAX(surrogate),
+        "DisARM": DisARM(),
+    }
+
+
+def course(estimator: Estimator, options: Options) -> tuple[np.ndarray, np.ndarray]:
+    """(steps,) expected cost and variance of one gradient, means over trainings side by side.
+
+    Each training takes one gradient a step; half the squared difference to a second one, at the
+    same θ, is its variance.  The trainings share the estimator's own parameters and averages, which
+    find their place sooner than in a training by itself.
+    """
+    import torch
+    from torch import nn
+
+    from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
+
+    model, guide = SquaredDistance(options.target), SquaredDistanceGuide()
+    guide.logit = nn.Parameter(torch.zeros(COPIES))
+    groups: list[dict[str, Any]] = [
+        {"params": [guide.logit], "lr": options.learning_rate},
+        {"params": list(estimator.parameters()), "lr": 0.01},
+    ]
+    optimizer = torch.optim.Adam(groups)
+    costs, variances = [], []
+    for _ in range(options.epochs):
+        optimizer.zero_grad()
+        one, other = (one_draw_gradients(estimator, model, guide, guide.logit) for _ in range(2))
+        costs.append(expected_cost(torch.sigmoid(guide.logit.detach()), options.target).mean())
+        variances.append((one - other).square().mean() / 2)
+        guide.logit.grad = one
+        optimizer.step()
+    return torch.stack(costs).numpy(), torch.stack(variances).numpy()
+
+
+def expected_cost(theta: Tensor, target: float) -> Tensor:
+    """E[(b − t)²] at each θ."""
+    return theta * (1 - target) ** 2 + (1 - theta) * target**2
+
+
+def curves(courses: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float, file: Path) -> None:
+    """Cost, and variance of one gradient, against steps."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from inference.results import plots
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, (costs, variances) in courses.items():
+        left.plot(costs, lw=1.5)
+        some = np.where(variances > 0, variances, np.nan)  # DisARM has none at θ = ½
+        right.plot(plots.smooth(some[None])[0], lw=1.5, label=name)
+    left.axhline(best, color="k", lw=1, ls=":")
+    left.margins(y=0.1)
+    left.set(xlabel="step", title="expected cost E[(b − t)²]; dotted: its least")
+    right.set(xlabel="step", title="variance of one gradient", yscale="log")
+    figure.legend(loc="outside right upper", frameon=False)
+    plots.save(figure, file)

@@ -1,0 +1,3 @@
+"""Words: their vectors, and models of language."""
+
+RECIPES = ("nce_lm", "skipgram")

@@ -1,0 +1,179 @@
+"""Running text as numbers of words, in three parts, and as columns that copy nothing.
+
+==================  ===========================  ==================================================
+name                files                        split
+==================  ===========================  ==================================================
+``ptb``             ptb.{train,valid,test}.txt   Mikolov's: 929,589 / 73,760 / 82,430 words
+a folder            {train,valid,test}.txt       the files'
+a file              any text                     its first 80 %, next 10 % and last 10 % of lines
+==================  ===========================  ==================================================
+
+Files may be gzipped.  Words stand between blanks; each line ends with ``<end>``, and ``<unk>`` is
+the unknown word.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.data.columns import Columns
+from inference.data.sources import find_folder
+from inference.data.vocabulary import Vocabulary
+from inference.util.errors import UserError
+
+UNKNOWN_MARK = "<unk>"
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Three texts, (tokens,) int32 each, and the words that their numbers stand for."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+    vocabulary: Vocabulary
+
+    def counts(self) -> Tensor:
+        """(V,) how often each word occurs in train, one more than that, so that none is 0."""
+        return 1.0 + self.train.bincount(minlength=len(self.vocabulary))
+
+
+def load(source: str, minimum: int = 1) -> Text:
+    """The text of this name, folder or file; words rarer than ``minimum`` in train are unknown.
+
+    Raises:
+        UserError: it does not exist, is no text, or one of its parts holds no word.
+    """
+    parts = files(source)
+    vocabulary = Vocabulary.build(map(known, words(lines(*parts["train"]))), minimum)
+    texts = {name: numbers(words(lines(*part)), vocabulary) for name, part in parts.items()}
+    for name, text in texts.items():
+        if len(text) < 2:
+            raise UserError(f"{source}: the part {name!r} holds no words: give a longer text")
+    return Text(**texts, vocabulary=vocabulary)
+
+
+def files(source: str) -> dict[str, tuple[Path, float, float]]:
+    """Each part's file, and which of its lines, as shares of all."""
+    if source != "ptb" and Path(source).is_file():
+        cuts = (0.0, 0.8, 0.9, 1.0)
+        return {name: (Path(source), cuts[i], cuts[i + 1]) for i, name in enumerate(PARTS)}
+    folder = find_folder("ptb") if source == "ptb" else Path(source)
+    if not folder.is_dir():
+        wanted = ", ".join(f"{name}.txt" for name in PARTS)
+        raise UserError(f"no text {source!r}: give ptb, a file, or a folder of {wanted}")
+    prefix = "ptb." if source == "ptb" else ""
+    return {name: (_file(folder, f"{prefix}{name}.txt"), 0.0, 1.0) for name in PARTS}
+
+
+def lines(path: Path, begin: float, end: float) -> Iterator[str]:
+    """These lines of a file, by their shares, read as they are asked for.
+
+    Raises:
+        UserError: it cannot be read as UTF-8 text.
+    """
+    with readable(path) as raw, decoded(raw, path) as file:
+        count = sum(1 for _ in file)
+    with readable(path) as raw, decoded(raw, path) as file:
+        yield from itertools.islice(file, round(begin * count), round(end * count))
+
+
+@contextmanager
+def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
+    """The file's bytes; what goes wrong with them is told in one sentence.
+
+    Args:
+        path: of the file.
+        kinds: errors of its format, besides those of files, of gzip and of UTF-8.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    expected: tuple[type[Exception], ...] = (OSError, EOFError, UnicodeDecodeError, zlib.error)
+    try:
+        with path.open("rb") as raw:
+            yield raw
+    except expected + kinds as error:
+        raise UserError(f"{path} cannot be read as text: {error}") from None
+
+
+def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
+    """The bytes of this file, gunzipped where its name says so."""
+    packed: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
+    return packed
+
+
+def decoded(raw: BinaryIO, path: Path) -> TextIO:
+    """The bytes of this file, unpacked, as UTF-8 text."""
+    return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
+
+
+def words(part: Iterable[str]) -> Iterator[list[str]]:
+    """Line by line."""
+    return (line.split() for line in part)
+
+
+def known(line: list[str]) -> list[str]:
+    """The words that are not marked as unknown."""
+    return [word for word in line if word != UNKNOWN_MARK]
+
+
+def numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
+    """(tokens,) int32, an END after each line."""
+    found = array("i")
+    for line in part:
+        found.extend(vocabulary.encode(line))
+    return torch.from_numpy(np.array(found, dtype=np.int32))
+
+
+def continuations(text: Tensor, length: int) -> Columns:
+    """Each word w (N,) after the ``length`` words before it, c (N, length): windows into the text.
+
+    The words at its very beginning have fewer before them, and stand for none.
+
+    Raises:
+        UserError: the text is shorter than that.
+    """
+    windows = _windows(text, length + 1, step=1)
+    return Columns({"c": windows[:, :-1], "w": windows[:, -1]})
+
+
+def rows(text: Tensor, length: int) -> Columns:
+    """The text cut into rows of w (N, length), and c, one word behind: what a network reads on.
+
+    What does not fill a row at the end is left out.
+
+    Raises:
+        UserError: the text is shorter than a row.
+    """
+    windows = _windows(text, length + 1, step=length)
+    return Columns({"c": windows[:, :-1], "w": windows[:, 1:]})
+
+
+def _windows(text: Tensor, size: int, step: int) -> Tensor:
+    if len(text) < size:
+        raise UserError(
+            f"a part of the text has {len(text)} words, fewer than {size}: shorten rows"
+        )
+    return text.unfold(0, size, step)
+
+
+def _file(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(f"{folder} has no file {name} (or {name}.gz): put it there")

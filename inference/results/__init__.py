@@ -1,0 +1,1 @@
+"""What a finished fit is, and what it says."""

@@ -1,0 +1,73 @@
+"""A run's figures as a table on the screen and as plain numbers in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from rich.console import Console
+from torch import Tensor
+
+from inference.util import tables
+
+
+class Estimate(NamedTuple):
+    """A figure and its standard error (nan where there is none)."""
+
+    value: float
+    error: float
+
+
+def mean_and_error(values: Tensor) -> Estimate:
+    """Mean over data (N,) and its standard error (nan for one value)."""
+    v = values.double()
+    error = v.std() / len(v) ** 0.5 if len(v) > 1 else v.new_tensor(np.nan)
+    return Estimate(float(v.mean()), float(error))
+
+
+def estimated(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures, each tensor over data as its mean and standard error."""
+    return {n: mean_and_error(v) if isinstance(v, Tensor) else v for n, v in figures.items()}
+
+
+def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures as JSON types: a tensor over data becomes its mean and standard error."""
+    rows: dict[str, Any] = {}
+    for name, value in estimated(figures).items():
+        if isinstance(value, Estimate):
+            mean, error = value
+            rows[name] = {"mean": mean, "standard_error": None if np.isnan(error) else error}
+        else:
+            rows[name] = value
+    return rows
+
+
+def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path | None) -> None:
+    """Print the final bounds and the reported figures."""
+    table = tables.table(str(directory or "run"), ("figure", "value", "± standard error"))
+    svi = tree["svi"].to_dataset()
+    last = svi.isel(step=slice(-max(1, svi.sizes["step"] // 20), None)).mean()
+    for name in svi:
+        if svi[name].attrs.get("units") == "nats per datum":
+            table.add_row(f"{name}, training, nats per datum", f"{float(last[name]):.3f}", "")
+    if "held_out" in tree.children:
+        held_out = tree["held_out"].to_dataset()
+        best = held_out.isel(step=int(held_out["elbo"].mean("seed").argmax("step"))).mean()
+        table.add_row(
+            "elbo, held out, nats per datum",
+            f"{float(best['elbo']):.3f}",
+            f"{float(best['elbo_error']):.3f}",
+        )
+    for name, value in estimated(figures).items():
+        if isinstance(value, Estimate):
+            mean, error = value
+            table.add_row(name, f"{mean:.3f}", f"{error:.3f}")
+        else:
+            table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), "")
+    console = Console()
+    console.print(table)
+    if directory is not None:
+        console.print(f"trace, checkpoint and pictures: {directory}", highlight=False)

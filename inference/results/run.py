@@ -1,0 +1,77 @@
+"""A finished fit: its trace, its trained programs, and what can be drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+
+from inference.data.columns import Columns, Streamed
+from inference.engine.program.program import Program
+from inference.results import traces
+from inference.util.files import write_json
+
+
+@dataclass
+class Run:
+    """What ``fit`` returns.
+
+    Attributes:
+        trace: ``xarray.DataTree``; group ``svi`` has dims (seed, step), see
+            ``inference.results.traces``.
+        programs: the trained model and guide of each seed.
+        data: the columns they were trained on, on the device.
+        directory: where the run is kept, or None; of several processes, the first keeps it.
+    """
+
+    trace: xr.DataTree
+    programs: Sequence[Program]
+    data: Columns | Streamed
+    directory: Path | None
+    dtype: torch.dtype
+    device: torch.device
+
+    def place(self, columns: Columns | Streamed) -> Columns | Streamed:
+        """Other data of the same kind, moved to where the programs are."""
+        return columns.to(self.device, self.dtype)
+
+    @property
+    def params(self) -> dict[str, torch.Tensor]:
+        """The first seed's parameters by name, constrained."""
+        return self.programs[0].values()
+
+    def save(self) -> None:
+        """Write ``trace.nc`` into the run's directory, if it has one."""
+        if self.directory is not None:
+            traces.write(self.trace, self.directory / "trace.nc")
+
+    def posterior(
+        self, num_samples: int = 1000, data: Columns | None = None, seed: int = 0
+    ) -> xr.DataTree:
+        """Add draws from a seed's guide to the trace, as ArviZ's groups; return the trace.
+
+        See ``inference.results.posterior.posterior_groups``; ``data`` are the training columns
+        unless given.
+        """
+        from inference.results.posterior import posterior_groups
+
+        columns = self.data if data is None else self.place(data)
+        groups = posterior_groups(self.programs[seed], columns, num_samples)
+        self.trace = traces.with_groups(self.trace, groups)
+        self.save()
+        return self.trace
+
+    def finish(self, figures: Mapping[str, Any]) -> None:
+        """Keep the trace, its picture and these figures; print the figures as a table."""
+        from inference.results import plots
+        from inference.results.report import figure_table, plain
+
+        self.save()
+        if self.directory is not None:
+            plots.elbo(self.trace, self.directory / "elbo.png")
+            write_json(self.directory / "figures.json", plain(figures))
+        figure_table(self.trace, figures, self.directory)

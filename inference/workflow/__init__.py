@@ -1,0 +1,1 @@
+"""The verbs: ``fit``, ``audit``, ``compare``, and what only they need."""

@@ -1,0 +1,165 @@
+"""What an audit found: rows, table, picture and tree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from inference.results import plots
+from inference.util import tables
+
+FAMILY_WISE_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimator at one moment of training; gradients are those of nats per datum.
+
+    Attributes:
+        name, step: which, and after how many steps.
+        bound: "ELBO", or "L_K" for the K-sample bounds.
+        worst_z: largest |z| of mean − reference over the directions; nan without a reference.
+        critical: what it may not exceed if there is no bias, at the family-wise error.
+        bias: ‖mean − reference‖ / ‖reference‖, what noise alone would give taken off.
+        resolution: the same for the noise alone: a bias well below it stays unseen.
+        variance: of one gradient, summed over parameters.
+        signal_to_noise: ‖reference‖ / √variance.
+        evaluations: runs of the model for one gradient, particles counted one by one.
+        milliseconds: of one gradient, median.
+        by_parameter: name → variance, summed over its entries.
+    """
+
+    name: str
+    step: int
+    bound: str
+    worst_z: float
+    critical: float
+    bias: float
+    resolution: float
+    variance: float
+    signal_to_noise: float
+    evaluations: int
+    milliseconds: float
+    by_parameter: Mapping[str, float]
+
+    @property
+    def work(self) -> float:
+        """Variance × milliseconds: the time to a given precision; estimators rank by it."""
+        return self.variance * self.milliseconds
+
+    @property
+    def biased(self) -> bool:
+        """Whether a bias was seen."""
+        return self.worst_z > self.critical
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Rows, their ``table()``, ``plot(path)`` and ``tree``.
+
+    Attributes:
+        rows: one for each estimator and moment.
+        samples: gradients of each.
+        reference: what biases are measured against.
+        refused: estimators that were left out, and why.
+    """
+
+    rows: Sequence[Row]
+    samples: int
+    reference: str
+    refused: Mapping[str, str]
+
+    def table(self, step: int | None = None) -> Table:
+        """For the screen: the estimators after ``step`` steps (the last), least work first."""
+        step = max(r.step for r in self.rows) if step is None else step
+        table = tables.table(
+            f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
+            ("estimator", "bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"),
+            "work = variance × ms; bias: % of the gradient's norm, ! where seen\n"
+            f"(family-wise error {FAMILY_WISE_ERROR:g}), else what it is below",
+        )
+        for r in sorted((r for r in self.rows if r.step == step), key=lambda r: (r.bound, r.work)):
+            known = not math.isnan(r.worst_z)
+            table.add_row(
+                r.name,
+                r.bound,
+                _bias(r) if known else "–",
+                f"{r.worst_z:.1f}" if known else "–",
+                f"{r.variance:.3g}",
+                f"{r.signal_to_noise:.2g}",
+                str(r.evaluations),
+                f"{r.milliseconds:.2f}",
+                f"{r.work:.3g}",
+            )
+        return table
+
+    def plot(self, path: Path) -> None:
+        """Work and variance of each estimator; along training if there are several moments."""
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        steps = sorted({r.step for r in self.rows})
+        if len(steps) == 1:
+            _bars(left, self.rows, "variance")
+            _bars(right, self.rows, "work")
+        else:
+            _curves(left, self.rows, "variance")
+            _curves(right, self.rows, "work")
+            figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
+        left.set_title("variance of one gradient")
+        right.set_title("variance × milliseconds")
+        plots.save(figure, path)
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """Groups ``audit`` (estimator, step) and ``by_parameter`` (estimator, step, parameter)."""
+        names = list(dict.fromkeys(r.name for r in self.rows))
+        steps = sorted({r.step for r in self.rows})
+        at = {(r.name, r.step): r for r in self.rows}
+        columns = [
+            *("worst_z", "critical", "bias", "resolution", "variance", "signal_to_noise"),
+            *("evaluations", "milliseconds", "work"),
+        ]
+        coords = {"estimator": names, "step": steps}
+        grid = [[at[n, s] for s in steps] for n in names]
+        audit = xr.Dataset(
+            {
+                c: (("estimator", "step"), [[float(getattr(r, c)) for r in line] for line in grid])
+                for c in columns
+            },
+            coords=coords,
+        )
+        parameters = list(self.rows[0].by_parameter)
+        values = [[[r.by_parameter[p] for p in parameters] for r in line] for line in grid]
+        dims = ("estimator", "step", "parameter")
+        group = xr.Dataset({"variance": (dims, values)}, coords={**coords, "parameter": parameters})
+        return xr.DataTree.from_dict({"audit": audit, "by_parameter": group})
+
+
+def _bias(row: Row) -> str:
+    """Seen with a mark, or the least that would have been seen."""
+    if row.biased:
+        return f"{100 * row.bias:.0f}!"
+    return f"<{100 * max(row.bias, 2 * row.resolution):.0f}"
+
+
+def _bars(axis: Any, rows: Sequence[Row], quantity: str) -> None:
+    ordered = sorted(rows, key=lambda r: -getattr(r, quantity))
+    values = [getattr(r, quantity) for r in ordered]
+    names = [f"{r.name}{' (biased)' if r.biased else ''}" for r in ordered]
+    axis.barh(names, values, color=["0.7" if r.biased else "C0" for r in ordered])
+    if any(value > 0 for value in values):
+        axis.set_xscale("log")
+
+
+def _curves(axis: Any, rows: Sequence[Row], quantity: str) -> None:
+    for name in dict.fromkeys(r.name for r in rows):
+        mine = sorted((r for r in rows if r.name == name), key=lambda r: r.step)
+        axis.plot([r.step for r in mine], [getattr(r, quantity) for r in mine], "o-", label=name)
+    axis.set(yscale="log", xlabel="step")

@@ -1,0 +1,239 @@
+"""fit(compile=True): the numbers of fit, whatever the program, or a sentence why not."""
+
+import contextlib
+import copy
+import gc
+import random
+import resource
+from functools import partial
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.nn import PyroModule
+from torch import nn
+
+from inference import UserError, fit
+from inference.engine.capture.backends import interpreted
+from inference.engine.capture.captured import Captured
+from inference.engine.training.schedules import warm_up
+from inference.engine.training.trainer import Trainer
+from inference.estimators import (
+    DecayingAverage,
+    DisARM,
+    LeaveOneOut,
+    MovingAverage,
+    Pathwise,
+    ScoreFunction,
+)
+from tests.support.examples import PROGRAMS, local
+
+quiet = partial(fit, progress=False, precision="float64")
+
+
+def assert_same_training(model, guide, data, estimator=None, **options):
+    """Captured and uncaptured, from the same start: the same trace, the same parameters."""
+    runs = [
+        quiet(*copy.deepcopy((model, guide)), data, copy.deepcopy(estimator), compile=c, **options)
+        for c in (False, True)
+    ]
+    plain, captured = (run.trace["svi"].to_dataset().drop_vars("seconds") for run in runs)
+    assert list(plain) == list(captured)
+    for name in plain:
+        np.testing.assert_allclose(captured[name], plain[name], rtol=1e-9, atol=1e-9, err_msg=name)
+    for name, value in runs[0].params.items():
+        torch.testing.assert_close(runs[1].params[name], value, rtol=1e-9, atol=1e-9)
+    return runs[1]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_same_numbers_with_a_ragged_last_batch(name):
+    assert_same_training(*PROGRAMS[name](), steps=9, batch_size=16)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_same_numbers_from_cuda_graphs(name):
+    assert_same_training(*PROGRAMS[name](), steps=9, batch_size=16, device="cuda")
+
+
+def test_same_numbers_under_a_warming_kl_and_clipping():
+    run = assert_same_training(
+        *local(), Pathwise(), steps=12, anneal=warm_up(0.5), clip_norm=0.3, batch_size=20
+    )
+    assert (run.trace["svi"]["grad_norm"] > 0.3).any()
+    assert run.trace["svi"]["beta"].min() < 1
+
+
+class Bits(PyroModule):
+    """x_n ~ N(w b_n, 1), b_n a bit; the guide's network has batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        with pyro.plate("data", 40, subsample=x):
+            b = pyro.sample("b", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(self.w * b, 1.0), obs=x)
+
+
+class Guess(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        self.linear = nn.Linear(1, 1)
+
+    def forward(self, x):
+        with pyro.plate("data", 40, subsample=x):
+            logits = self.linear(self.norm(x[:, None]))[:, 0]
+            pyro.sample("b", dist.Bernoulli(logits=logits))
+
+
+@pytest.mark.usefixtures("_backend")
+@pytest.mark.parametrize(
+    "estimator",
+    [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM(), TraceGraph_ELBO()],
+    ids=type,
+)
+def test_same_numbers_with_state_and_buffers(estimator):
+    torch.manual_seed(0)
+    run = assert_same_training(
+        Bits(), Guess(), {"x": torch.randn(40)}, estimator, steps=6, batch_size=20
+    )
+    assert run.programs[0].guide.norm.running_mean.abs() > 0
+
+
+@pytest.mark.usefixtures("_backend")
+def test_subsampling_inside_the_program():
+    x = torch.randn(30) + 2
+
+    def model(x):
+        w = pyro.sample("w", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 30, subsample_size=7) as index:
+            pyro.sample("x", dist.Normal(w, 1.0), obs=x[index])
+
+    def guide(x):
+        loc = pyro.param("loc", lambda: torch.tensor(0.1))
+        scale = pyro.param("scale", lambda: torch.tensor(0.5), dist.constraints.positive)
+        pyro.sample("w", dist.Normal(loc, scale))
+
+    assert_same_training(model, guide, {"x": x}, steps=8)
+
+
+def small(draw_scale=lambda z: 1.0):
+    """A program whose model does something of its own with the latent."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, draw_scale(z)), obs=x)
+
+    def guide(x):
+        loc = pyro.param("loc", lambda: torch.tensor(0.1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(loc, 1.0).expand([len(x)]))
+
+    return model, guide, {"x": torch.randn(8)}
+
+
+def branching(z):
+    return 1.0 if z.sum() > 0 else 2.0  # here
+
+
+def picking(z):
+    return 1.0 + z[z > 0].exp().mean()  # here
+
+
+@pytest.mark.parametrize("scale", [branching, picking])
+def test_a_branch_on_a_drawn_value_is_refused_by_its_line(scale):
+    with pytest.raises(UserError, match=r"test_fit.py line \d+, `.*# here`, needs the value"):
+        quiet(*small(scale), compile=True, steps=2)
+
+
+class Fickle:
+    """Python's random numbers, NumPy's, a counter: each another scale at each call."""
+
+    def __init__(self, kind):
+        self.kind, self.calls = kind, 0
+
+    def __call__(self, z):
+        self.calls += 1
+        kinds = {"python": random.random(), "numpy": np.random.rand(), "counter": self.calls}
+        return 1.0 + kinds[self.kind]
+
+
+@pytest.mark.parametrize("kind", ["python", "numpy", "counter"])
+def test_what_torch_did_not_draw_is_found_out(kind):
+    with pytest.raises(UserError, match="differ under the same noise"):
+        quiet(*small(Fickle(kind)), compile=True, steps=2)
+
+
+@contextlib.contextmanager
+def unchanging():
+    yield dict
+
+
+def test_many_shapes_are_spoken_of_and_the_oldest_forgotten():
+    captured = Captured(lambda c: [c["x"].sum()], ["sum"], unchanging, interpreted)
+    for length in range(1, 8):
+        captured({"x": torch.ones(length)})
+    with pytest.warns(UserWarning, match="8 shapes"):
+        captured({"x": torch.ones(8)})
+    for length in range(9, 30):
+        assert captured({"x": torch.ones(length)})[0] == length
+    assert len(captured.ready) == 16
+
+
+@pytest.mark.usefixtures("_backend")
+@pytest.mark.parametrize("estimator", [TraceGraph_ELBO(), TraceMeanField_ELBO()], ids=type)
+def test_pyros_own_estimators_are_captured(estimator):
+    assert_same_training(*local(), estimator, steps=6, batch_size=20)
+
+
+def test_a_baseline_that_is_replaced_and_not_changed_is_found_out():
+    torch.manual_seed(0)
+    with pytest.raises(UserError, match=r"state.*baseline.* differ"):
+        quiet(Bits(), Guess(), {"x": torch.randn(40)}, DecayingAverage(), compile=True, steps=2)
+
+
+def test_half_precision_on_the_way():
+    """Rounded to bfloat16 at the same places: equal to its 8 bits."""
+    torch.manual_seed(0)
+    model, guide, data = Bits(), Guess(), {"x": torch.randn(40)}
+    runs = [
+        fit(
+            *copy.deepcopy((model, guide)),
+            data,
+            LeaveOneOut(2),
+            steps=4,
+            compile=c,
+            precision="bf16-mixed",
+            progress=False,
+        )
+        for c in (False, True)
+    ]
+    plain, captured = (run.trace["svi"]["elbo"].to_numpy() for run in runs)
+    np.testing.assert_allclose(captured, plain, rtol=2**-8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_long_training_does_not_grow(compiled, monkeypatch):
+    """Resident memory after 2,000 steps and after 30,000: what an hour would add is the trace."""
+    model, guide, data = local()
+    sizes = {}
+    take = Trainer._take_step
+
+    def weigh(self, batch):
+        take(self, batch)
+        if self.step in (2_000, 30_000):
+            gc.collect()
+            sizes[self.step] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    monkeypatch.setattr(Trainer, "_take_step", weigh)
+    quiet(model, guide, data, steps=30_000, batch_size=16, compile=compiled)
+    assert sizes[30_000] - sizes[2_000] < 4  # MiB; the trace's 10,000 rows take 0.5

@@ -1,0 +1,168 @@
+"""audit: its figures are the analytic ones, a bias is seen, refusals and costs are right."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+from inference import UserError, audit
+from inference.estimators import (
+    DisARM,
+    GumbelSoftmax,
+    LeaveOneOut,
+    MovingAverage,
+    Pathwise,
+    ScoreFunction,
+)
+from ppl_models.toys import (
+    ExpectedSquare,
+    ExpectedSquareGuide,
+    SquaredDistance,
+    SquaredDistanceGuide,
+)
+from tests.support.examples import local
+
+ONE = {"x": torch.zeros(1)}
+A, B, THETA = 2.0, 3.0, 0.4
+MU = A * THETA + B
+
+
+def of(result, name, step=0):
+    return next(r for r in result.rows if r.name == name and r.step == step)
+
+
+@pytest.mark.parametrize("reparameterised", [False, True])
+def test_expected_square_has_the_slides_gradient_and_variances(reparameterised):
+    """2aμ; a²(μ⁴ + 14μ² + 15) for the score, 4a² for the path (seed 003, corrected)."""
+    samples = 1_000_000
+    guide = ExpectedSquareGuide(THETA, A, B, reparameterised=reparameterised)
+    guide.theta = torch.nn.Parameter(torch.full((samples,), THETA))  # one for each draw
+    estimator = Pathwise() if reparameterised else ScoreFunction()
+    loss = estimator.differentiable_loss(ExpectedSquare(), guide, torch.zeros(samples))
+    (gradients,) = torch.autograd.grad(loss, guide.theta)
+    expected = 4 * A**2 if reparameterised else A**2 * (MU**4 + 14 * MU**2 + 15)
+    z = (gradients.mean() - 2 * A * MU) / (gradients.var() / samples).sqrt()
+    assert abs(z) < 4.5
+    centred = (gradients - gradients.mean()) ** 2
+    assert abs(centred.mean() - expected) < 4.5 * centred.std() / samples**0.5
+    assert centred.std() / samples**0.5 < 0.05 * expected
+
+
+def test_the_exact_gradient_is_found_and_nobody_is_accused():
+    result = audit(
+        SquaredDistance(),
+        SquaredDistanceGuide(0.3),
+        ONE,
+        [ScoreFunction(), ScoreFunction(baseline=MovingAverage()), DisARM(), Trace_ELBO()],
+        samples=300,
+        progress=False,
+    )
+    assert result.reference == "the exact gradient"
+    assert not any(r.biased for r in result.rows)
+    quiet, loud = of(result, "DisARM"), of(result, "ScoreFunction")
+    assert quiet.variance < 0.1 * loud.variance
+    assert (quiet.evaluations, loud.evaluations) == (2, 1)
+    ranked = sorted(result.rows, key=lambda r: r.variance * r.milliseconds)
+    assert list(result.table().columns[0].cells) == [r.name for r in ranked]
+
+
+def test_a_bias_is_seen():
+    result = audit(
+        SquaredDistance(),
+        SquaredDistanceGuide(0.3),
+        ONE,
+        [GumbelSoftmax(temperature=2.0), DisARM()],
+        samples=1000,
+        progress=False,
+    )
+    assert of(result, "GumbelSoftmax").biased
+    assert of(result, "GumbelSoftmax").bias > 0.2
+    assert not of(result, "DisARM").biased
+
+
+def test_without_the_exact_gradient_the_quietest_unbiased_one_is_the_reference():
+    data = local(6)[2]
+
+    def gamma(x):
+        scale = pyro.param("scale", torch.tensor(1.5), constraint=dist.constraints.positive)
+        with pyro.plate("data", 6, subsample=x):
+            pyro.sample("z", dist.Gamma(2.0, scale))
+
+    def model_of_gamma(x):
+        with pyro.plate("data", 6, subsample=x):
+            z = pyro.sample("z", dist.Gamma(2.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    result = audit(
+        model_of_gamma,
+        gamma,
+        data,
+        [Pathwise(), Trace_ELBO()],
+        samples=200,
+        progress=False,
+    )
+    assert result.reference == "the quietest unbiased estimator"
+    assert not any(r.biased for r in result.rows)
+
+
+def test_along_a_training_the_program_moves_and_the_tree_keeps_every_moment(tmp_path):
+    guide = SquaredDistanceGuide(0.3)
+    estimators = {"score": ScoreFunction(), "pair": LeaveOneOut(2)}
+    before = guide.logit.detach().clone()
+    result = audit(SquaredDistance(), guide, ONE, estimators, samples=20, at=(0, 5), progress=False)
+    assert guide.logit != before
+    tree = result.tree
+    assert tree["audit"]["variance"].sizes == {"estimator": 2, "step": 2}
+    assert tree["by_parameter"]["variance"].sizes["parameter"] == 1
+    assert list(tree["audit"]["evaluations"].sel(step=0).to_numpy()) == [1.0, 2.0]
+    result.plot(tmp_path / "audit.png")
+    assert (tmp_path / "audit.png").stat().st_size > 5000
+
+
+def test_at_step_0_nothing_is_trained():
+    guide = SquaredDistanceGuide(0.3)
+    before = guide.logit.detach().clone()
+    audit(SquaredDistance(), guide, ONE, [ScoreFunction()], samples=5, progress=False)
+    assert torch.isclose(guide.logit.to(before), before)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({"samples": 1}, "a variance needs two"), ({"at": ()}, "after how many steps")],
+)
+def test_senseless_options_are_refused(options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [ScoreFunction()], **options)
+
+
+def test_a_refusal_names_the_site():
+    with pytest.raises(UserError, match="site 'b' is a Bernoulli"):
+        audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [Pathwise()], progress=False)
+
+
+def test_refusals_may_be_left_out_and_settle_nothing(monkeypatch):
+    """One gradient tells; baselines settle once, in the audit itself."""
+    settled = []
+    monkeypatch.setattr(
+        "inference.workflow.audit.settle",
+        lambda e, *_: settled.append(type(e).__name__) or e.eval(),
+    )
+    result = audit(
+        SquaredDistance(),
+        SquaredDistanceGuide(),
+        ONE,
+        [Pathwise(), ScoreFunction(baseline=MovingAverage())],
+        samples=2,
+        skip_refused=True,
+        progress=False,
+    )
+    assert settled == ["ScoreFunction"]
+    assert list(result.refused) == ["Pathwise"]
+    assert "site 'b' is a Bernoulli" in result.refused["Pathwise"]
+    with pytest.raises(UserError, match="no estimator takes the program; Pathwise says"):
+        audit(
+            *(SquaredDistance(), SquaredDistanceGuide(), ONE, [Pathwise()]),
+            skip_refused=True,
+            progress=False,
+        )

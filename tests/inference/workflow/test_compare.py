@@ -1,0 +1,87 @@
+"""compare: bounds, errors, differences and times to a level, on traces made for the purpose."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from inference import UserError, compare
+from inference.results.traces import read, write
+from inference.workflow.compare import compare_directories
+
+
+def trace(final, noise=0.1, seeds=2, steps=400, apart=0.0, held_out=None, rate=1.0):
+    rng = np.random.default_rng(0)
+    step = np.arange(1, steps + 1)
+    curve = final - 50 * np.exp(-rate * step / 40)
+    elbo = curve + noise * rng.standard_normal((seeds, steps)) + apart * np.arange(seeds)[:, None]
+    seconds = np.broadcast_to(step * 0.01, (seeds, steps))
+    variables = {"elbo": (("seed", "step"), elbo), "seconds": (("seed", "step"), seconds)}
+    groups = {"svi": xr.Dataset(variables, coords={"seed": range(seeds), "step": step})}
+    if held_out is not None:
+        bounds = np.full((seeds, 2), held_out) - [[1.0, 0.0]] * seeds
+        both = {
+            "elbo": (("seed", "step"), bounds),
+            "elbo_error": (("seed", "step"), 0 * bounds + 0.3),
+        }
+        groups["held_out"] = xr.Dataset(both, coords={"seed": range(seeds), "step": [200, 400]})
+    return xr.DataTree.from_dict(groups)
+
+
+def test_difference_and_its_error():
+    result = compare({"a": trace(-100), "b": trace(-101, apart=0.2)})
+    best, worse = result.rows
+    assert (best.name, worse.name) == ("a", "b")
+    assert worse.difference == pytest.approx(-0.9, abs=0.05)
+    assert worse.between_seeds == pytest.approx(0.1, abs=0.02)
+    assert best.monte_carlo == pytest.approx(0.1 / 20**0.5 / 2**0.5, rel=0.4)
+    assert worse.difference_error == pytest.approx(np.hypot(0.1, best.between_seeds), rel=0.2)
+
+
+def test_one_seed_falls_back_on_the_noise():
+    result = compare({"a": trace(-100, seeds=1), "b": trace(-101, seeds=1)})
+    assert np.isnan(result.rows[0].between_seeds)
+    assert result.rows[1].difference_error == pytest.approx(0.1 * (2 / 20) ** 0.5, rel=0.4)
+
+
+def test_time_to_a_level():
+    result = compare({"slow": trace(-100, 0), "fast": trace(-100, 0, rate=4.0)}, level=-110)
+    times = {row.name: row.steps for row in result.rows}
+    exact = 40 * np.log(5)  # 50 exp(-t/40) = 10
+    assert times["slow"] == pytest.approx(exact, abs=4)
+    assert times["fast"] == pytest.approx(exact / 4, abs=4)
+    assert np.isnan(compare({"a": trace(-100), "b": trace(-99)}, level=0.0).rows[0].seconds)
+
+
+def test_held_out_bounds_are_preferred_where_all_have_them():
+    result = compare({"a": trace(-100, held_out=-120), "b": trace(-101, held_out=-110)})
+    assert result.held_out
+    assert [(r.name, r.bound) for r in result.rows] == [("b", -110), ("a", -120)]
+    assert result.rows[0].monte_carlo == pytest.approx(0.3 / 2**0.5)
+    assert not compare({"a": trace(-100, held_out=-120), "b": trace(-101)}).held_out
+
+
+def test_tree_has_a_run_dim_and_pads_shorter_runs():
+    tree = compare({"a": trace(-100, steps=100), "b": trace(-100)}).tree
+    assert tree["svi"]["elbo"].dims == ("run", "seed", "step")
+    assert int(tree["svi"]["elbo"].sel(run="a").notnull().sum()) == 200
+
+
+def test_from_directories(tmp_path, capsys):
+    for name, final in (("a", -100), ("b", -101)):
+        write(trace(final), tmp_path / name / "trace.nc")
+    compare_directories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+    assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
+    assert read(tmp_path / "out" / "comparison.nc")["svi"].sizes["run"] == 2
+    assert "-101.0" in capsys.readouterr().out
+
+
+def test_bad_input_is_refused(tmp_path):
+    with pytest.raises(UserError, match="two or more runs"):
+        compare({"a": trace(-1)})
+    with pytest.raises(UserError, match="does not exist: fit first"):
+        compare({"a": trace(-1), "b": tmp_path})
+    with pytest.raises(UserError, match="no group 'svi'"):
+        compare({"a": trace(-1), "b": xr.DataTree()})
+    (tmp_path / "trace.nc").write_bytes(b"not netCDF")
+    with pytest.raises(UserError, match="not a readable netCDF"):
+        compare({"a": trace(-1), "b": tmp_path})
