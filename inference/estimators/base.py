@@ -108,7 +108,7 @@ class Estimator(ELBO, nn.Module):
     def _programs(
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> ModelAndGuide:
-        is_prior = getattr(guide, "prior_of", None) is model
+        is_prior = guide_is_prior(guide, model)
         if self.vectorize_particles:
             if self.max_plate_nesting == math.inf:
                 self._guess_max_plate_nesting(model, guide, args, kwargs)
@@ -168,8 +168,16 @@ class ModelAndGuide:
         return trace
 
 
+def guide_is_prior(guide: StochasticFunction, model: StochasticFunction) -> bool:
+    """Whether the guide says, by its ``prior_of``, that it draws this model's prior."""
+    return bool(getattr(guide, "prior_of", None) == model)  # bound methods are equal, not the same
+
+
 def prior_as_guide(trace: Trace) -> TracePair:
-    """A model's scored trace, and its latents as what the guide drew."""
+    """(a model's scored trace, the same without its observed sites as the trace of the guide).
+
+    The log-probability of each latent is one tensor in both, by which a ``Ledger`` knows the prior.
+    """
     latents = trace.copy()
     for name, site in sample_sites(trace).items():
         if site["is_observed"]:

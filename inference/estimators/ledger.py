@@ -53,6 +53,7 @@ class Choice:
         plates: name → dimension.
         time: its place among the guide's latents.
         fn: its distribution, in the first particle's trace.
+        from_prior: whether log p and log q of the draw are one tensor: the guide is the prior.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Choice:
     plates: Mapping[str, int]
     time: int
     fn: Any
+    from_prior: bool
 
     def in_batch(self, value: Tensor) -> Tensor:
         """A (K, plates …) value in the batch shape of the site's distribution."""
@@ -92,13 +94,15 @@ class Ledger:
         return self._total(kept)
 
     def pathwise(self) -> Tensor:
-        """``elbo`` without the −log q of draws that are not reparameterised.
+        """(K,) ``elbo`` without the −log q of draws that are not reparameterised.
 
-        Its gradient differs by E ∇log q = 0 alone.
+        Its gradient differs by E ∇log q = 0 alone.  Where the guide is the prior, log p − log q of
+        a draw is 0, and +log p goes, too: alone, it would be noise of mean 0.
         """
-        non_reparameterised = {c.name for c in self.choices if not c.reparameterised}
-        kept = [t for t in self.terms if not (t.of_guide and t.name in non_reparameterised)]
-        return self._total(kept)
+        non_reparameterised = {c.name for c in self.non_reparameterised()}
+        from_prior = {c.name for c in self.choices if c.from_prior}
+        kept = (t for t in self.terms if not (t.of_guide and t.name in non_reparameterised))
+        return self._total([t for t in kept if t.name not in from_prior])
 
     def _total(self, terms: Sequence[Term]) -> Tensor:
         nothing = self.terms[0].value.new_zeros(len(self.terms[0].value))
@@ -211,8 +215,17 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
         now = times.get(name, now)
         terms.append(Term(name, -_full_rank(site["log_prob"], rank), plates, now, True))
         if name in times:
-            score = _full_rank(_log_q_of_draw(site), rank)
-            choices.append(Choice(name, score, _is_reparameterised(site), plates, now, site["fn"]))
+            choices.append(
+                Choice(
+                    name=name,
+                    score=_full_rank(_log_q_of_draw(site), rank),
+                    reparameterised=_is_reparameterised(site),
+                    plates=plates,
+                    time=now,
+                    fn=site["fn"],
+                    from_prior=name in model and model[name]["log_prob"] is site["log_prob"],
+                )
+            )
     return Ledger(terms, choices, _subsampled((*model.values(), *guide.values())))
 
 

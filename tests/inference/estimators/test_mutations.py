@@ -95,6 +95,11 @@ BUGS = {
         "self.scale * total",
         "self.scale * signal.sum()",
     ),
+    "the prior's log p kept": (
+        "ledger.py",
+        "if t.name not in from_prior]",
+        "]",
+    ),
     "closed-form KL out of order": (
         "pathwise.py",
         "order.get(choice.name) == choice.time",
