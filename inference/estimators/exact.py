@@ -143,9 +143,7 @@ class Enumerate(Messenger):
         dim = -1 - self.rank - self.count
         values, log_weight = all_values_of(msg, self.nodes, dim)
         self.count += 1
-        msg["value"], msg["done"] = values, True
-        axis = Axis(dim, log_weight, frozenset(all_dims(msg)))
-        msg["infer"] = {**(msg["infer"] or {}), VALUES: axis}
+        give(msg, values, Axis(dim, log_weight, frozenset(all_dims(msg))))
 
 
 def all_at_once(programs: ModelAndGuide, rank: int, nodes: int) -> TracePair:
@@ -168,6 +166,12 @@ def traced(programs: ModelAndGuide, values: Messenger) -> TracePair:
                 "guide draws; draw it there"
             )
     return model_trace, guide_trace
+
+
+def give(msg: Any, value: Tensor, of_site: Axis | Chosen) -> None:
+    """Let a latent have this value, and its trace say which of its values that is."""
+    msg["value"], msg["done"] = value, True
+    msg["infer"] = {**(msg["infer"] or {}), VALUES: of_site}
 
 
 def values_in(guide_trace: Trace) -> dict[str, Any]:
@@ -214,9 +218,8 @@ class Assign(Messenger):
         index = torch.tensor(digits, device=log_weight.device).reshape(fn.batch_shape)
         values = values.expand(count, *fn.batch_shape, *fn.event_shape)
         beside = index.reshape(1, *fn.batch_shape, *(1,) * fn.event_dim)
-        msg["value"], msg["done"] = values.take_along_dim(beside, 0)[0], True
         log_weight = log_weight.expand(count, *fn.batch_shape).take_along_dim(index[None], 0)[0]
-        msg["infer"] = {**(msg["infer"] or {}), VALUES: Chosen(index, log_weight)}
+        give(msg, values.take_along_dim(beside, 0)[0], Chosen(index, log_weight))
 
 
 def one_by_one(programs: ModelAndGuide, nodes: int, reason: Reason) -> Iterator[TracePair]:
@@ -226,10 +229,12 @@ def one_by_one(programs: ModelAndGuide, nodes: int, reason: Reason) -> Iterator[
         UserError: there are too many, and ``reason`` why they cannot be run at once.
     """
     digits: Sequence[int] | None = []
-    for number in itertools.count():
+    number = 0
+    while digits is not None:
         assign = Assign(digits, nodes)
         pair = traced(programs, assign)
-        if max(number, math.prod(assign.counts)) >= MOST_RUNS + 1:
+        number += 1
+        if max(number, math.prod(assign.counts)) > MOST_RUNS:
             raise UserError(
                 f"{reason}, and there are more than {MOST_RUNS:,} assignments of the latents, "
                 "too many for one run each: give fewer rows, or write the program so that it "
@@ -237,8 +242,6 @@ def one_by_one(programs: ModelAndGuide, nodes: int, reason: Reason) -> Iterator[
             )
         yield pair
         digits = following(assign.digits, assign.counts)
-        if digits is None:
-            return
 
 
 def following(digits: Sequence[int], counts: Sequence[int]) -> Sequence[int] | None:

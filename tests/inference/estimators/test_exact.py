@@ -172,7 +172,7 @@ def test_a_sum_over_too_many_values_is_refused():
     def guide():
         pyro.sample("z", dist.Bernoulli(0.3 * torch.ones(12)).to_event(1))
 
-    with pytest.raises(UserError, match="at site 'x' the program does not treat leading.* 2,048"):
+    with pytest.raises(UserError, match=r"at site 'x' the program does not treat leading.* 2,048"):
         Exact().differentiable_loss(model, guide)
 
 
