@@ -1,15 +1,18 @@
-"""The modules of a program, wherever its model and guide keep them."""
+"""The modules of a program, wherever model and guide keep them, and how they are for a look."""
 
 from __future__ import annotations
 
 import dis
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import torch
 from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 Callee = Callable[..., Any]
 CLOSED = (Tensor, ModuleType, type, str, bytes, int, float, complex, BuiltinMethodType, type(None))
@@ -110,3 +113,31 @@ def _is_of(file: Mapping[str, Any], thing: Any) -> bool:
         return thing.__globals__ is file
     owner = thing.__self__ if isinstance(thing, MethodType) else thing
     return isinstance(owner, nn.Module) or type(owner).__module__ == file.get("__name__")
+
+
+@contextmanager
+def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Without graph, the modules as ``eval()`` leaves them, their buffers untouched."""
+    before = [(part, part.training) for module in modules for part in module.modules()]
+    for module in modules:
+        module.eval()
+    try:
+        with torch.no_grad(), untouched(modules):
+            yield
+    finally:
+        for part, training in before:
+            part.training = training
+
+
+@contextmanager
+def untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """At its end the buffers (a running mean, a codebook) are what they were before."""
+    parts = [part for module in modules for part in module.modules()]
+    living = [(part, name, b) for part in parts for name, b in part._buffers.items()]
+    kept = [(at, n, b, b.clone()) for at, n, b in living if b is not None and not is_lazy(b)]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for part, name, buffer, value in kept:
+                part._buffers[name] = buffer.copy_(value)

@@ -16,11 +16,8 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch
 from inference.engine.program.caches import Caches
-from inference.engine.program.match import matching
-from inference.engine.program.modes import evaluating, untouched
-from inference.engine.program.modules import modules_of
-from inference.engine.program.parameters import met, others, roots_parameters, stored
-from inference.engine.program.plates import (
+from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.plates import (
     check_size,
     data_plate,
     frames_of,
@@ -28,8 +25,16 @@ from inference.engine.program.plates import (
     other_rows,
     rows_in,
 )
-from inference.engine.program.rows import refuse_other_rows
-from inference.engine.program.state import put_back, state_of
+from inference.engine.program.checks.rows import refuse_other_rows
+from inference.engine.program.modules import evaluating, modules_of, untouched
+from inference.engine.program.state import (
+    met,
+    others,
+    put_back,
+    roots_parameters,
+    state_of,
+    stored,
+)
 from inference.util import rng
 from inference.util.errors import UserError
 

@@ -1,17 +1,76 @@
-"""All that a step changes in a program, as tensors by name, and how it is put back."""
+"""The parameters of a program, and all that a step changes in it: as tensors by name, and back."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
+from pyro.distributions import constraints as pyro_constraints
+from pyro.poutine import Trace
+from torch import Tensor, nn
+from torch.distributions import constraints as torch_constraints
+from torch.distributions.constraints import Constraint
 
-from inference.engine.program.constraints import constraint_from, described
 from inference.util.errors import UserError
 
 if TYPE_CHECKING:
     from inference.engine.program.program import Program
+
+Callee = Callable[..., Any]
+ESTIMATORS = "__baseline_avg"  # what Pyro's estimators keep in the store
+PLAIN = (bool, int, float, str, type(None), Tensor)
+KINDS: dict[str, type[Constraint]] = {
+    kind.__name__: kind
+    for source in (torch_constraints, pyro_constraints)
+    for kind in vars(source).values()
+    if inspect.isclass(kind) and issubclass(kind, Constraint)
+}
+
+
+def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
+    """``role.name`` → what a callable owns that is a module itself.
+
+    Of modules that a function or method uses, the parameters are those that the program registers
+    (``pyro.module``, a ``PyroModule``'s call), as in Pyro: what is not registered stays as it is.
+    """
+    found: dict[str, Tensor] = {}
+    for role, callee in callees.items():
+        if isinstance(module := unwrapped(callee), nn.Module):
+            named = module.named_parameters()
+            found |= others(found, {f"{role}.{n}": p for n, p in named if p.requires_grad})
+    return found
+
+
+def unwrapped(callee: Callee) -> Callee:
+    """What ``functools.partial`` calls in the end."""
+    return unwrapped(callee.func) if isinstance(callee, functools.partial) else callee
+
+
+def others(known: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those found that are not known yet, under whatever name."""
+    have = set(map(id, known.values()))
+    return {name: p for name, p in found.items() if id(p) not in have and name not in known}
+
+
+def met(trace: Trace) -> dict[str, Tensor]:
+    """The unconstrained leaves of param sites, by name."""
+    found = {}
+    for name, site in trace.nodes.items():
+        value: Any = site["value"]
+        leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
+        if leaf.requires_grad:
+            found[name] = leaf
+    return found
+
+
+def stored() -> dict[str, Tensor]:
+    """The unconstrained leaves in Pyro's store, without what its estimators keep there."""
+    named = pyro.get_param_store().named_parameters()
+    return {name: p for name, p in named if not name.startswith(ESTIMATORS)}
 
 
 def state_of(program: Program) -> dict[str, Any]:
@@ -81,3 +140,31 @@ def _refuse_others(program: Program, saved: dict[str, Any]) -> None:
             f"the checkpoint is of another program: parameter {wrong[0]!r} differs; "
             "choose another directory for this one"
         )
+
+
+def described(thing: Any) -> Any:
+    """A constraint of torch's or Pyro's as nested dicts and lists of tensors and numbers.
+
+    Raises:
+        TypeError: it is, or holds, something else.
+    """
+    if isinstance(thing, PLAIN):
+        return thing
+    if isinstance(thing, list | tuple):
+        return [described(item) for item in thing]
+    if KINDS.get(type(thing).__name__) is type(thing):
+        options = {name: described(value) for name, value in vars(thing).items()}
+        return {"kind": type(thing).__name__, "options": options}
+    raise TypeError(f"a {type(thing).__name__} is none of torch's or Pyro's constraints")
+
+
+def constraint_from(description: Any) -> Any:
+    """The constraint that ``described`` speaks of."""
+    if isinstance(description, list):
+        return [constraint_from(item) for item in description]
+    if not isinstance(description, dict):
+        return description
+    constraint = object.__new__(KINDS[description["kind"]])
+    for name, value in description["options"].items():
+        setattr(constraint, name, constraint_from(value))
+    return constraint

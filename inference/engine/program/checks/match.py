@@ -11,7 +11,7 @@ from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
 from inference.data.columns import Batch
-from inference.engine.program.plates import frames_of
+from inference.engine.program.checks.plates import frames_of
 from inference.util.errors import UserError
 from inference.util.sites import sample_sites
 

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.data.columns import Batch
-from inference.engine.program.plates import Frame, full_size
+from inference.engine.program.checks.plates import Frame, full_size
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, sample_sites
