@@ -9,7 +9,7 @@ from pyro.poutine.messenger import Messenger
 
 from inference.estimators import Exact
 from inference.estimators.base import ModelAndGuide
-from inference.estimators.exact import Enumerate, all_values, hermite
+from inference.estimators.exact import Enumerate, all_values, hermite, values_in
 from inference.estimators.ledger import all_dims
 from inference.util.sites import distribution_name, sample_sites
 
@@ -58,7 +58,7 @@ def tables(case):
     log_p, log_q = (
         _joint(list(sample_sites(t).values()), shared, rank) for t in (model_trace, guide_trace)
     )
-    mass = sum(axis.log_weight for axis in table.axes.values())
+    mass = sum(axis.log_weight for axis in values_in(guide_trace).values())
     parts = torch.broadcast_tensors(log_p, log_q, mass)
     joint = [part.reshape(-1, *part.shape[part.dim() - rank :]) for part in parts]
     return joint[0], joint[1], joint[2], leaves
@@ -163,6 +163,11 @@ def exact_pair_bound(case):
     loss = sum(pair_bound(log_p - log_q, mass, case.scale) for log_p, log_q in parts)
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     return flat(leaves, gradients).sum(0), float(loss.detach())
+
+
+def z_of(values, expected):
+    """How many of its standard errors the mean lies from what it is said to be."""
+    return (values.mean() - expected) / values.std(ddof=1) * len(values) ** 0.5
 
 
 def critical(tests):
