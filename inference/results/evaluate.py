@@ -160,7 +160,7 @@ def _evidence(program: Program, batch: Batch) -> Tensor:
     programs = ModelAndGuide(program.model, latents, (), batch)
     single = programs.run()
     rank = batch_rank(single)
-    draws = Draws(1, *(recorded(trace, rank) for trace in reversed(single)))
+    draws = Draws(1, recorded(single[1], rank), recorded(single[0], rank))
     plate = plate_of_rows(draws, rows_of(batch), program.plate)
     if plate is None:
         raise UserError("log p(x) of each datum needs every site within the data's plate")
@@ -241,7 +241,7 @@ def _two_means(sampler: Sampler, batch: Batch) -> dict[str, tuple[Tensor, Tensor
 
 def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
     """Latent → (B, …) its mean, given the draws before it."""
-    trace = poutine.trace(sampler.program.guide).get_trace(**batch)
+    trace = poutine.trace(sampler.guide).get_trace(**batch)
     means = {}
     for name, site in sample_sites(trace).items():
         if kind_of(site) != "latent":

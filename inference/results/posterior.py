@@ -212,7 +212,7 @@ def _unmasked(name: str, array: xr.DataArray, kept: np.ndarray) -> xr.DataArray:
     """
     dims = [str(d) for d in array.dims[2:]]
     for i, dim in enumerate(dims):
-        rows = kept.any(tuple(d for d in range(kept.ndim) if d != i)).nonzero()[0]
+        rows = np.flatnonzero(kept.any(tuple(d for d in range(kept.ndim) if d != i)))
         if np.take(kept, rows, i).all():
             return array.isel({dim: rows}).assign_coords({dim: rows})
     where = np.argwhere(kept)

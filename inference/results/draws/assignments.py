@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pyro import poutine
 from pyro.infer import infer_discrete
 
 from inference.data.columns import Batch
 from inference.results.draws.joint import Draws
+from inference.results.draws.marginals import Parallel
 from inference.results.draws.sampler import Fixed, Sampler, whole_plates
 from inference.results.draws.sites import Sites, joined, recorded
 from inference.util.progress import Bar
@@ -18,17 +17,13 @@ def assignments(sampler: Sampler, batch: Batch, draws: Draws, progress: bool) ->
     """Each summed latent's value in each draw, by Pyro's ``infer_discrete``; one run a draw."""
     if not draws.summed:
         return {}
-    program, (rank, _) = sampler.program, sampler.single(batch)
+    rank, _ = sampler.single(batch)
     parts = []
-
-    def mark(site: Any) -> dict[str, Any]:
-        return {"enumerate": "parallel"} if site["name"] in draws.summed else {}
-
     with Bar("assignments", draws.count, progress) as bar, whole_plates(batch):
         for k in range(draws.count):
-            guide = Fixed(draws.values(k))(program.guide)
+            guide = Fixed(draws.values(k))(sampler.guide)
             trace = poutine.trace(guide).get_trace(**batch)
-            marked = poutine.infer_config(poutine.replay(program.model, trace=trace), mark)
+            marked = Parallel(draws.summed)(poutine.replay(sampler.program.model, trace=trace))
             assigned = infer_discrete(marked, first_available_dim=-1 - rank)
             found = poutine.trace(assigned).get_trace(**batch)
             others = found.nodes.keys() - draws.summed

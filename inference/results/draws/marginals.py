@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from opt_einsum import shared_intermediates
@@ -13,6 +13,8 @@ from pyro.ops.contract import contract_tensor_tree
 from pyro.ops.rings import LogRing
 from pyro.poutine import Trace
 from pyro.poutine.enum_messenger import EnumMessenger
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import InferDict, Message
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
@@ -31,17 +33,26 @@ def summed_over(model_trace: Trace, guide_trace: Trace) -> set[str]:
     }
 
 
-def enumerated(model: Callee, guide_trace: Trace, names: set[str], rank: int) -> Callee:
+def enumerated(model: Callee, guide_trace: Trace, names: Collection[str], rank: int) -> Callee:
     """The model at the guide's draws, the named latents with all their values at once.
 
     Their values lie along dimensions left of ``rank`` batch dimensions.
     """
 
-    def mark(site: Any) -> dict[str, Any]:
-        return {"enumerate": "parallel"} if site["name"] in names else {}
+    marked = Parallel(names)(poutine.replay(model, trace=guide_trace))
+    return EnumMessenger(first_available_dim=-1 - rank)(marked)
 
-    marked = poutine.infer_config(poutine.replay(model, trace=guide_trace), mark)
-    return EnumMessenger(first_available_dim=-1 - rank)(marked)  # type: ignore[no-any-return]
+
+class Parallel(Messenger):
+    """Marks these sites to be given all their values at once."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["name"] in self.names:
+            msg["infer"] = InferDict({**(msg["infer"] or {}), "enumerate": "parallel"})
 
 
 def marginals(trace: Trace, batch_rank: int) -> tuple[Sites, set[str]]:
@@ -113,7 +124,7 @@ def _contracted(
     for name in names:
         term = terms[name]
         frames = trace.nodes[name]["cond_indep_stack"]
-        ordinal = frozenset(trace.plate_to_symbol[f.name] for f in frames if f.vectorized)  # type: ignore[attr-defined]
+        ordinal = frozenset(trace.plate_to_symbol[f.name] for f in frames if f.vectorized)
         tree.setdefault(ordinal, []).append(term)
         sizes |= dict(zip(term._pyro_dims, term.shape, strict=True))
     dims = set(sizes) & summed

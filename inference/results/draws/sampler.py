@@ -19,6 +19,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
+from inference.estimators.base import ordinary
 from inference.results.draws.checks import difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
@@ -83,6 +84,7 @@ class Sampler:
 
     def __init__(self, program: Program, predict: bool = False, progress: bool = False) -> None:
         self.program, self.predict, self.progress = program, predict, progress
+        self.guide = ordinary(program.guide)
         self.reason: str | None = None
         self._known: dict[Any, tuple[int, Draws]] = {}  # a single run for each shape of batch
         self._agreed: set[Any] = set()
@@ -126,6 +128,7 @@ class Sampler:
             scored: give log-probabilities of the predicted sites, too.
         """
         rank, known = self._known.get(shapes(batch), (0, None))
+        self.program.caches.forget()
         with whole_plates(batch):
             traces = self._traces(batch, count, rank, Fixed(values or {}))
             guide_trace, model_trace, _ = traces
@@ -155,7 +158,7 @@ class Sampler:
         self, batch: Batch, count: int | None, rank: int, fixed: Fixed
     ) -> tuple[Trace, Trace, Trace | None]:
         """(guide's, model's, model's with its observed sites drawn)."""
-        guide = fixed(self._around(self.program.guide, count, rank))
+        guide = fixed(self._around(self.guide, count, rank))
         guide_trace = poutine.trace(guide).get_trace(**batch)
         model = self._around(self.program.model, count, rank)
         replayed = fixed(poutine.replay(model, trace=guide_trace))
@@ -270,7 +273,8 @@ def whole_plates(batch: Batch) -> Iterator[None]:
         UserError: such a plate has another size than the batch, and no plate has the batch's.
     """
     rows = len(next(iter(batch.values())))
-    original = SubsampleMessenger._subsample
+    messenger: Any = SubsampleMessenger  # the size that a program states is out of handlers' reach
+    original = messenger._subsample
 
     def whole(
         name: str, size: int | None = None, subsample_size: int | None = None, *others: Any
@@ -280,8 +284,8 @@ def whole_plates(batch: Batch) -> Iterator[None]:
             subsample_size = None
         return original(name, size, subsample_size, *others)
 
-    SubsampleMessenger._subsample = staticmethod(whole)  # type: ignore[method-assign, assignment]
+    messenger._subsample = staticmethod(whole)
     try:
         yield
     finally:
-        SubsampleMessenger._subsample = staticmethod(original)  # type: ignore[method-assign, assignment]
+        messenger._subsample = staticmethod(original)

@@ -84,7 +84,7 @@ def batch_rank(traces: Iterable[Trace]) -> int:
 def log_prob_of(site: Any) -> Tensor:
     """(batch …) nats, masked and not scaled; of one trace's site."""
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return scale_and_mask(log_prob, mask=site["mask"])  # type: ignore[no-any-return]
+    return scale_and_mask(log_prob, mask=site["mask"])
 
 
 def recorded(
