@@ -11,18 +11,20 @@ _PYRO, _EXACT = f"{_HERE}equals_pyro.py", f"{_HERE}exact.py"
 _CONTRACTS, _PRIOR = f"{_HERE}contracts.py", f"{_HERE}prior.py"
 _SHAPES, _UNBIASED = f"{_HERE}shapes.py", f"{_HERE}unbiased.py"
 _BOUNDS = f"{_PYRO} {_CONTRACTS} {_SHAPES} {_UNBIASED}"
+_QUICK = "-k 'not resumes and not quieter and (not unbiased or ScoreFunction or VIMCO)'"
 
 # beginning of a path → pytest's arguments: the quick and the sharp first
 TESTS = {
     "inference/estimators/antithetic.py": f"{_CONTRACTS} {_SHAPES} {_UNBIASED} -k 'ARM'",
-    "inference/estimators/base.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS}",
+    "inference/estimators/base.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS} {_QUICK}",
     "inference/estimators/baselines.py": f"{_HERE}baselines.py {_CONTRACTS} "
-    "-k 'baseline or average or guess or network'",
+    "-k 'not resumes and (baseline or average or guess or network)'",
     "inference/estimators/control_variates.py": f"{_HERE}control_variates.py {_SHAPES} {_UNBIASED} "
     "-k 'REBAR or RELAX or control'",
     "inference/estimators/coupling.py": f"{_BOUNDS} -k 'IWAE or VIMCO or DReG or bound'",
     "inference/estimators/exact.py": f"{_EXACT} {_PYRO} {_SHAPES} -k 'exact or enum'",
-    "inference/estimators/ledger.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS} {_UNBIASED}",
+    "inference/estimators/ledger.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS} {_UNBIASED} "
+    f"{_QUICK}",
     "inference/estimators/multi_sample.py": f"{_BOUNDS} "
     "-k 'IWAE or VIMCO or DReG or bound or wake'",
     "inference/estimators/pathwise.py": f"{_BOUNDS} "
@@ -30,7 +32,7 @@ TESTS = {
     "inference/estimators/relaxed.py": f"{_HERE}relaxed.py {_CONTRACTS} {_SHAPES} {_UNBIASED} "
     "-k 'relaxed or REBAR or gumbel'",
     "inference/estimators/score_function.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} {_UNBIASED} "
-    "-k 'score or leave or variance or normalis'",
+    "-k 'not resumes and not quieter and (score or leave or variance or normalis)'",
     "inference/estimators/wake_sleep.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} -k 'wake'",
     "inference/estimators/wrapped.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} -k 'wrapped'",
     "ppl_models/captioner.py": "tests/ppl_models/test_captioner.py",

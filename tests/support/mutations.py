@@ -49,6 +49,7 @@ METHODS = {
     "sigmoid": "tanh", "tanh": "sigmoid", "relu": "tanh", "softplus": "relu", "logaddexp": "add",
 }  # fmt: skip
 UNTOUCHED = {"strict", "validate_args", "device", "dtype", "create_graph"}
+SYMMETRIC = {"isclose", "min", "max", "logaddexp", "minimum", "maximum"}
 SENTENCES = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Assert)
 
 
@@ -111,12 +112,14 @@ def _boolean(node: ast.BoolOp) -> Iterator[ast.AST]:
 
 def _call(node: ast.Call) -> Iterator[ast.AST]:
     """Another function; a method not called; two arguments exchanged; a keyword left out."""
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
     if isinstance(node.func, ast.Attribute):
-        if node.func.attr in METHODS:
-            yield changed(node, func=changed(node.func, attr=METHODS[node.func.attr]))
+        if name in METHODS:
+            yield changed(node, func=changed(node.func, attr=METHODS[name]))
         if not node.args and not node.keywords and not isinstance(node.func.value, ast.Call):
             yield node.func.value
-    if len(node.args) > 1 and not any(isinstance(a, ast.Starred) for a in node.args[:2]):
+    starred = any(isinstance(a, ast.Starred) for a in node.args[:2])
+    if len(node.args) > 1 and not starred and name not in SYMMETRIC:
         yield changed(node, args=[node.args[1], node.args[0], *node.args[2:]])
     for keyword in node.keywords:
         if keyword.arg and keyword.arg not in UNTOUCHED:
