@@ -17,7 +17,6 @@ import json
 import os
 import random
 import re
-import shlex
 import shutil
 import signal
 import sys
@@ -179,16 +178,6 @@ def mutants(path: str, text: bytes) -> list[Mutant]:
     return found
 
 
-def tests_of(path: str) -> list[str]:
-    """pytest's arguments for a file: those of the longest beginning of its path in ``TESTS``."""
-    return shlex.split(TESTS[max((p for p in TESTS if path.startswith(p)), key=len)])
-
-
-def sources(folder: Path) -> list[str]:
-    found = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py")]
-    return sorted(p for p in found if any(p.startswith(t) for t in TESTS))
-
-
 class Copy:
     """A copy of the project in which one file at a time is spoiled.
 
@@ -202,7 +191,7 @@ class Copy:
                 ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
             )
         shutil.copy(ROOT / "pyproject.toml", folder)
-        self.right = {path: (folder / path).read_bytes() for path in sources(folder)}
+        self.right = {path: (folder / path).read_bytes() for path in TESTS}
 
     def write(self, path: str, source: bytes) -> None:
         """With a time of its own, lest Python takes another mutant's bytecode for it."""
@@ -227,7 +216,7 @@ class Copy:
     def tried(self, mutant: Mutant) -> dict:
         right, start = self.right[mutant.path], time.time()
         self.write(mutant.path, mutant.spoil(right))
-        result, by = self.run(tests_of(mutant.path))
+        result, by = self.run(TESTS[mutant.path])
         self.write(mutant.path, right)
         return {**asdict(mutant), "result": result, "by": by, "seconds": time.time() - start}
 
@@ -286,7 +275,7 @@ def try_all(project: Copy, chosen: list[Mutant], record: Path, again: bool) -> N
                 out.write(json.dumps(project.tried(mutant)) + "\n")
     passed = {r["path"] for r in recorded(record).values() if r["result"] == "survived"}
     for path in sorted({m.path for m in chosen} - passed):
-        assert project.run(tests_of(path))[0] == "survived", f"{path}: its tests fail as it is"
+        assert project.run(TESTS[path])[0] == "survived", f"{path}: its tests fail as it is"
 
 
 def main() -> None:
