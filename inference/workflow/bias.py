@@ -83,7 +83,7 @@ def resolution(sample: Sample, tests: int) -> Tensor:
     """
     centred = sample.draws - sample.draws.mean(0)
     low = torch.zeros_like(sample.deviation)
-    high = 2 * (centred.abs().amax(0) + sample.deviation + sample.rounding)
+    high = 8 * (centred.abs().amax(0) + sample.deviation + sample.rounding)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         seen = _is_seen(replace(sample, draws=centred), middle, tests)
