@@ -15,7 +15,7 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from inference.data.columns import Batch, Columns, Streamed, as_columns
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.trainer import OptimizerFactory
@@ -43,7 +43,7 @@ MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, pyro.infer.RenyiELBO)
 def audit(
     model: StochasticFunction,
     guide: StochasticFunction,
-    data: Columns | Streamed | Mapping[str, Tensor],
+    data: Data,
     estimators: Sequence[ELBO] | Mapping[str, ELBO],
     *,
     samples: int = 500,
