@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inference.data.columns import Columns, slices
 from inference.data.vocabulary import Vocabulary, tokens
+from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture, Split
 from inference.recipes.captions.options import CaptionerOptions
 from inference.recipes.captions.report import page, scores
@@ -95,7 +96,7 @@ def aim(run: Run, test: Columns) -> Figures:
         return {}
     program, hits = run.programs[0], []
     model = program.model
-    with rng.forked(evaluate.EVALUATION_SEED), program.scope(), program.evaluation():
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         for rows in slices(len(test), 200):
             batch = test.rows(rows)
             looked = torch.stack(model(batch["a"], batch["y"]), 1).argmax(-1)

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.distributions import OneHotCategorical
 
 from inference.data.vocabulary import Vocabulary
+from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.data.pictures import Picture
 from inference.recipes.captions.report.attention import Example
-from inference.results import evaluate
 from inference.util import rng
 from ppl_models.captioner import Captioner
 from ppl_models.decoding import Captions, beam_search
@@ -42,7 +42,7 @@ def example(
     alpha = said.attention[0, : len(words)]
     places = None
     if attention == "hard" and words:
-        with rng.forked(evaluate.EVALUATION_SEED):
+        with rng.forked(EVALUATION_SEED):
             places = OneHotCategorical(alpha).sample().unflatten(-1, (side, -1))
     per_word = {"nats per word": float(said.log_prob[0] / said.lengths[0])}
     maps = alpha.unflatten(-1, (side, -1))
