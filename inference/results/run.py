@@ -15,7 +15,7 @@ from inference.engine.program.program import Program, accepted_columns
 from inference.results import traces
 from inference.util.files import write_json
 
-Kind = TypeVar("Kind", bound=Columns | Streamed)
+Kind = TypeVar("Kind", Columns, Streamed, Columns | Streamed)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
 from inference.workflow.checks import require_batch_size, require_elbo
-from inference.workflow.fit import DTYPES, Data
+from inference.workflow.fit import DTYPES
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
