@@ -49,14 +49,15 @@ FOLDERS = {
 }
 
 
-def arguments(folder: str, always: str, modules: str, keywords: str) -> list[str]:
-    """pytest's, for the test modules of a folder, those for all of its modules before."""
-    chosen = [f"tests/{folder}/test_{module}.py" for module in f"{always} {modules}".split()]
-    return [*chosen, "-k", f"defaults or ({keywords})"] if keywords else chosen
+def runs(folder: str, always: str, modules: str, keywords: str) -> list[list[str]]:
+    """pytest's arguments, one run a test module: the first that fails spares the others."""
+    paths = [f"tests/{folder}/test_{module}.py" for module in f"{always} {modules}".split()]
+    chosen = ["-k", f"defaults or ({keywords})"] if keywords else []
+    return [[path, *chosen] for path in paths]
 
 
 TESTS = {
-    f"{folder}/{name}.py": arguments(folder, always, *of_module)
+    f"{folder}/{name}.py": runs(folder, always, *of_module)
     for folder, (always, modules) in FOLDERS.items()
     for name, of_module in modules.items()
 }

@@ -199,6 +199,14 @@ class Copy:
         (self.folder / path).write_bytes(source)
         os.utime(self.folder / path, (self.now, self.now))
 
+    def run_all(self, path: str) -> tuple[str, str]:
+        """What the tests of a file say."""
+        for arguments in TESTS[path]:
+            result, by = self.run(arguments)
+            if result != "survived":
+                return result, by
+        return "survived", ""
+
     def run(self, arguments: list[str]) -> tuple[str, str]:
         """("survived", "killed" or "timeout", the test that failed)."""
         said = self.folder / "said.txt"
@@ -208,7 +216,7 @@ class Copy:
         status = _wait(child)
         if status is None:
             return "timeout", ""
-        if os.waitstatus_to_exitcode(status) == 0:
+        if os.waitstatus_to_exitcode(status) in (0, 5):  # 5: no test has these keywords
             return "survived", ""
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.MULTILINE)
         return "killed", failed[1] if failed else said.read_text()[-300:]
@@ -216,7 +224,7 @@ class Copy:
     def tried(self, mutant: Mutant) -> dict:
         right, start = self.right[mutant.path], time.time()
         self.write(mutant.path, mutant.spoil(right))
-        result, by = self.run(TESTS[mutant.path])
+        result, by = self.run_all(mutant.path)
         self.write(mutant.path, right)
         return {**asdict(mutant), "result": result, "by": by, "seconds": time.time() - start}
 
@@ -275,7 +283,7 @@ def try_all(project: Copy, chosen: list[Mutant], record: Path, again: bool) -> N
                 out.write(json.dumps(project.tried(mutant)) + "\n")
     passed = {r["path"] for r in recorded(record).values() if r["result"] == "survived"}
     for path in sorted({m.path for m in chosen} - passed):
-        assert project.run(TESTS[path])[0] == "survived", f"{path}: its tests fail as it is"
+        assert project.run_all(path)[0] == "survived", f"{path}: its tests fail as it is"
 
 
 def main() -> None:
