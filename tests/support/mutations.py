@@ -12,6 +12,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import gc
 import importlib
 import json
 import os
@@ -26,10 +27,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.support.mutated_files import IMPORTS, TESTS
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("inference", "ppl_models", "guides", "tests")
+PYTEST = ("-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
 TIMEOUT = 180  # seconds
 
 OPERATORS = {
@@ -199,24 +203,16 @@ class Copy:
         (self.folder / path).write_bytes(source)
         os.utime(self.folder / path, (self.now, self.now))
 
-    def run_all(self, path: str) -> tuple[str, str]:
-        """What the tests of a file say."""
-        for arguments in TESTS[path]:
-            result, by = self.run(arguments)
-            if result != "survived":
-                return result, by
-        return "survived", ""
-
-    def run(self, arguments: list[str]) -> tuple[str, str]:
-        """("survived", "killed" or "timeout", the test that failed)."""
+    def run(self, path: str) -> tuple[str, str]:
+        """("survived", "killed" or "timeout", the test that failed) of a file's tests."""
         said = self.folder / "said.txt"
         child = os.fork()
         if not child:
-            _pytest_in(self.folder, arguments, said)
+            _pytest_in(self.folder, TESTS[path], said)
         status = _wait(child)
         if status is None:
             return "timeout", ""
-        if os.waitstatus_to_exitcode(status) in (0, 5):  # 5: no test has these keywords
+        if os.waitstatus_to_exitcode(status) == 0:
             return "survived", ""
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.MULTILINE)
         return "killed", failed[1] if failed else said.read_text()[-300:]
@@ -224,13 +220,13 @@ class Copy:
     def tried(self, mutant: Mutant) -> dict:
         right, start = self.right[mutant.path], time.time()
         self.write(mutant.path, mutant.spoil(right))
-        result, by = self.run_all(mutant.path)
+        result, by = self.run(mutant.path)
         self.write(mutant.path, right)
         return {**asdict(mutant), "result": result, "by": by, "seconds": time.time() - start}
 
 
-def _pytest_in(folder: Path, arguments: list[str], said: Path) -> None:
-    """In a forked process: run pytest there and end."""
+def _pytest_in(folder: Path, runs: list[list[str]], said: Path) -> None:
+    """In a forked process: run pytest there until it fails, and end."""
     os.setpgid(0, 0)
     os.chdir(folder)
     out = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -240,10 +236,10 @@ def _pytest_in(folder: Path, arguments: list[str], said: Path) -> None:
     sys.path[:] = [str(folder), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
     for name in [m for m in sys.modules if m.split(".")[0] in COPIED]:
         del sys.modules[name]
-    import pytest
-
-    code = pytest.main(["-x", "-q", "--tb=line", "-p", "no:cacheprovider", *arguments])
-    os._exit(int(code))
+    codes = (pytest.main([*PYTEST, *arguments]) for arguments in runs)
+    failed = any(code not in (0, 5) for code in codes)  # 5: no test has these keywords
+    sys.stdout.flush()
+    os._exit(failed)
 
 
 def _wait(child: int) -> int | None:
@@ -283,7 +279,7 @@ def try_all(project: Copy, chosen: list[Mutant], record: Path, again: bool) -> N
                 out.write(json.dumps(project.tried(mutant)) + "\n")
     passed = {r["path"] for r in recorded(record).values() if r["result"] == "survived"}
     for path in sorted({m.path for m in chosen} - passed):
-        assert project.run_all(path)[0] == "survived", f"{path}: its tests fail as it is"
+        assert project.run(path)[0] == "survived", f"{path}: its tests fail as it is"
 
 
 def main() -> None:
@@ -296,6 +292,7 @@ def main() -> None:
     asked = words.parse_args()
     for name in IMPORTS:
         importlib.import_module(name)
+    gc.freeze()  # forks share what is imported, and need not look through it
     with tempfile.TemporaryDirectory() as folder:
         project = Copy(Path(folder))
         texts = {path: text for path, text in project.right.items() if asked.only in path}
