@@ -13,6 +13,7 @@ from torch.distributions import OneHotCategorical
 
 from inference.data.columns import Columns, slices
 from inference.data.vocabulary import Vocabulary, tokens
+from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.captioner import default_encoder
 from inference.recipes.captions.data.encoders import load_encoder
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture
@@ -95,7 +96,7 @@ def aim(run: Run, test: Columns) -> dict[str, Any]:
         return {}
     program, hits = run.programs[0], []
     model: Any = program.model
-    with rng.forked(evaluate.EVALUATION_SEED), program.scope(), program.evaluation():
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         for rows in slices(len(test), 200):
             batch = test.rows(rows)
             looked = torch.stack(model(batch["a"], batch["y"]), 1).argmax(-1)
@@ -169,7 +170,7 @@ def example(
     alpha = said.attention[0, : len(words)]
     places = None
     if attention == "hard" and words:
-        with rng.forked(evaluate.EVALUATION_SEED):
+        with rng.forked(EVALUATION_SEED):
             places = OneHotCategorical(alpha).sample().unflatten(-1, (side, -1))
     per_word = {"nats per word": float(said.log_prob[0] / said.lengths[0])}
     maps = alpha.unflatten(-1, (side, -1))
