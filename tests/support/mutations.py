@@ -2,10 +2,10 @@
 
     python -m tests.support.mutations --count 300 --seed 0 --record mutations.jsonl
 
-makes that many errors, each of another kind or in another place, chosen at random; runs the fast
+makes that many errors, each of another kind or in another place, chosen at random; runs the sharp
 tests of the file that has it, and writes one line of JSON for each: what was changed, and the first
 test that failed.  A run that was cut off goes on where it ended; ``--again`` tries what survived
-once more, after tests were added.
+once more, by all fast tests of the file.
 """
 
 import argparse
@@ -203,12 +203,13 @@ class Copy:
         (self.folder / path).write_bytes(source)
         os.utime(self.folder / path, (self.now, self.now))
 
-    def run(self, path: str) -> tuple[str, str]:
-        """("survived", "killed" or "timeout", the test that failed) of a file's tests."""
+    def run(self, path: str, thorough: bool) -> tuple[str, str]:
+        """("survived", "killed" or "timeout", the test that failed) of sharp tests, or of all."""
+        sharp, others = TESTS[path]
         said = self.folder / "said.txt"
         child = os.fork()
         if not child:
-            _pytest_in(self.folder, TESTS[path], said)
+            _pytest_in(self.folder, [*sharp, *others] if thorough else sharp, said)
         status = _wait(child)
         if status is None:
             return "timeout", ""
@@ -217,10 +218,10 @@ class Copy:
         failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said.read_text(), re.MULTILINE)
         return "killed", failed[1] if failed else said.read_text()[-300:]
 
-    def tried(self, mutant: Mutant) -> dict:
+    def tried(self, mutant: Mutant, thorough: bool) -> dict:
         right, start = self.right[mutant.path], time.time()
         self.write(mutant.path, mutant.spoil(right))
-        result, by = self.run(mutant.path)
+        result, by = self.run(mutant.path, thorough)
         self.write(mutant.path, right)
         return {**asdict(mutant), "result": result, "by": by, "seconds": time.time() - start}
 
@@ -276,10 +277,10 @@ def try_all(project: Copy, chosen: list[Mutant], record: Path, again: bool) -> N
         known = before.get(mutant.key())
         if known is None or (again and known["result"] == "survived"):
             with record.open("a") as out:
-                out.write(json.dumps(project.tried(mutant)) + "\n")
+                out.write(json.dumps(project.tried(mutant, again)) + "\n")
     passed = {r["path"] for r in recorded(record).values() if r["result"] == "survived"}
     for path in sorted({m.path for m in chosen} - passed):
-        assert project.run(path)[0] == "survived", f"{path}: its tests fail as it is"
+        assert project.run(path, again)[0] == "survived", f"{path}: its tests fail as it is"
 
 
 def main() -> None:
