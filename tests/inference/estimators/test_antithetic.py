@@ -102,4 +102,4 @@ def test_two_sites_take_turns():
     (expected,) = torch.autograd.grad(exact, start)
     z = (found.mean(0) - expected) / found.std(0) * count**0.5
     assert z.abs().max() < 4.5
-    assert (found.std(0) * 4.5 < 0.1 * count**0.5 * expected.abs()).all()  # 10 % would be seen
+    assert (found.std(0) * 6 < 0.2 * count**0.5 * expected.abs()).all()  # a fifth would be seen
