@@ -74,7 +74,7 @@ def test_all_uniforms_of_a_bit_come():
 
 def test_two_sites_take_turns():
     """Against enumeration of both bits; |z| < 4.5 in both figures."""
-    count = 40_000
+    count = 80_000
     start = torch.tensor([0.2, -0.5], requires_grad=True)
     w = start.detach().expand(count, 2).clone().requires_grad_()
 
