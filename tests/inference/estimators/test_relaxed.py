@@ -42,6 +42,9 @@ def test_events_and_masks_are_kept(wrap):
     found = relaxed_distribution(bits)
     assert (found.batch_shape, found.event_shape) == (bits.batch_shape, bits.event_shape)
     torch.testing.assert_close(found.log_prob(ends), bits.log_prob(ends), rtol=1e-14, atol=0)
+    one, zero = bits.log_prob(torch.ones(3)), bits.log_prob(torch.zeros(3))
+    half = found.log_prob(torch.full((3,), 0.5))
+    torch.testing.assert_close(half, (one + zero) / 2, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("kind", [dist.Bernoulli, dist.OneHotCategorical])
