@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if arguments[0] not in commands:
             raise UserError(f"no command {arguments[0]!r}: give one of {', '.join(commands)}")
-        with launch.one_end(), launch.one_voice():
+        with launch.exit_together(), launch.only_rank_zero_prints():
             commands[arguments[0]](arguments[1:])
     except UserError as error:
         print(f"lowerbound: {error}", file=sys.stderr)

@@ -39,7 +39,7 @@ class Processes:
         """This process's rows of a batch (of all ``rows`` for None)."""
         return index
 
-    def first(self, function: Callable[[], T]) -> T:
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
         """What the function gives in the first process, which alone runs it."""
         return function()
 
@@ -47,11 +47,11 @@ class Processes:
         """Everybody's value, by rank."""
         return [value]
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """The first process's values, put into everybody's tensors."""
 
 
-class Together(Processes):
+class DistributedProcesses(Processes):
     """Several processes that torchrun started; gloo connects them on CPUs, nccl on GPUs.
 
     Each method is called by all of them, in the same order.
@@ -73,7 +73,7 @@ class Together(Processes):
             logging.getLogger(name).setLevel(logging.WARNING)
         nodes = launch.size() // here
         self.fabric = Fabric(accelerator=device.type, strategy="ddp", devices=here, num_nodes=nodes)
-        with answered():
+        with naming_a_lost_process():
             self.fabric.launch()
         super().__init__(self.fabric.device)
         self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
@@ -87,7 +87,7 @@ class Together(Processes):
         own = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
         return own if index is None else index[own]
 
-    def first(self, function: Callable[[], T]) -> T:
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
         """What the function gives in the first process; its ``UserError`` is everybody's."""
         value, sentence = None, ""
         if self.rank == 0:
@@ -95,7 +95,7 @@ class Together(Processes):
                 value = function()
             except UserError as error:
                 sentence = str(error)
-        with answered():
+        with naming_a_lost_process():
             value, sentence = self.fabric.broadcast((value, sentence))
         if sentence:
             raise UserError(sentence)
@@ -104,13 +104,13 @@ class Together(Processes):
     def gather(self, value: T) -> list[T]:
         """Everybody's value, by rank."""
         found: list[Any] = [None] * self.size
-        with answered():
+        with naming_a_lost_process():
             torch.distributed.all_gather_object(found, value)
         return found
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """The first process's values, put into everybody's tensors."""
-        with answered():
+        with naming_a_lost_process():
             for tensor in tensors:
                 value = tensor.detach().contiguous()
                 torch.distributed.broadcast(value, 0)
@@ -124,7 +124,7 @@ class Together(Processes):
         tail = tensors[0].new_tensor([rows, self.due, self.interrupted])
         flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), tail])
         flat[:-3] *= rows
-        with answered():
+        with naming_a_lost_process():
             torch.distributed.all_reduce(flat)
         self._sums, self._wishes = self._sums + 1, flat[-2:]
         means = flat[:-3].div_(flat[-3]).split([tensor.numel() for tensor in tensors])
@@ -145,7 +145,7 @@ def like(values: Tensor, tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def launched(device: str) -> Iterator[Processes]:
     """The processes of this training; within it, signals ask all of them to stop at one step.
 
     Raises:
@@ -156,15 +156,15 @@ def joined(device: str) -> Iterator[Processes]:
     if launch.size() == 1:
         yield Processes(torch.device(device))
         return
-    processes = Together(torch.device(device))
+    processes = DistributedProcesses(torch.device(device))
     with _heeding(processes):
         yield processes
-        with answered():
+        with naming_a_lost_process():
             processes.fabric.barrier()  # what the first has written is there for all
 
 
 @contextmanager
-def answered() -> Iterator[None]:
+def naming_a_lost_process() -> Iterator[None]:
     """Turn a broken connection into a sentence."""
     try:
         yield
@@ -176,7 +176,7 @@ def answered() -> Iterator[None]:
 
 
 @contextmanager
-def _heeding(processes: Together) -> Iterator[None]:
+def _heeding(processes: DistributedProcesses) -> Iterator[None]:
     """A signal is noted at first, and obeyed at once when it comes again."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from inference.data.columns import Columns, Streamed, as_columns
 from inference.engine import launch
-from inference.engine.processes import Processes, joined
+from inference.engine.processes import Processes, launched
 from inference.engine.program.program import Program, accepted_columns, reset_modules
 from inference.engine.training.all_seeds import AtOnce
 from inference.engine.training.schedules import Schedule, constant
@@ -111,7 +111,7 @@ def fit(
     """
     if seeds_at_once and not compile:
         raise UserError("seeds_at_once vectorises the captured step: give compile, too")
-    with launch.one_end(), joined(device) as processes:
+    with launch.exit_together(), launched(device) as processes:
         if seeds_at_once and processes.size > 1:
             raise UserError("seeds_at_once is for one process: let each have seeds of its own")
         columns = as_columns(data)
@@ -180,7 +180,7 @@ class Store:
 
     def open(self, resume: bool, overwrite: bool) -> None:
         """Read what the directory holds; nothing is written before the first seed is ready."""
-        self.states = self.processes.first(lambda: self._read(resume, overwrite))
+        self.states = self.processes.on_rank_zero(lambda: self._read(resume, overwrite))
 
     def _read(self, resume: bool, overwrite: bool) -> dict[Any, Any]:
         if self.directory is None or not (self.directory / "config.json").exists() or overwrite:
@@ -197,7 +197,7 @@ class Store:
 
     def train(self, trainer: Trainer, bar: Bar) -> None:
         """Resume the trainer if it was begun before, and run it to its end."""
-        self.processes.first(self._claim)
+        self.processes.on_rank_zero(self._claim)
         if state := self.states.get(trainer.seed):
             trainer.load_state_dict(state)
         if trainer.finished:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from inference.engine.processes import Processes, Together
+from inference.engine.processes import Processes, DistributedProcesses
 
 
 class Watch:
@@ -70,7 +70,7 @@ class Watch:
 class CommonWatch(Watch):
     """The same of several processes: all save, and stop, after the same step."""
 
-    def __init__(self, save: Callable[[], None], every: float, processes: Together) -> None:
+    def __init__(self, save: Callable[[], None], every: float, processes: DistributedProcesses) -> None:
         super().__init__(save, every)
         self.processes = processes
 
@@ -94,6 +94,6 @@ class CommonWatch(Watch):
 
 def watch(save: Callable[[], None], every: float, processes: Processes) -> Watch:
     """The one for these processes."""
-    if isinstance(processes, Together):
+    if isinstance(processes, DistributedProcesses):
         return CommonWatch(save, every, processes)
     return Watch(save, every)
