@@ -1,4 +1,4 @@
-"""Where a captioner looked, given what it then said: q(s_t | s_<t, a, y) (seed 000)."""
+"""Where a captioner looked, given what it then said: q(s_t | s_<t, a, y)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where to look, given what was seen so far: q(s_t | s_<t, a) (seed 000)."""
+"""Where to look, given what was seen so far: q(s_t | s_<t, a)."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.estimators.base import Estimator, Pair, Programs, until
-from inference.estimators.ledger import Choice, Ledger, read
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.ledger import Choice, Ledger, read_ledger
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
@@ -30,12 +30,14 @@ class AntitheticPair(Estimator):
         UserError: a site is neither Bernoulli nor reparameterised.
     """
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
         bounds, surrogates = [], []
         for draw in draws:
-            ledgers, gradient = [read([draw])], torch.zeros(())
-            for choice in ledgers[0].jumps():
+            ledgers, gradient = [read_ledger([draw])], torch.zeros(())
+            for choice in ledgers[0].non_reparameterised():
                 branch, part = self._branch(choice, ledgers[0], draw[1], programs)
                 ledgers.append(branch)
                 gradient = gradient + part
@@ -51,7 +53,7 @@ class AntitheticPair(Estimator):
         """The gradient of the bound in the logits, from ``gap`` = f(b) − f(b̃)."""
 
     def _branch(
-        self, choice: Choice, main: Ledger, trace: Trace, programs: Programs
+        self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
     ) -> tuple[Ledger, Tensor]:
         """The other branch's ledger, and a scalar whose gradient is the site's."""
         logits = bernoulli_logits(choice, type(self).__name__)
@@ -59,7 +61,7 @@ class AntitheticPair(Estimator):
         with torch.no_grad():
             u = uniform_given(bit, torch.sigmoid(logits))
             other = (1 - u < torch.sigmoid(logits)).to(bit)
-        branch = read([programs.run(until(trace, choice.name, other))])
+        branch = read_ledger([programs.run(replay_prefix(trace, choice.name, other))])
         f, f_other = (ledger.signals({choice.name})[choice.name] for ledger in (main, branch))
         gap = choice.beside_events(choice.in_batch(f - f_other))
         return branch, (self.coefficient(gap, u, bit, other, logits.detach()) * logits).sum()

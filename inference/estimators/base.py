@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from inference.util.sites import is_site, sample_sites
 
-Program = Callable[..., Any]
-Pair = tuple[Trace, Trace]
+StochasticFunction = Callable[..., Any]
+TracePair = tuple[Trace, Trace]
 
 
 class Estimator(ELBO, nn.Module):
@@ -63,7 +63,9 @@ class Estimator(ELBO, nn.Module):
         )
 
     @abstractmethod
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate): scalars, nats of the whole loss.
 
         The bound's value is reported; the surrogate's gradient is the estimate of the bound's.
@@ -74,64 +76,74 @@ class Estimator(ELBO, nn.Module):
         """
 
     def differentiable_loss(
-        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+        self, model: StochasticFunction, guide: StochasticFunction, *args: Any, **kwargs: Any
     ) -> Tensor:
         """−bound by value, its estimated gradient by ``backward()``."""
         for name, parameter in self.named_parameters():
-            announce(parameter, name=f"{type(self).__name__}.{name}")
+            emit_param(parameter, name=f"{type(self).__name__}.{name}")
         draws = list(self._get_traces(model, guide, args, kwargs))
         bound, surrogate = self.estimate(self._programs(model, guide, args, kwargs), draws)
         return -(surrogate + (bound - surrogate).detach())
 
-    def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+    def loss(
+        self, model: StochasticFunction, guide: StochasticFunction, *args: Any, **kwargs: Any
+    ) -> float:
         """−bound, without gradient."""
         with torch.no_grad():
             return self.differentiable_loss(model, guide, *args, **kwargs).item()
 
-    def loss_and_grads(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(
+        self, model: StochasticFunction, guide: StochasticFunction, *args: Any, **kwargs: Any
+    ) -> float:
         """−bound; adds its gradient to the parameters."""
         loss = self.differentiable_loss(model, guide, *args, **kwargs)
         if loss.requires_grad:
             loss.backward()
         return loss.item()
 
-    def draw(self, programs: Programs) -> Pair:
+    def draw(self, programs: ModelAndGuide) -> TracePair:
         """The traces of one particle, or of all of them where they are vectorised."""
         return programs.run()
 
-    def _programs(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Programs:
-        is_prior = getattr(guide, "prior_of", None) is model
+    def _programs(
+        self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
+    ) -> ModelAndGuide:
+        is_prior = guide_is_prior(guide, model)
         if self.vectorize_particles:
             if self.max_plate_nesting == math.inf:
                 self._guess_max_plate_nesting(model, guide, args, kwargs)
             model, guide = (self._vectorized_num_particles(program) for program in (model, guide))
-        return Programs(model, guide, args, kwargs, is_prior=is_prior)
+        return ModelAndGuide(model, guide, args, kwargs, is_prior=is_prior)
 
-    def _get_traces(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Iterator[Pair]:
+    def _get_traces(
+        self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
+    ) -> Iterator[TracePair]:
         programs = self._programs(model, guide, args, kwargs)
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             yield self.draw(programs)
 
-    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+    def _get_trace(
+        self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
+    ) -> TracePair:
         raise NotImplementedError  # Pyro's; ``draw`` is in its place
 
 
 @dataclass(frozen=True)
-class Programs:
+class ModelAndGuide:
     """Model and guide (in the plate of particles, if there is one) with their arguments.
 
     Attributes:
         is_prior: whether the guide is the model, its observations hidden.
     """
 
-    model: Program
-    guide: Program
+    model: StochasticFunction
+    guide: StochasticFunction
     args: Any
     kwargs: Any
     nesting: float = math.inf
     is_prior: bool = False
 
-    def run(self, start: Trace | None = None, around: Messenger | None = None) -> Pair:
+    def run(self, start: Trace | None = None, around: Messenger | None = None) -> TracePair:
         """(model trace, guide trace), scored.
 
         Args:
@@ -141,12 +153,12 @@ class Programs:
         wrap = around or (lambda program: program)
         if self.is_prior:
             model = self.model if start is None else poutine.replay(self.model, trace=start)
-            return once(self.score(wrap(model)))
+            return prior_as_guide(self.score(wrap(model)))
         guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
         guide_trace = self.score(wrap(guide))
         return self.score(wrap(poutine.replay(self.model, trace=guide_trace))), guide_trace
 
-    def score(self, program: Program) -> Trace:
+    def score(self, program: StochasticFunction) -> Trace:
         """The trace of one run with the log-probability of each site."""
         trace = poutine.trace(program).get_trace(*self.args, **self.kwargs)
         trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
@@ -156,8 +168,16 @@ class Programs:
         return trace
 
 
-def once(trace: Trace) -> Pair:
-    """A model's scored trace, and its latents as what the guide drew."""
+def guide_is_prior(guide: StochasticFunction, model: StochasticFunction) -> bool:
+    """Whether the guide says, by its ``prior_of``, that it draws this model's prior."""
+    return bool(getattr(guide, "prior_of", None) == model)  # bound methods are equal, not the same
+
+
+def prior_as_guide(trace: Trace) -> TracePair:
+    """(a model's scored trace, the same without its observed sites as the trace of the guide).
+
+    The log-probability of each latent is one tensor in both, by which a ``Ledger`` knows the prior.
+    """
     latents = trace.copy()
     for name, site in sample_sites(trace).items():
         if site["is_observed"]:
@@ -165,7 +185,7 @@ def once(trace: Trace) -> Pair:
     return trace, latents
 
 
-def held(trace: Trace) -> Trace:
+def detached(trace: Trace) -> Trace:
     """The trace with its values cut from the graph: replayed, gradients reach parameters alone."""
     fixed = trace.copy()
     for name, node in trace.nodes.items():
@@ -179,7 +199,7 @@ def with_value(node: Any, value: Tensor) -> Any:
     return {**node, "value": value}
 
 
-def until(trace: Trace, name: str, value: Tensor) -> Trace:
+def replay_prefix(trace: Trace, name: str, value: Tensor) -> Trace:
     """The draws before site ``name``, and ``value`` there: replayed, later sites draw anew."""
     partial, names = trace.copy(), list(trace.nodes)
     for later in names[names.index(name) + 1 :]:
@@ -190,12 +210,12 @@ def until(trace: Trace, name: str, value: Tensor) -> Trace:
 
 
 @effectful(type="param")
-def _announced(parameter: Tensor) -> Tensor:
+def _param_statement(parameter: Tensor) -> Tensor:
     value: Any = parameter.view_as(parameter)
     value.unconstrained = lambda: parameter
     return value
 
 
-def announce(parameter: Tensor, name: str) -> None:
+def emit_param(parameter: Tensor, name: str) -> None:
     """Let Pyro's SVI see a parameter that lives in the estimator, not in its store."""
-    _announced(parameter, name=name)
+    _param_statement(parameter, name=name)

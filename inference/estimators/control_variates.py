@@ -14,10 +14,16 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.antithetic import uniform_given
-from inference.estimators.base import Estimator, Pair, Programs, until
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, Ledger, read
-from inference.estimators.relaxed import LOWEST, Relax, gumbels, refuse_unrelaxable, squash
+from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.relaxed import (
+    LOWEST,
+    Relax,
+    gumbel_like,
+    refuse_unrelaxable,
+    relaxed_sample,
+)
 from inference.util.sites import base, distribution_name
 
 
@@ -52,15 +58,20 @@ class REBAR(Estimator):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.average = MovingAverage()
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
         bounds, surrogates = [], []
         for draw in draws:
-            main = read([draw])
+            main = read_ledger([draw])
             bounds.append(main.elbo().mean())
             surrogate = main.pathwise().mean()
             if torch.is_grad_enabled():
-                parts = [self._site(choice, main, draw[1], programs) for choice in main.jumps()]
+                parts = [
+                    self._site(choice, main, draw[1], programs)
+                    for choice in main.non_reparameterised()
+                ]
                 surrogate = surrogate + sum(parts) / len(main.elbo())
             surrogates.append(surrogate)
         return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
@@ -69,7 +80,7 @@ class REBAR(Estimator):
         """What c has beyond the relaxed signal, of its shape (batch …): nothing."""
         return torch.zeros_like(signal)
 
-    def _site(self, choice: Choice, main: Ledger, trace: Trace, programs: Programs) -> Tensor:
+    def _site(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Tensor:
         """A scalar whose gradient is the site's, and for τ and η that of its variance."""
         refuse_unrelaxable(type(self).__name__, choice.name, choice.fn)
         gradient, logits = self._gradient(choice, main, trace, programs)
@@ -81,7 +92,7 @@ class REBAR(Estimator):
         return (gradient.detach() * logits).sum() - variance
 
     def _gradient(
-        self, choice: Choice, main: Ledger, trace: Trace, programs: Programs
+        self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
     ) -> tuple[Tensor, Tensor]:
         """(the estimate in the logits, differentiable in τ and η; the logits)."""
         inner = base(choice.fn)
@@ -89,7 +100,7 @@ class REBAR(Estimator):
         logits = inner.logits.clamp(min=LOWEST)
         leaf = logits.detach().requires_grad_()
         at_leaf = type(inner)(logits=leaf, validate_args=False)
-        z_given_b = conditional(at_leaf, bit)
+        z_given_b = conditional_logits(at_leaf, bit)
         z = z_given_b.detach().requires_grad_()
         f = choice.in_batch(main.signals({choice.name})[choice.name])
         signal, total = self._relaxed(choice, trace, programs, z, at_leaf)
@@ -105,12 +116,12 @@ class REBAR(Estimator):
         return choice.beside_events(rest) * score + slope - moved, logits
 
     def _relaxed(
-        self, choice: Choice, trace: Trace, programs: Programs, z: Tensor, inner: Any
+        self, choice: Choice, trace: Trace, programs: ModelAndGuide, z: Tensor, inner: Any
     ) -> tuple[Tensor, Tensor]:
         """The signal (batch …) at the relaxed draw of z, and the sum of all its terms."""
         temperature = self.log_temperature.exp()
-        start = until(trace, choice.name, squash(inner, z, temperature))
-        relaxed = read([programs.run(start, Relax(temperature))])
+        start = replay_prefix(trace, choice.name, relaxed_sample(inner, z, temperature))
+        relaxed = read_ledger([programs.run(start, Relax(temperature))])
         signal = relaxed.signals({choice.name}, detach=False)[choice.name]
         total = sum(t.value.sum() for t in relaxed.terms if t.time >= choice.time)
         return choice.in_batch(signal), torch.as_tensor(total)
@@ -133,13 +144,13 @@ class RELAX(REBAR):
         return self.surrogate(z).reshape(signal.shape)
 
 
-def conditional(inner: Any, bit: Tensor) -> Tensor:
+def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
     """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
     if distribution_name(inner) == "Bernoulli":
         u = uniform_given(bit, torch.sigmoid(inner.logits))  # z = φ − logit u > 0 where u < σ(φ)
         tiny = torch.finfo(u.dtype).eps
         return inner.logits - torch.logit(u.clamp(tiny, 1 - tiny))
-    gumbel = gumbels(inner.logits)
+    gumbel = gumbel_like(inner.logits)
     top = (gumbel * bit).sum(-1, keepdim=True)  # the maximum's: its φ is normalised away
     others = -torch.logaddexp(-gumbel - inner.logits.log_softmax(-1), -top)
     return torch.where(bit > 0, top, others)

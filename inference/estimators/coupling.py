@@ -15,12 +15,12 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
-from inference.estimators.base import Programs
+from inference.estimators.base import ModelAndGuide
 from inference.estimators.ledger import Ledger
 from inference.util.sites import is_site, sample_sites
 
 
-def coupled(ledger: Ledger, programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
+def coupled(ledger: Ledger, programs: ModelAndGuide, guide_trace: Trace) -> list[frozenset[str]]:
     """Sets of site names, each with a latent; sites in none depend on no latent.
 
     Where all sites are in the same plates, order alone tells: what comes after the first latent
@@ -32,7 +32,7 @@ def coupled(ledger: Ledger, programs: Programs, guide_trace: Trace) -> list[froz
         return [frozenset(term.name for term in moving)] if moving else []
     latents = {choice.name for choice in ledger.choices}
     by_plates: dict[frozenset[str], frozenset[str]] = {}
-    for names in merged(reach(programs, guide_trace)):
+    for names in merge_overlapping(latent_dependencies(programs, guide_trace)):
         if names & latents:
             plates = frozenset(shared_plates(ledger.only(names)))
             by_plates[plates] = by_plates.get(plates, frozenset()) | names
@@ -45,9 +45,9 @@ def shared_plates(ledger: Ledger) -> dict[str, int]:
     return {name: dim for name, dim in first.items() if all(name in o for o in others)}
 
 
-def reach(programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
+def latent_dependencies(programs: ModelAndGuide, guide_trace: Trace) -> list[frozenset[str]]:
     """For each site of both programs, its name and those of the latents that it depends on."""
-    with torch.no_grad(), pyro.validation_enabled(False), Follow():
+    with torch.no_grad(), pyro.validation_enabled(False), TrackLatents():
         traces = programs.run(start=guide_trace)
     return [
         get_provenance(site["log_prob"]) | {name}
@@ -56,7 +56,7 @@ def reach(programs: Programs, guide_trace: Trace) -> list[frozenset[str]]:
     ]
 
 
-def merged(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+def merge_overlapping(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
     """The unions of sets that overlap."""
     found: list[frozenset[str]] = []
     for new in sets:
@@ -65,7 +65,7 @@ def merged(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
     return found
 
 
-class Follow(Messenger):
+class TrackLatents(Messenger):
     """Marks each latent's value with its name; what torch computes from it bears the mark."""
 
     def _pyro_post_sample(self, msg: Message) -> None:

@@ -15,7 +15,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, Pair, Programs
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair
 from inference.estimators.ledger import all_dims
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
@@ -43,7 +43,9 @@ class Exact(Estimator):
         super().__init__(1, **options)
         self.nodes = nodes
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, bound)."""
         ((model_trace, guide_trace),) = draws
         bound: Any = 0.0
@@ -52,7 +54,7 @@ class Exact(Estimator):
                 bound = bound + sign * self._table.expectation(name, site)
         return bound, bound
 
-    def draw(self, programs: Programs) -> Pair:
+    def draw(self, programs: ModelAndGuide) -> TracePair:
         """The traces of all values at once."""
         if self.max_plate_nesting == math.inf:
             with torch.no_grad():

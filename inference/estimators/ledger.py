@@ -53,6 +53,7 @@ class Choice:
         plates: name → dimension.
         time: its place among the guide's latents.
         fn: its distribution, in the first particle's trace.
+        from_prior: whether log p and log q of the draw are one tensor: the guide is the prior.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Choice:
     plates: Mapping[str, int]
     time: int
     fn: Any
+    from_prior: bool
 
     def in_batch(self, value: Tensor) -> Tensor:
         """A (K, plates …) value in the batch shape of the site's distribution."""
@@ -92,19 +94,21 @@ class Ledger:
         return self._total(kept)
 
     def pathwise(self) -> Tensor:
-        """``elbo`` without the −log q of draws that are not reparameterised.
+        """(K,) ``elbo`` without the −log q of draws that are not reparameterised.
 
-        Its gradient differs by E ∇log q = 0 alone.
+        Its gradient differs by E ∇log q = 0 alone.  Where the guide is the prior, log p − log q of
+        a draw is 0, and +log p goes, too: alone, it would be noise of mean 0.
         """
-        jumps = {c.name for c in self.choices if not c.reparameterised}
-        kept = [t for t in self.terms if not (t.of_guide and t.name in jumps)]
-        return self._total(kept)
+        non_reparameterised = {c.name for c in self.non_reparameterised()}
+        from_prior = {c.name for c in self.choices if c.from_prior}
+        kept = (t for t in self.terms if not (t.of_guide and t.name in non_reparameterised))
+        return self._total([t for t in kept if t.name not in from_prior])
 
     def _total(self, terms: Sequence[Term]) -> Tensor:
         nothing = self.terms[0].value.new_zeros(len(self.terms[0].value))
         return sum((per_particle(t.value) for t in terms), nothing)
 
-    def jumps(self) -> list[Choice]:
+    def non_reparameterised(self) -> list[Choice]:
         """The choices that no gradient passes through."""
         return [c for c in self.choices if not c.reparameterised]
 
@@ -130,9 +134,9 @@ class Ledger:
                 value = term.value.detach() if detach else term.value
                 running[plates] = running[plates] + value if plates in running else value
             if choice.name in wanted:
-                parts = [within(total, dict(p), choice.plates) for p, total in running.items()]
+                parts = [keep_plates(total, dict(p), choice.plates) for p, total in running.items()]
                 found[choice.name] = sum(parts[1:], parts[0])
-            running = _gathered(running, choice.plates)
+            running = _for_earlier_choices(running, choice.plates)
         return found
 
     def only(self, names: Container[str]) -> Ledger:
@@ -143,9 +147,9 @@ class Ledger:
             choices=[c for c in self.choices if c.name in names],
         )
 
-    def refuse_jumps(self, estimator: str, instead: str) -> None:
+    def require_reparameterised(self, estimator: str, instead: str) -> None:
         """Raise a ``UserError`` if any choice is not reparameterised."""
-        for choice in self.jumps():
+        for choice in self.non_reparameterised():
             raise UserError(
                 f"{estimator} needs reparameterised sites, but site {choice.name!r} is a "
                 f"{distribution_name(choice.fn)}: use {instead}"
@@ -157,7 +161,7 @@ def per_particle(value: Tensor) -> Tensor:
     return value.reshape(len(value), -1).sum(1)
 
 
-def _gathered(
+def _for_earlier_choices(
     running: Mapping[tuple[tuple[str, int], ...], Tensor], plates: Mapping[str, int]
 ) -> dict[tuple[tuple[str, int], ...], Tensor]:
     """Totals for the choices before one in ``plates``: what comes after it may depend, through
@@ -165,18 +169,18 @@ def _gathered(
     gathered: dict[tuple[tuple[str, int], ...], Tensor] = {}
     for key, total in running.items():
         kept = tuple(item for item in key if item[0] in plates)
-        value = within(total, dict(key), plates)
+        value = keep_plates(total, dict(key), plates)
         gathered[kept] = gathered[kept] + value if kept in gathered else value
     return gathered
 
 
-def within(value: Tensor, plates: Mapping[str, int], kept: Iterable[str]) -> Tensor:
+def keep_plates(value: Tensor, plates: Mapping[str, int], kept: Iterable[str]) -> Tensor:
     """Sum ``value`` over those of its plates that are not ``kept``; the rank stays."""
     gone = [dim for name, dim in plates.items() if name not in kept]
     return value.sum(gone, keepdim=True) if gone else value
 
 
-def read(pairs: Sequence[tuple[Trace, Trace]]) -> Ledger:
+def read_ledger(pairs: Sequence[tuple[Trace, Trace]]) -> Ledger:
     """The ledger of (model trace, guide trace) pairs, already scored.
 
     One pair with a vectorised plate of particles, or one pair for each particle; several pairs
@@ -211,8 +215,17 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
         now = times.get(name, now)
         terms.append(Term(name, -_full_rank(site["log_prob"], rank), plates, now, True))
         if name in times:
-            score = _full_rank(_as_drawn(site), rank)
-            choices.append(Choice(name, score, _is_path(site), plates, now, site["fn"]))
+            choices.append(
+                Choice(
+                    name=name,
+                    score=_full_rank(_log_q_of_draw(site), rank),
+                    reparameterised=_is_reparameterised(site),
+                    plates=plates,
+                    time=now,
+                    fn=site["fn"],
+                    from_prior=name in model and model[name]["log_prob"] is site["log_prob"],
+                )
+            )
     return Ledger(terms, choices, _subsampled((*model.values(), *guide.values())))
 
 
@@ -236,13 +249,13 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
     return replace(ledgers[0], terms=terms, choices=choices)
 
 
-def _as_drawn(site: Any) -> Tensor:
+def _log_q_of_draw(site: Any) -> Tensor:
     """log q of the draw without the site's scale and masks: a masked draw may matter later."""
     drawn = unmasked(site["fn"])
     return site["unscaled_log_prob"] if drawn is site["fn"] else drawn.log_prob(site["value"])
 
 
-def _is_path(site: Any) -> bool:
+def _is_reparameterised(site: Any) -> bool:
     return bool(getattr(site["fn"], "has_rsample", False))
 
 

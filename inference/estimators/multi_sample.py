@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.estimators.base import Estimator, Pair, Programs, held
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair, detached
 from inference.estimators.coupling import coupled, shared_plates
-from inference.estimators.ledger import Choice, Ledger, read, within
+from inference.estimators.ledger import Choice, Ledger, keep_plates, read_ledger
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
@@ -41,13 +41,15 @@ class MultiSample(Estimator):
 
     rescores: bool = False
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
-        ledger = fixed = read(draws)
+        ledger = fixed = read_ledger(draws)
         if self.rescores:
-            fixed = read([programs.run(held(guide)) for _, guide in draws])
+            fixed = read_ledger([programs.run(detached(guide)) for _, guide in draws])
         sets = coupled(ledger, programs, draws[0][1])
-        bound = surrogate = still(ledger, frozenset().union(*sets))
+        bound = surrogate = latent_free_bound(ledger, frozenset().union(*sets))
         for names in sets:
             units = Units.of(ledger.only(names), self.num_particles)
             again = replace(units, ledger=fixed.only(names))
@@ -74,7 +76,7 @@ class IWAE(MultiSample):
 
     def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """The bound."""
-        units.ledger.refuse_jumps("IWAE", INSTEAD)
+        units.ledger.require_reparameterised("IWAE", INSTEAD)
         return units.bound()
 
 
@@ -89,8 +91,8 @@ class DReG(MultiSample):
 
     def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """w̃² on every path, corrected at fixed z to w̃ for the model and 0 for the guide."""
-        units.ledger.refuse_jumps("DReG", INSTEAD)
-        refuse_points(fixed.ledger)
+        units.ledger.require_reparameterised("DReG", INSTEAD)
+        refuse_learned_delta(fixed.ledger)
         share = units.shares()
         log_p, log_q = fixed.log_weights(of_guide=False), -fixed.log_weights(of_guide=True)
         paths = share**2 * units.log_weights()
@@ -117,11 +119,11 @@ class VIMCO(MultiSample):
     def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """The bound, and the score of every draw that is not reparameterised."""
         signal = units.leave_one_out().detach()
-        scores = [units.score(choice) for choice in units.ledger.jumps()]
+        scores = [units.score(choice) for choice in units.ledger.non_reparameterised()]
         return units.bound() + sum(units.total(signal * score) for score in scores)
 
 
-def refuse_points(ledger: Ledger) -> None:
+def refuse_learned_delta(ledger: Ledger) -> None:
     """Raise a ``UserError`` for a Delta at a parameter: it has no score to trade for a path."""
     for choice in ledger.choices:
         if distribution_name(choice.fn) == "Delta" and base(choice.fn).v.requires_grad:
@@ -151,7 +153,7 @@ class Units:
     def of(ledger: Ledger, particles: int) -> Units:
         """Find the shared plates."""
         shared = shared_plates(ledger)
-        refuse_part(ledger, shared)
+        refuse_coupled_subsample(ledger, shared)
         scale = math.prod(share for plate, share in ledger.subsampled.items() if plate in shared)
         return Units(ledger, shared, particles, scale)
 
@@ -160,7 +162,7 @@ class Units:
         terms = [t for t in self.ledger.terms if of_guide is None or t.of_guide == of_guide]
         if not terms:
             return self.ledger.terms[0].value.new_zeros(self.particles)
-        by_unit = (within(t.value, t.plates, self.plates) for t in terms)
+        by_unit = (keep_plates(t.value, t.plates, self.plates) for t in terms)
         return torch.stack(torch.broadcast_tensors(*by_unit)).sum(0) / self.scale
 
     def bound(self) -> Tensor:
@@ -182,20 +184,20 @@ class Units:
 
     def score(self, choice: Choice) -> Tensor:
         """(K, units …) log q of a site's draw."""
-        return within(choice.score, choice.plates, self.plates)
+        return keep_plates(choice.score, choice.plates, self.plates)
 
     def total(self, value: Tensor) -> Tensor:
         """() a value of units, summed and scaled."""
         return value.sum() * self.scale
 
 
-def still(ledger: Ledger, moving: Container[str]) -> Tensor:
+def latent_free_bound(ledger: Ledger, moving: Container[str]) -> Tensor:
     """() the terms of all other sites, which depend on no latent: nothing to weigh."""
     values = (t.value.sum() / len(t.value) for t in ledger.terms if t.name not in moving)
     return sum(values, ledger.terms[0].value.new_zeros(()))
 
 
-def refuse_part(ledger: Ledger, shared: Container[str]) -> None:
+def refuse_coupled_subsample(ledger: Ledger, shared: Container[str]) -> None:
     """Raise a ``UserError`` for a plate that shows a part of its elements and is not shared."""
     for term in ledger.terms:
         for plate in ledger.subsampled:

@@ -13,8 +13,8 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from inference.estimators.base import Estimator, Pair, Programs, held
-from inference.estimators.ledger import Ledger, read
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair, detached
+from inference.estimators.ledger import Ledger, read_ledger
 from inference.util.sites import distribution_name
 
 INSTEAD = "LeaveOneOut(num_particles=4) or ScoreFunction()"
@@ -51,17 +51,19 @@ class Pathwise(Estimator):
             raise ValueError("sticking_the_landing works on the sampled KL")
         self.kl, self.sticking_the_landing = kl, sticking_the_landing
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
-        ledger = read(draws)
-        ledger.refuse_jumps("Pathwise", INSTEAD)
+        ledger = read_ledger(draws)
+        ledger.require_reparameterised("Pathwise", INSTEAD)
         elbo = ledger.elbo().mean()
         if self.kl == "analytic":
             gains = [closed_form_gain(model, guide, ledger) for model, guide in draws]
             elbo = elbo + sum(gains) / self.num_particles
         if not self.sticking_the_landing:
             return elbo, elbo
-        fixed = read([programs.run(held(guide)) for _, guide in draws])
+        fixed = read_ledger([programs.run(detached(guide)) for _, guide in draws])
         return elbo, elbo - fixed.elbo(of_guide=True).mean()
 
 

@@ -15,8 +15,8 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, Pair, Programs
-from inference.estimators.ledger import read
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair
+from inference.estimators.ledger import read_ledger
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
@@ -53,16 +53,18 @@ class GumbelSoftmax(Estimator):
         super().__init__(num_particles, **options)
         self.temperature, self.hard = temperature, hard
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, bound)."""
-        ledger = read(draws)
-        ledger.refuse_jumps(
+        ledger = read_ledger(draws)
+        ledger.require_reparameterised(
             "GumbelSoftmax", "OneHotCategorical for it, or LeaveOneOut(num_particles=4)"
         )
         elbo = ledger.elbo().mean()
         return elbo, elbo
 
-    def draw(self, programs: Programs) -> Pair:
+    def draw(self, programs: ModelAndGuide) -> TracePair:
         """The traces with every discrete site relaxed."""
         return programs.run(around=Relax(self.temperature, hard=self.hard))
 
@@ -78,33 +80,37 @@ class Relax(Messenger):
         if msg["is_observed"] or distribution_name(msg["fn"]) not in RELAXABLE:
             return
         fn: Any = msg["fn"]
-        msg["fn"] = continued(fn)
+        msg["fn"] = relaxed_distribution(fn)
         if msg["value"] is None:
             inner = base(fn)
-            msg["value"] = squash(inner, perturbed(inner), self.temperature, self.hard)
+            msg["value"] = relaxed_sample(
+                inner, perturbed_logits(inner), self.temperature, self.hard
+            )
             msg["done"] = True
 
 
-def perturbed(inner: Any) -> Tensor:
+def perturbed_logits(inner: Any) -> Tensor:
     """z = φ + noise, whose threshold (or argmax) is a draw: logistic noise, or Gumbels."""
     if distribution_name(inner) == "Bernoulli":
         return inner.logits + torch.logit(open_uniform(inner.logits))
-    return inner.logits + gumbels(inner.logits)
+    return inner.logits + gumbel_like(inner.logits)
 
 
-def discrete(inner: Any, z: Tensor) -> Tensor:
+def hard_sample(inner: Any, z: Tensor) -> Tensor:
     """H(z): the draw that z decides."""
     if distribution_name(inner) == "Bernoulli":
         return (z > 0).to(z)
     return torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(z)
 
 
-def squash(inner: Any, z: Tensor, temperature: float | Tensor, hard: bool = False) -> Tensor:
+def relaxed_sample(
+    inner: Any, z: Tensor, temperature: float | Tensor, hard: bool = False
+) -> Tensor:
     """σ(z/τ) or softmax(z/τ); with ``hard``, H(z) by value and that by gradient."""
     scaled = z / temperature
     is_bit = distribution_name(inner) == "Bernoulli"
     soft = torch.sigmoid(scaled) if is_bit else torch.softmax(scaled, -1)
-    return soft + (discrete(inner, z) - soft).detach() if hard else soft
+    return soft + (hard_sample(inner, z) - soft).detach() if hard else soft
 
 
 def open_uniform(like: Tensor) -> Tensor:
@@ -113,17 +119,17 @@ def open_uniform(like: Tensor) -> Tensor:
     return torch.rand_like(like).clamp(tiny, 1 - tiny)
 
 
-def gumbels(like: Tensor) -> Tensor:
+def gumbel_like(like: Tensor) -> Tensor:
     """Independent G = −log(−log u), of the shape of ``like``."""
     return -(-open_uniform(like).log()).log()
 
 
-def continued(fn: Any) -> Any:
+def relaxed_distribution(fn: Any) -> Any:
     """The distribution with its log-probability continued to relaxed draws, multilinearly."""
     if isinstance(fn, dist.MaskedDistribution):
-        return continued(fn.base_dist).mask(fn._mask)
+        return relaxed_distribution(fn.base_dist).mask(fn._mask)
     if isinstance(fn, torch.distributions.Independent):
-        inside, dims = continued(fn.base_dist), fn.reinterpreted_batch_ndims
+        inside, dims = relaxed_distribution(fn.base_dist), fn.reinterpreted_batch_ndims
         return dist.Independent(inside, dims, validate_args=False)
     kind = SoftBernoulli if distribution_name(fn) == "Bernoulli" else SoftOneHot
     return kind(logits=fn.logits, validate_args=False)

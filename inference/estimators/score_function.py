@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inference.estimators.base import Estimator, Pair, Programs
+from inference.estimators.base import Estimator, ModelAndGuide, TracePair
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, per_particle, read
+from inference.estimators.ledger import Choice, per_particle, read_ledger
 from inference.util.errors import UserError
 
 
@@ -44,18 +44,20 @@ class ScoreFunction(Estimator):
         self.squares = MovingAverage() if normalise else None
         self.unbiased = not normalise
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """(bound, surrogate)."""
-        ledger = read(draws)
-        surrogate, jumps = ledger.pathwise(), ledger.jumps()
-        signals = ledger.signals({choice.name for choice in jumps})
-        for choice in jumps:
+        ledger = read_ledger(draws)
+        surrogate, non_reparameterised = ledger.pathwise(), ledger.non_reparameterised()
+        signals = ledger.signals({choice.name for choice in non_reparameterised})
+        for choice in non_reparameterised:
             centred, fit = self.centre(choice, signals[choice.name], programs)
             surrogate = surrogate + per_particle(centred * choice.score) - fit
         return ledger.elbo().mean(), surrogate.mean()
 
     def centre(
-        self, choice: Choice, signal: Tensor, programs: Programs
+        self, choice: Choice, signal: Tensor, programs: ModelAndGuide
     ) -> tuple[Tensor, Tensor | float]:
         """(signal − baseline, detached; the baseline's own squared error, to be made small)."""
         if self.baseline is None:
@@ -97,7 +99,7 @@ class LeaveOneOut(ScoreFunction):
         )
 
     def centre(
-        self, choice: Choice, signal: Tensor, programs: Programs
+        self, choice: Choice, signal: Tensor, programs: ModelAndGuide
     ) -> tuple[Tensor, Tensor | float]:
         """(signal − mean of the others, 0)."""
         others = (signal.sum(0, keepdim=True) - signal) / (self.num_particles - 1)

@@ -12,7 +12,13 @@ from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.base import Estimator, Pair, Program, Programs, announce
+from inference.estimators.base import (
+    Estimator,
+    ModelAndGuide,
+    StochasticFunction,
+    TracePair,
+    emit_param,
+)
 from inference.util.sites import is_site
 
 
@@ -40,27 +46,29 @@ class Wrapped(Estimator):
         self.elbo = elbo
 
     def differentiable_loss(
-        self, model: Program, guide: Program, *args: Any, **kwargs: Any
+        self, model: StochasticFunction, guide: StochasticFunction, *args: Any, **kwargs: Any
     ) -> Tensor:
         """The wrapped loss, with the wrapped gradient."""
         if not torch.is_grad_enabled():
             loss = self.elbo.loss(model, guide, *args, **kwargs)  # type: ignore[attr-defined]
             return torch.as_tensor(loss[0] if isinstance(loss, tuple) else loss)
-        known = leaves(model, guide)
+        known = parameters_of(model, guide)
         put_aside = {leaf: leaf.grad for leaf in known}
         for leaf in known:
             leaf.grad = None
         with poutine.trace(param_only=True) as capture:
-            loss = self.elbo.loss_and_grads(announcing(model, known), guide, *args, **kwargs)  # type: ignore[attr-defined]
+            loss = self.elbo.loss_and_grads(with_params(model, known), guide, *args, **kwargs)  # type: ignore[attr-defined]
         loss = loss[0] if isinstance(loss, tuple) else loss  # wake-sleep: the model's
         surrogate = torch.zeros(())
-        for leaf in {**put_aside, **dict.fromkeys(stored(capture.trace))}:
+        for leaf in {**put_aside, **dict.fromkeys(params_in_trace(capture.trace))}:
             if leaf.grad is not None:
                 surrogate = surrogate + (leaf.grad.detach() * leaf).sum()
             leaf.grad = put_aside.get(leaf)
         return surrogate + (torch.as_tensor(loss).to(surrogate) - surrogate).detach()
 
-    def estimate(self, programs: Programs, draws: Sequence[Pair]) -> tuple[Tensor, Tensor]:
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
         """Not used: the wrapped ELBO draws for itself."""
         raise NotImplementedError
 
@@ -68,35 +76,37 @@ class Wrapped(Estimator):
 class DecayingAverage(TraceGraph_ELBO):
     """``TraceGraph_ELBO`` with its decaying-average baseline at every discrete site."""
 
-    def _get_trace(self, model: Program, guide: Program, args: Any, kwargs: Any) -> Pair:
+    def _get_trace(
+        self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
+    ) -> TracePair:
         configured = poutine.infer_config(guide, config_fn=_averaged)
         return super()._get_trace(model, configured, args, kwargs)
 
 
 def _averaged(site: Any) -> Any:
-    jumps = is_site(site) and not site["is_observed"] and not site["fn"].has_rsample
-    return {"baseline": {"use_decaying_avg_baseline": True}} if jumps else {}
+    non_reparameterised = is_site(site) and not site["is_observed"] and not site["fn"].has_rsample
+    return {"baseline": {"use_decaying_avg_baseline": True}} if non_reparameterised else {}
 
 
-def leaves(model: Program, guide: Program) -> list[Tensor]:
+def parameters_of(model: StochasticFunction, guide: StochasticFunction) -> list[Tensor]:
     """The parameters of modules, and those in Pyro's store so far."""
     modules = [program for program in (model, guide) if isinstance(program, nn.Module)]
     own = [p for module in modules for p in module.parameters() if p.requires_grad]
     return [*own, *pyro.get_param_store()._params.values()]
 
 
-def announcing(model: Program, known: Sequence[Tensor]) -> Program:
+def with_params(model: StochasticFunction, known: Sequence[Tensor]) -> StochasticFunction:
     """The model, telling of all parameters: RenyiELBO takes no gradient unless it sees one."""
 
     def announced(*args: Any, **kwargs: Any) -> Any:
         for i, leaf in enumerate(known):
-            announce(leaf, name=f"known {i}")
+            emit_param(leaf, name=f"known {i}")
         return model(*args, **kwargs)
 
     return announced
 
 
-def stored(trace: Trace) -> list[Tensor]:
+def params_in_trace(trace: Trace) -> list[Tensor]:
     """The leaves of a trace's ``pyro.param`` sites."""
     values: list[Any] = [site["value"] for site in trace.nodes.values()]
     return [value.unconstrained() if hasattr(value, "unconstrained") else value for value in values]

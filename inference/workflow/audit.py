@@ -20,7 +20,7 @@ from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.trainer import OptimizerFactory
 from inference.estimators import IWAE, VIMCO, DReG, Exact, ReweightedWakeSleep
-from inference.estimators.base import Program as Callee
+from inference.estimators.base import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
@@ -41,8 +41,8 @@ MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, pyro.infer.RenyiELBO)
 
 
 def audit(
-    model: Callee,
-    guide: Callee,
+    model: StochasticFunction,
+    guide: StochasticFunction,
     data: Columns | Streamed | Mapping[str, Tensor],
     estimators: Sequence[ELBO] | Mapping[str, ELBO],
     *,

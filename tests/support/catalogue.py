@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.estimators.base import announce
+from inference.estimators.base import emit_param
 
 X = torch.tensor([0.7, -0.4, 1.1], dtype=torch.float64)
 
@@ -45,7 +45,7 @@ class Case:
         def inside(program):
             def run():
                 for name, leaf in leaves.items():
-                    announce(
+                    emit_param(
                         leaf, name=f"parameter {name}"
                     )  # some of Pyro's look for parameters in the trace
                 with pyro.plate("replicates", replicates, dim=-1 - self.nesting):

@@ -8,7 +8,7 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from inference.estimators import Exact
-from inference.estimators.base import Programs
+from inference.estimators.base import ModelAndGuide
 from inference.estimators.exact import Enumerate, all_values, hermite
 from inference.estimators.ledger import all_dims
 from inference.util.sites import distribution_name, sample_sites
@@ -49,7 +49,7 @@ def tables(case):
     model, guide, leaves = case.programs(1)
     rank = case.nesting + 1
     table = Enumerate(rank, 20)
-    programs = Programs(model, guide, (), {}, rank)
+    programs = ModelAndGuide(model, guide, (), {}, rank)
     with table:
         guide_trace = programs.score(guide)
     model_trace = programs.score(poutine.replay(model, trace=guide_trace))
@@ -123,7 +123,7 @@ def configurations(case, nodes=10):
     model, guide, _ = case.programs(1)
     every = Configure(poutine.trace(guide).get_trace(), nodes)
     model, guide, leaves = case.programs(len(every))
-    programs = Programs(model, guide, (), {})
+    programs = ModelAndGuide(model, guide, (), {})
     with every:
         guide_trace = programs.score(guide)
     model_trace = programs.score(poutine.replay(model, trace=guide_trace))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
+from inference.estimators.base import guide_is_prior
 
 
 class WeightedKL(Messenger):
@@ -30,8 +31,9 @@ class WeightedKL(Messenger):
 
 
 def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
-    """Model and guide with the KL weighted by β; themselves for β = 1."""
-    if not isinstance(beta, Tensor) and beta == 1:
+    """Model and guide with the KL weighted by β; themselves for β = 1, and where the KL is 0."""
+    unweighted = not isinstance(beta, Tensor) and beta == 1
+    if unweighted or guide_is_prior(program.guide, program.model):
         return program.model, program.guide
     return WeightedKL(beta)(program.model), WeightedKL(beta)(program.guide)
 

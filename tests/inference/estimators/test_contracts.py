@@ -22,7 +22,7 @@ from inference.estimators import (
     ReweightedWakeSleep,
     ScoreFunction,
 )
-from inference.estimators.relaxed import discrete, perturbed, squash
+from inference.estimators.relaxed import hard_sample, perturbed_logits, relaxed_sample
 from tests.support.catalogue import CASES, X
 from tests.support.oracle import (
     CHUNK,
@@ -156,7 +156,7 @@ def test_exclusive_wake_sleep_descends_the_elbo_s_divergence():
 def test_gumbel_max_draws_from_the_softmax():
     logits = torch.tensor([0.2, -1.0, 0.7]).log_softmax(-1)
     one_hot = dist.OneHotCategorical(logits=logits.expand(200_000, 3))
-    shares = discrete(one_hot, perturbed(one_hot)).mean(0)
+    shares = hard_sample(one_hot, perturbed_logits(one_hot)).mean(0)
     error = (logits.exp() * (1 - logits.exp()) / 200_000).sqrt()
     assert ((shares - logits.exp()) / error).abs().max() < 5
 
@@ -279,7 +279,7 @@ def test_a_relaxed_bit_has_its_temperature(temperature):
     """E σ((φ + L)/τ) against its integral over the logistic noise L."""
     logits = torch.tensor(0.8).expand(400_000)
     bit = dist.Bernoulli(logits=logits)
-    drawn = squash(bit, perturbed(bit), temperature)
+    drawn = relaxed_sample(bit, perturbed_logits(bit), temperature)
     u = (torch.arange(1_000_000) + 0.5) / 1_000_000
     expected = torch.sigmoid((0.8 + torch.logit(u)) / temperature)
     z = (drawn.mean() - expected.mean()) / (drawn.std() / len(drawn) ** 0.5)

@@ -29,8 +29,8 @@ BUGS = {
     ),
     "signals summed over the batch": (
         "ledger.py",
-        "within(total, dict(p), choice.plates)",
-        "within(total, dict(p), ())",
+        "keep_plates(total, dict(p), choice.plates)",
+        "keep_plates(total, dict(p), ())",
     ),
     "temperature forgotten": ("relaxed.py", "scaled = z / temperature", "scaled = z * 1.0"),
     "leave-one-out includes itself": (
@@ -87,13 +87,18 @@ BUGS = {
     ),
     "a plate entered again forgotten": (
         "ledger.py",
-        "            running = _gathered(running, choice.plates)\n",
+        "            running = _for_earlier_choices(running, choice.plates)\n",
         "",
     ),
     "a term outside moved once an element": (
         "control_variates.py",
         "self.scale * total",
         "self.scale * signal.sum()",
+    ),
+    "the prior's log p kept": (
+        "ledger.py",
+        "if t.name not in from_prior]",
+        "]",
     ),
     "closed-form KL out of order": (
         "pathwise.py",
