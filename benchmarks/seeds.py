@@ -9,14 +9,14 @@ from functools import partial
 import pyro
 import pyro.distributions as dist
 import torch
+from inference.engine.training.all_seeds import AtOnce
+from inference.engine.training.trainer import Plan, Trainer
 from torch import Tensor
 
 from benchmarks import vae
 from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Columns
 from inference.engine.program.program import Program, defaults
-from inference.engine.training.all_seeds import AtOnce
-from inference.engine.training.trainer import Plan, Trainer
 from inference.estimators import Pathwise
 
 SEEDS, SIZE, BATCH = 8, 20_000, 16

@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any
 
 import torch
+from inference.engine.training.trainer import Plan, Trainer
 from pyro.infer import Trace_ELBO
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
 from inference.engine.optim import RowwiseSGD
 from inference.engine.program.program import Program
-from inference.engine.training.trainer import Plan, Trainer
 from inference.recipes.words import skipgram
 from inference.recipes.words.data.corpus import Corpus
 from inference.recipes.words.skipgram import Options

@@ -7,6 +7,7 @@ from functools import partial
 
 import pyro
 import torch
+from inference.engine.training.trainer import Plan, Trainer
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ from guides.amortized import AmortizedGaussian
 from inference.data.columns import Batch, Columns, epoch_order
 from inference.engine.processes import Processes
 from inference.engine.program.program import Program
-from inference.engine.training.trainer import Plan, Trainer
 from inference.estimators import Pathwise
 from ppl_models.likelihoods import Bernoulli
 from ppl_models.networks import image_decoder, image_encoder

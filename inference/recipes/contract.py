@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from pyro.infer import ELBO
 
-    from inference.engine.training.trainer import OptimizerFactory
+    from inference.engine.training.loop import OptimizerFactory
     from inference.results.run import Run
 
 EstimatorName = Literal[

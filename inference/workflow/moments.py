@@ -12,9 +12,9 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.averaged import dense
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
+from inference.engine.sparse_rows import dense
 
 FEW, DIRECTIONS = 32, 32
 SETTLING_STEPS = 100  # in which baselines and temperatures find their place, at fixed parameters

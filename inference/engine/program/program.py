@@ -41,14 +41,27 @@ class Program:
         self.plate_size: int | None = None
         self.nesting = 1
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
+        self._entered = False
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's parameter store, device and floating type; the caller's put back after."""
-        around = defaults(self.device, self.dtype)
-        with pyro.get_param_store().scope(self.store) as state, around:
+        """This program's parameter store, device and floating type; the caller's put back after.
+
+        Within itself, it changes nothing.
+        """
+        if self._entered:
             yield
-        self.store = state
+            return
+        self._entered = True
+        try:
+            with (
+                pyro.get_param_store().scope(self.store) as state,
+                defaults(self.device, self.dtype),
+            ):
+                yield
+            self.store = state
+        finally:
+            self._entered = False
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Model and guide, as far as they are modules."""
@@ -204,14 +217,6 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
             "name the columns after the arguments"
         )
     return accepted
-
-
-def reset_modules(program: Program) -> None:
-    """Draw new initial weights in every module that knows how (``reset_parameters``)."""
-    for _, module in program.modules():
-        for part in module.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
-                reset()
 
 
 def _refuse_mismatch(model: dict[str, Any], guide: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import pyro
 import torch
@@ -27,6 +27,8 @@ from inference.engine.training.validation import HeldOut, held_out_bounds
 from inference.util import rng
 from inference.util.errors import UserError
 
+Kind = TypeVar("Kind", bound=PlainGradient)
+
 
 class SeedTraining:
     """A program on its way through its data; the optimiser is the loop's.
@@ -48,6 +50,7 @@ class SeedTraining:
         best: the program's state at the best of them, if training may stop early.
         step, epoch: done so far (an epoch is done when it is evaluated).
         finished: nothing is left to do.
+        stream: its random numbers.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class SeedTraining:
         self.program, self.data, self.valid = program, data, valid
         self.plan, self.seed = plan, seed
         self.processes = processes or Processes(plan.device)
-        self.stream: AbstractContextManager[Any] = nullcontext()  # the process's random numbers
+        self.stream: AbstractContextManager[Any] = nullcontext()  # the process's own
         if isinstance(estimator, nn.Module):
             estimator.to(plan.device, plan.dtype)
         self.terms = Terms(estimator)
@@ -83,17 +86,19 @@ class SeedTraining:
     def gradient(self) -> Gradient:
         """What puts the gradient of a batch into the parameters; a new one at each call."""
         kind = CapturedGradient if self.plan.compile else PlainGradient
-        norm = self.plan.clip_norm
         if not isinstance(self.processes, DistributedProcesses):
-            return kind(self.program, self.terms, norm, self.plan.autocast)
-        own = kind(self.program, self.terms, None, self.plan.autocast)
+            return self._own_gradient(kind, self.plan.clip_norm)
+        own = self._own_gradient(kind, None)
         self._broadcast(own.parameters)
-        return AveragedGradient(own, norm, self.processes)
+        return AveragedGradient(own, self.plan.clip_norm, self.processes)
 
-    def keep_stream(self) -> rng.Stream:
+    def captured(self) -> CapturedGradient:
+        """The same, captured, as the gradient of all seeds takes it."""
+        return self._own_gradient(CapturedGradient, self.plan.clip_norm)
+
+    def keep_stream(self) -> None:
         """From now on, random numbers of its own, which go on where they are now."""
-        self.stream = stream = rng.Stream(self.plan.device)
-        return stream
+        self.stream = rng.Stream(self.plan.device)
 
     @contextmanager
     def within(self) -> Iterator[None]:
@@ -191,6 +196,9 @@ class SeedTraining:
             rng.set_state(state["rng"][self.processes.rank])
         else:
             rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _own_gradient(self, kind: type[Kind], clip_norm: float | None) -> Kind:
+        return kind(self.program, self.terms, clip_norm, self.plan.autocast)
 
     def _initialise(self, first: Batch) -> None:
         try:

@@ -12,6 +12,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from inference.engine.training.trainer import Trainer
 from pyro.infer import TraceGraph_ELBO, TraceMeanField_ELBO
 from pyro.nn import PyroModule
 from torch import nn
@@ -20,7 +21,6 @@ from inference import UserError, fit
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.captured import Captured
 from inference.engine.training.schedules import warm_up
-from inference.engine.training.trainer import Trainer
 from inference.estimators import (
     DecayingAverage,
     DisARM,

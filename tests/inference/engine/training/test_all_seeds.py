@@ -9,12 +9,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from inference.engine.training.all_seeds import beside
 from pyro.nn import PyroModule
 from torch import nn
 
 from inference import UserError, fit
 from inference.data.columns import Columns
-from inference.engine.training.all_seeds import beside
 from inference.engine.training.schedules import warm_up
 from inference.estimators import DisARM, LeaveOneOut, MovingAverage, ScoreFunction
 from tests.inference.engine.capture.test_fit import Bits, Guess

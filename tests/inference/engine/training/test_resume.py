@@ -13,10 +13,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from inference.engine.training.trainer import Trainer
 from pyro.infer import TraceGraph_ELBO
 
 from inference import UserError, fit
-from inference.engine.training.trainer import Trainer
 from inference.results.traces import read
 from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from tests.support.examples import global_only
