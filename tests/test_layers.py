@@ -91,12 +91,16 @@ def test_no_circle():
     assert not graph
 
 
-@pytest.mark.xfail(strict=True, reason="helpers to be moved to tests/support")
 def test_no_test_imports_another():
     for path in (ROOT / "tests").rglob("*.py"):
         for module in imports(path):
             parts = module.split(".")
             assert not (parts[0] == "tests" and any(p.startswith("test_") for p in parts)), path
+
+
+def test_a_folder_of_tests_is_one_of_the_source():
+    tested = {p.parent.relative_to(ROOT / "tests") for p in (ROOT / "tests").rglob("test_*.py")}
+    assert all((ROOT / folder).is_dir() for folder in tested), tested
 
 
 def test_folders_are_small():

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from guides.empty import Empty
 from inference import fit
 from ppl_models.density import DensityNCE
-from tests.ppl_models.test_nce import z_of
+from tests.support.oracle import z_of
 
 PRECISION = torch.tensor([1.5, -0.6, 1.0], dtype=torch.float64)  # Λ₁₁, Λ₁₂, Λ₂₂ of the data
 LOG_Z = math.log(2 * math.pi) - 0.5 * math.log(1.5 * 1.0 - 0.6**2)

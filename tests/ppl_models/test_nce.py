@@ -26,6 +26,7 @@ from ppl_models.nce import (
     Softmax,
     alias_table,
 )
+from tests.support.oracle import z_of
 
 V = 50
 RNG = np.random.default_rng(0)
@@ -295,10 +296,6 @@ def replicated(k, n, runs):
 def excess(k):
     """2n E KL(p ‖ u/Z) as n → ∞; V − 1 for maximum likelihood (k = ∞)."""
     return V - 1 + (np.sum(P / Q) - np.sum(P**2 / Q)) / k
-
-
-def z_of(values, expected):
-    return (values.mean() - expected) / values.std(ddof=1) * len(values) ** 0.5
 
 
 @pytest.mark.parametrize("k", [1, 5, 25])

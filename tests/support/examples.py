@@ -88,4 +88,29 @@ def both(size=40):
     return model, guide, {"x": x}
 
 
+class Bits(PyroModule):
+    """x_n ~ N(w b_n, 1), b_n a bit; the guide's network has batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x):
+        with pyro.plate("data", 40, subsample=x):
+            b = pyro.sample("b", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(self.w * b, 1.0), obs=x)
+
+
+class Guess(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        self.linear = nn.Linear(1, 1)
+
+    def forward(self, x):
+        with pyro.plate("data", 40, subsample=x):
+            logits = self.linear(self.norm(x[:, None]))[:, 0]
+            pyro.sample("b", dist.Bernoulli(logits=logits))
+
+
 PROGRAMS = {"local": local, "global": global_only, "both": both}

@@ -165,6 +165,11 @@ def exact_pair_bound(case):
     return flat(leaves, gradients).sum(0), float(loss.detach())
 
 
+def z_of(values, expected):
+    """How many of its standard errors the mean lies from what it is said to be."""
+    return (values.mean() - expected) / values.std(ddof=1) * len(values) ** 0.5
+
+
 def critical(tests):
     """|z| that one of so many tests exceeds with probability FAMILY_WISE_ERROR at most."""
     return NormalDist().inv_cdf(1 - FAMILY_WISE_ERROR / (2 * tests))

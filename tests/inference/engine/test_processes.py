@@ -15,8 +15,8 @@ import torch
 
 from inference.results.traces import read
 from inference.util.files import load_checkpoint
-from tests.inference.engine.training.test_resume import check
 from tests.support import together
+from tests.support.training import assert_same_runs
 
 RECIPE = "tests/support/recipes/regression.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -157,7 +157,7 @@ def uninterrupted(tmp_path_factory):
 def test_two_killed_processes_resume_bit_for_bit(tmp_path, uninterrupted, number):
     kill(tmp_path, random.Random(number).uniform(0, 1.5))
     assert torchrun(2, "tests.support.killed", tmp_path).wait(timeout=300) == 0
-    check(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow

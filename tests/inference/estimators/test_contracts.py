@@ -34,6 +34,7 @@ from tests.support.oracle import (
     tables,
     worst_z,
 )
+from tests.support.training import assert_same_runs, interrupted
 
 
 def loss(name, estimator, replicates=4):
@@ -227,8 +228,6 @@ def neural():
     "estimator", [ScoreFunction(baseline=MovingAverage()), neural(), REBAR()], ids=repr
 )
 def test_state_resumes_bit_for_bit_with_a_ragged_last_batch(estimator, tmp_path, monkeypatch):
-    from tests.inference.engine.training.test_resume import check, interrupted
-
     model, guide, data = discrete_program()
     options = {
         "model": model,
@@ -243,7 +242,7 @@ def test_state_resumes_bit_for_bit_with_a_ragged_last_batch(estimator, tmp_path,
     fit(directory=tmp_path / "whole", **copy.deepcopy(options))
     interrupted(17, monkeypatch, directory=tmp_path / "cut", **copy.deepcopy(options))
     fit(directory=tmp_path / "cut", resume=True, **copy.deepcopy(options))
-    check(tmp_path / "cut", tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
 
 
 @pytest.mark.parametrize("build", [neural, REBAR], ids=["NeuralBaseline", "REBAR"])

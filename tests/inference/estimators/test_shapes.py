@@ -27,8 +27,8 @@ from inference.estimators import (
     ScoreFunction,
     Wrapped,
 )
-from tests.inference.estimators.test_unbiased import Bump
 from tests.support.catalogue import X
+from tests.support.estimators import Bump
 from tests.support.examples import local
 
 UNBIASED = {

@@ -8,28 +8,12 @@ import pytest
 import torch
 
 from inference import UserError
-from inference.estimators import (
-    ARM,
-    IWAE,
-    REBAR,
-    RELAX,
-    VIMCO,
-    DisARM,
-    DReG,
-    GumbelSoftmax,
-    LeaveOneOut,
-    MovingAverage,
-    NeuralBaseline,
-    Pathwise,
-    ScoreFunction,
-)
+from inference.estimators import VIMCO, GumbelSoftmax, NeuralBaseline, ScoreFunction
 from tests.support.catalogue import CASES, X
+from tests.support.estimators import BOUNDS, ELBOS, WEIGHED, pairs, refused
 from tests.support.oracle import CHUNK, critical, exact, exact_pair_bound, per_sample, worst_z
 
-BITS = {"Bernoulli", "Normal", "subsampled"}
-ANY = BITS | {"Categorical", "OneHotCategorical"}
-RELAXABLE = ANY - {"Categorical"}
-NORMAL = {"Normal"}
+TESTS = 6 * len(CASES) * (len(ELBOS) + len(BOUNDS))
 
 
 class Row(torch.nn.Module):
@@ -41,68 +25,6 @@ class Row(torch.nn.Module):
 
     def forward(self, x):
         return self.weight[0] * x + self.weight[1]
-
-
-class Bump(torch.nn.Module):
-    """A smooth function of all a site's bits."""
-
-    def __init__(self, event_dim=0):
-        super().__init__()
-        self.size = torch.nn.Parameter(torch.tensor(0.7, dtype=torch.float64))
-        self.event_dim = event_dim
-
-    def forward(self, z):
-        bump = self.size * torch.tanh(z)
-        return bump.flatten(-self.event_dim).sum(-1) if self.event_dim else bump
-
-
-def event_dim(name):
-    return 1 if name in ("one_hot", "attention", "vector_of_bits") else 0
-
-
-ELBOS = {
-    "Pathwise": (lambda name: Pathwise(), NORMAL),
-    "Pathwise, analytic": (lambda name: Pathwise(kl="analytic"), NORMAL),
-    "Pathwise, landing": (lambda name: Pathwise(2, sticking_the_landing=True), NORMAL),
-    "ScoreFunction": (lambda name: ScoreFunction(), ANY),
-    "ScoreFunction, average": (lambda name: ScoreFunction(2, baseline=MovingAverage()), ANY),
-    "LeaveOneOut": (lambda name: LeaveOneOut(3), ANY),
-    "LeaveOneOut, vectorised": (
-        lambda name: LeaveOneOut(
-            2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
-        ),
-        ANY,
-    ),
-    "ARM": (lambda name: ARM(), BITS),
-    "DisARM": (lambda name: DisARM(), BITS),
-    "DisARM, vectorised": (
-        lambda name: DisARM(2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1),
-        BITS,
-    ),
-    "REBAR": (lambda name: REBAR(temperature=0.7, scale=0.8), RELAXABLE),
-    "RELAX": (lambda name: RELAX(Bump(event_dim(name)), temperature=0.7), RELAXABLE),
-}
-BOUNDS = {
-    "IWAE": (lambda name: IWAE(2), NORMAL),
-    "DReG": (lambda name: DReG(2), NORMAL),
-    "VIMCO": (lambda name: VIMCO(2), ANY),
-}
-WEIGHED = {name for name, case in CASES.items() if case.local or case.units}
-TESTS = 6 * len(CASES) * (len(ELBOS) + len(BOUNDS))
-
-
-def pairs(family, among=None):
-    for estimator, (_, accepted) in family.items():
-        for name, case in CASES.items():
-            if case.kinds <= accepted and (among is None or name in among):
-                yield pytest.param(name, estimator, id=f"{estimator}-{name}")
-
-
-def refused(family):
-    for estimator, (_, accepted) in family.items():
-        for name, case in CASES.items():
-            if not case.kinds <= accepted:
-                yield pytest.param(name, estimator, id=f"{estimator}-{name}")
 
 
 def check(name, build, expected, bias):

@@ -14,16 +14,8 @@ from inference.engine.capture.backends import inductor, interpreted
 from inference.engine.capture.graph import capture
 from inference.engine.program.objective import backward
 from inference.estimators import Exact, GumbelSoftmax, ReweightedWakeSleep
-from tests.inference.estimators.test_unbiased import (
-    ANY,
-    BOUNDS,
-    ELBOS,
-    NORMAL,
-    RELAXABLE,
-    WEIGHED,
-    pairs,
-)
 from tests.support.catalogue import CASES
+from tests.support.estimators import ANY, BOUNDS, ELBOS, NORMAL, RELAXABLE, WEIGHED, pairs
 
 ONLY_DISCRETE = {"Bernoulli", "Categorical", "OneHotCategorical"}
 ALONE = ELBOS | {

@@ -16,7 +16,7 @@ from inference.data.columns import Columns
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.graph import capture
 from inference.engine.capture.noise import Noise
-from tests.inference.engine.capture.test_fit import assert_same_training, quiet
+from tests.support.training import assert_same_training, quiet
 
 SIZE = 24
 

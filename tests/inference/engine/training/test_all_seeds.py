@@ -17,9 +17,8 @@ from inference import UserError, fit
 from inference.data.columns import Columns
 from inference.engine.training.schedules import warm_up
 from inference.estimators import DisARM, LeaveOneOut, MovingAverage, ScoreFunction
-from tests.inference.engine.capture.test_fit import Bits, Guess
-from tests.inference.engine.training.test_resume import check, interrupted
-from tests.support.examples import global_only, local
+from tests.support.examples import Bits, Guess, global_only, local
+from tests.support.training import assert_same_runs, interrupted
 
 quiet = partial(fit, progress=False, precision="float64", seeds=[0, 3, 5])
 at_once = partial(quiet, compile=True, seeds_at_once=True)
@@ -146,7 +145,7 @@ def test_an_interrupted_run_resumes_bit_for_bit_with_one_seed_done(tmp_path, mon
     cut = {"directory": tmp_path / "cut", **fixed}
     interrupted(taken.min() + 3, monkeypatch, **cut, **programs[1])
     again = fit(resume=True, **cut, **programs[2])
-    check(tmp_path / "cut", tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
     for mine, theirs in zip(again.programs, whole.programs, strict=True):
         assert all(torch.equal(mine.values()[n], v) for n, v in theirs.values().items())
 

@@ -20,6 +20,7 @@ from inference import UserError, fit
 from inference.results.traces import read
 from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from tests.support.examples import global_only
+from tests.support.training import assert_same_runs, interrupted
 
 
 def start(directory, *how):
@@ -56,41 +57,16 @@ def kill_twice_and_resume(directory, moments, *how):
     assert start(directory, *how).wait() == 0
 
 
-def same(a, b, where="checkpoint"):
-    """Equal in every bit, clocks aside."""
-    if isinstance(a, torch.Tensor):
-        assert a.shape == b.shape, where
-        assert torch.equal(a, b) or bool(((a == b) | (a.isnan() & b.isnan())).all()), where
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            if key not in ("elapsed", "pending_seconds"):
-                value = (a[key][..., :-1], b[key][..., :-1]) if key == "rows" else (a[key], b[key])
-                same(*value, f"{where}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for i, pair in enumerate(zip(a, b, strict=True)):
-            same(*pair, f"{where}[{i}]")
-    else:
-        assert a == b, where
-
-
-def check(directory, whole):
-    same(load_checkpoint(directory / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
-    a, b = (read(d)["svi"].to_dataset().drop_vars("seconds") for d in (directory, whole))
-    assert a.identical(b)
-
-
 def test_a_killed_run_equals_the_uninterrupted_one(tmp_path, uninterrupted):
     kill_twice_and_resume(tmp_path, random.Random(0))
-    check(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
 def test_twenty_killed_runs(tmp_path, uninterrupted, number):
     kill_twice_and_resume(tmp_path, random.Random(1000 + number))
-    check(tmp_path, uninterrupted)
+    assert_same_runs(tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
@@ -101,7 +77,7 @@ def test_compiled_runs_killed(tmp_path):
     for number in range(3):
         directory = tmp_path / str(number)
         kill_twice_and_resume(directory, random.Random(2000 + number), "compile")
-        check(directory, whole)
+        assert_same_runs(directory, whole)
 
 
 def discrete():
@@ -122,21 +98,6 @@ def discrete():
     return model, guide, {"x": x}
 
 
-def interrupted(step, monkeypatch, **options):
-    """Run fit and raise KeyboardInterrupt when ``step`` steps are done."""
-    take = Trainer._take_step
-
-    def stop(self, batch):
-        if self.step == step:
-            raise KeyboardInterrupt
-        take(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(**options)
-
-
 def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
     model, guide, data = discrete()
     options = {
@@ -153,7 +114,7 @@ def test_a_baseline_in_the_parameter_store_resumes(tmp_path, monkeypatch):
     fit(directory=tmp_path / "whole", **options)
     interrupted(17, monkeypatch, directory=tmp_path / "cut", **options)
     fit(directory=tmp_path / "cut", resume=True, **options)
-    check(tmp_path / "cut", tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
     store = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")[0]["program"]["store"]
     assert any("baseline" in name and value.abs().sum() > 0 for name, value in store.items())
 
@@ -176,7 +137,7 @@ def test_an_epoch_that_was_not_evaluated_before_the_end_is_after_it(tmp_path, mo
         with pytest.raises(KeyboardInterrupt):
             fit(directory=tmp_path / "cut", **options)
     fit(directory=tmp_path / "cut", resume=True, **options)
-    check(tmp_path / "cut", tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
 
 
 def test_a_finished_run_is_read_not_repeated(tmp_path):
@@ -287,7 +248,7 @@ def test_ctrl_c_waits_for_the_step_s_end(tmp_path, monkeypatch, times, steps):
     assert steps is None or load_checkpoint(checkpoint)[0]["step"] == steps
     monkeypatch.setattr(Asked, "times", 0)
     fit(directory=tmp_path / "cut", resume=True, **options)
-    check(tmp_path / "cut", tmp_path / "whole")
+    assert_same_runs(tmp_path / "cut", tmp_path / "whole")
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -1,6 +1,5 @@
 """Features: resumed bit for bit, never written over, and encoders that see what is there."""
 
-import io
 import json
 import signal
 import subprocess
@@ -10,27 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from inference import UserError
 from inference.recipes.captions.data.captions import load
 from inference.recipes.captions.data.encoders import load_encoder
 from inference.recipes.captions.data.features import BATCH, extract
-from inference.recipes.captions.data.pictures import Picture
-
-image = pytest.importorskip("PIL.Image")
-N = 2 * BATCH + 8
-
-
-def png(seed):
-    out = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), np.uint8)
-    image.fromarray(pixels).save(out, "png")
-    return out.getvalue()
-
-
-def pictures(n=N, read=png):
-    return [Picture(f"{i}.png", "train", ("a dog",), lambda i=i: read(i)) for i in range(n)]
+from tests.support.pictures import pictures, png
 
 
 def record(file):
@@ -71,7 +55,7 @@ def test_a_broken_picture_is_named_and_what_was_done_is_kept(tmp_path):
 KILLED = """
 import os, signal
 from inference.recipes.captions.data.features import BATCH, extract
-from tests.inference.recipes.captions.data.test_features import pictures, png
+from tests.support.pictures import pictures, png
 def read(seed):
     if seed == 2 * BATCH + 3:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -93,25 +77,7 @@ def test_a_killed_extraction_goes_on_bit_for_bit(tmp_path):
     assert file.read_bytes() == (tmp_path / "whole.npy").read_bytes()
 
 
-def random():
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 5, 32, 32, dtype=torch.float32), nn.Tanh())
-
-
-def flat():
-    return nn.Flatten()
-
-
-def huge():
-    return nn.Threshold(2.0, 1e6)
-
-
-def number():
-    return 3
-
-
-OURS = "tests.inference.recipes.captions.data.test_features"
+OURS = "tests.support.pictures"
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from inference.recipes.captions.report.attention_pictures import STRONGEST, Example, draw
+from inference.recipes.captions.report.attention_pictures import STRONGEST, draw
 from inference.util.errors import UserError
-
-
-def example(words=("a", "$dog$", "runs"), size=(60, 40), **changes):
-    attention = torch.full((len(words) + 1, 2, 4), 0.05)
-    attention[:, 1, 2] = 0.65
-    places = torch.zeros_like(attention)
-    places[:, 0, 3] = 1
-    picture = Image.new("RGB", size, (120, 130, 140))
-    return Example(**{
-        "name": "x.jpg", "picture": picture, "words": words, "attention": attention,
-        "places": places, "references": ["a dog"], "figures": {"CIDEr": 12.0}, **changes,
-    })  # fmt: skip
+from tests.support.attended import example
 
 
 def test_a_glow_is_strongest_where_a_word_looks_most():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from inference.recipes.captions.report.caption_page import choose, page
 from inference.results.report import Estimate
-from tests.inference.recipes.captions.report.test_attention_pictures import example
+from tests.support.attended import example
 
 NASTY = "<script>alert('\"&')</script>"
 VOID = {"meta", "img"}

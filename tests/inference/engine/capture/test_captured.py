@@ -5,7 +5,6 @@ import copy
 import gc
 import random
 import resource
-from functools import partial
 
 import numpy as np
 import pyro
@@ -14,8 +13,6 @@ import pytest
 import torch
 from inference.engine.training.trainer import Trainer
 from pyro.infer import TraceGraph_ELBO, TraceMeanField_ELBO
-from pyro.nn import PyroModule
-from torch import nn
 
 from inference import UserError, fit
 from inference.engine.capture.backends import interpreted
@@ -29,24 +26,8 @@ from inference.estimators import (
     Pathwise,
     ScoreFunction,
 )
-from tests.support.examples import PROGRAMS, local
-
-quiet = partial(fit, progress=False, precision="float64")
-
-
-def assert_same_training(model, guide, data, estimator=None, **options):
-    """Captured and uncaptured, from the same start: the same trace, the same parameters."""
-    runs = [
-        quiet(*copy.deepcopy((model, guide)), data, copy.deepcopy(estimator), compile=c, **options)
-        for c in (False, True)
-    ]
-    plain, captured = (run.trace["svi"].to_dataset().drop_vars("seconds") for run in runs)
-    assert list(plain) == list(captured)
-    for name in plain:
-        np.testing.assert_allclose(captured[name], plain[name], rtol=1e-9, atol=1e-9, err_msg=name)
-    for name, value in runs[0].params.items():
-        torch.testing.assert_close(runs[1].params[name], value, rtol=1e-9, atol=1e-9)
-    return runs[1]
+from tests.support.examples import PROGRAMS, Bits, Guess, local
+from tests.support.training import assert_same_training, quiet
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -66,31 +47,6 @@ def test_same_numbers_under_a_warming_kl_and_clipping():
     )
     assert (run.trace["svi"]["grad_norm"] > 0.3).any()
     assert run.trace["svi"]["beta"].min() < 1
-
-
-class Bits(PyroModule):
-    """x_n ~ N(w b_n, 1), b_n a bit; the guide's network has batch normalisation."""
-
-    def __init__(self):
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor(1.5))
-
-    def forward(self, x):
-        with pyro.plate("data", 40, subsample=x):
-            b = pyro.sample("b", dist.Bernoulli(0.5))
-            pyro.sample("x", dist.Normal(self.w * b, 1.0), obs=x)
-
-
-class Guess(PyroModule):
-    def __init__(self):
-        super().__init__()
-        self.norm = nn.BatchNorm1d(1)
-        self.linear = nn.Linear(1, 1)
-
-    def forward(self, x):
-        with pyro.plate("data", 40, subsample=x):
-            logits = self.linear(self.norm(x[:, None]))[:, 0]
-            pyro.sample("b", dist.Bernoulli(logits=logits))
 
 
 @pytest.mark.usefixtures("_backend")
@@ -150,7 +106,7 @@ def picking(z):
 
 @pytest.mark.parametrize("scale", [branching, picking])
 def test_a_branch_on_a_drawn_value_is_refused_by_its_line(scale):
-    with pytest.raises(UserError, match=r"test_fit.py line \d+, `.*# here`, needs the value"):
+    with pytest.raises(UserError, match=r"test_captured.py line \d+, `.*# here`, needs the value"):
         quiet(*small(scale), compile=True, steps=2)
 
 
