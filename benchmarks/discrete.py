@@ -12,7 +12,8 @@ from torch import nn
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.sigmoid_belief import BottomUpBernoulli
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import CapturedGradient, Gradient
+from inference.engine.gradient.captured import CapturedGradient
+from inference.engine.gradient.plain import PlainGradient
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.estimators import REBAR, VIMCO, DisARM
@@ -28,7 +29,7 @@ def contenders(estimator: ELBO, batch: Batch) -> dict[str, Gradient]:
     program = Program(model, guide)
     with program.scope():
         program.initialise(batch, ROWS)
-    kinds = {"compiled": CapturedGradient, "uncompiled": Gradient}
+    kinds = {"compiled": CapturedGradient, "uncompiled": PlainGradient}
     return {
         name: kind(program, Terms(estimator), None, nullcontext) for name, kind in kinds.items()
     }

@@ -199,17 +199,18 @@ def _trained(
     bar: Callable[[str], Bar],
 ) -> list[SeedTraining]:
     """The trainings, one after another taken to their end, or all at once."""
-    done = []
+    done: list[SeedTraining] = []
+    streams: list[rng.Stream] = []
     for seed in begun:
         done.append(seed)
         if seed.plan.seeds_at_once:
-            seed.keep_stream()
+            streams.append(seed.keep_stream())
             continue
         with seed.within():
             training = Training([seed], seed.gradient(), optimizer)
         directory.train(training, bar(f"seed {seed.seed}"))
-    if done[0].plan.seeds_at_once:
-        gradient = AllSeedsGradient([s.captured() for s in done], [s.stream for s in done])
+    if streams:
+        gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
         training = Training(done, gradient, optimizer)
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()

@@ -146,7 +146,7 @@ class AllSeedsGradient:
 
     def __init__(self, gradients: Sequence[CapturedGradient], streams: Sequence[Stream]) -> None:
         self.stacks, self.device = Stacks(), gradients[0].program.device
-        self.announce = silent
+        self.announce: Announce = silent
         parts = zip(*(gradient.parameters for gradient in gradients), strict=True)
         self.parameters = [self.stacks.hold(part).requires_grad_() for part in parts]
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)

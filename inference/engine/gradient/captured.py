@@ -76,8 +76,9 @@ class CapturedGradient(PlainGradient):
         found = StepOutputs.unflatten(self.captured(batch, *weight(beta, self.program.device)))
         triples = zip(self.parameters, found.gradients, found.rows, strict=True)
         for parameter, gradient, at in triples:
-            split = gradient is not None and at is not None
-            parameter.grad = sparse(at, gradient, parameter) if split else gradient
+            if gradient is not None and at is not None:
+                gradient = sparse(at, gradient, parameter)
+            parameter.grad = gradient
         norm = clip(self.own, self.clip_norm) if found.norm is None else found.norm
         return StepResult(found.loss, norm, found.terms)
 

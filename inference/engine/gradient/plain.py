@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.protocol import StepResult, silent
+from inference.engine.gradient.protocol import Announce, StepResult, silent
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
@@ -39,7 +39,7 @@ class PlainGradient:
     ) -> None:
         self.program, self.terms = program, terms
         self.clip_norm, self.precision = clip_norm, precision
-        self.announce = silent
+        self.announce: Announce = silent
         self.own = list(program.parameters.values())
         estimator = terms.estimator
         others = dict(estimator.named_parameters()) if isinstance(estimator, nn.Module) else {}

@@ -81,7 +81,7 @@ class DistributedCheckpointing(Checkpointing):
         return self
 
     def __call__(self) -> None:
-        """Save or stop if a process asked for it by this step; what it asks now, it tells with the next."""
+        """Save or stop if a process asked for it with this step's gradient."""
         save, stop = self.processes.agreed()
         if stop:
             self._save()

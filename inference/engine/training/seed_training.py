@@ -96,9 +96,10 @@ class SeedTraining:
         """The same, captured, as the gradient of all seeds takes it."""
         return self._own_gradient(CapturedGradient, self.plan.clip_norm)
 
-    def keep_stream(self) -> None:
+    def keep_stream(self) -> rng.Stream:
         """From now on, random numbers of its own, which go on where they are now."""
-        self.stream = rng.Stream(self.plan.device)
+        self.stream = stream = rng.Stream(self.plan.device)
+        return stream
 
     @contextmanager
     def within(self) -> Iterator[None]:
