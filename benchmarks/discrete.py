@@ -22,7 +22,7 @@ from ppl_models.sigmoid_belief import SigmoidBeliefNetwork
 PIXELS, UNITS, ROWS = 784, 200, 50
 
 
-def contenders(estimator: ELBO, batch: Batch) -> dict[str, Gradient]:
+def contenders(estimator: ELBO, batch: Batch) -> dict[str, PlainGradient]:
     """The gradient of fit's step, both ways."""
     model = SigmoidBeliefNetwork([nn.Linear(UNITS, PIXELS)], UNITS, ROWS)
     guide = BottomUpBernoulli([nn.Linear(PIXELS, UNITS)], batch["x"].mean(0), ROWS)
@@ -50,7 +50,7 @@ def measure() -> Iterator[Row]:
         yield from rows(f"{name}, belief network", "compiled", {"uncompiled": 0.6}, times)
 
 
-def within(gradient: Gradient, batch: Batch) -> Step:
+def within(gradient: PlainGradient, batch: Batch) -> Step:
     """The call in its program's scope."""
 
     def step() -> None:
