@@ -1,42 +1,61 @@
-"""The oracle: the ELBO summed over every value of every discrete site, hence its exact gradient."""
+"""The ELBO summed over every value of every latent, hence its exact gradient.
+
+Two ways to the same sum.  The reference runs the program once for each assignment of values to the
+latents.  The fast way runs it once for all of them, each latent's values along a dimension of its
+own; it is right for programs that treat leading dimensions as a batch (``z.sum(-1)``, and not
+``z.sum()``), so that it is compared with the reference before it is used.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair
+from inference.estimators.base import Estimator, ModelAndGuide, StochasticFunction, TracePair
 from inference.estimators.ledger import all_dims
+from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
 
 LARGEST = 10_000_000  # entries of the table of all values
+MOST_RUNS = 2_048  # assignments that are run one by one
+COMPARED = 16  # assignments at which the table is compared with runs of one assignment each
+VALUES = "values"  # where a site's ``infer`` keeps which of its values the trace holds
+
+Reason = str
+_compared: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Reason | None]]]
+_compared = WeakKeyDictionary()  # model → guide → shapes of the arguments → what differed
 
 
 class Exact(Estimator):
     """``Σ_z q(z) [log p(x, z) − log q(z)]``: no noise, exponential cost; the yardstick.
 
-    Every Bernoulli, categorical and one-hot site is enumerated, each in a dimension of its own to
-    the left of the plates; every Normal is integrated by Gauss–Hermite quadrature (exact for
-    polynomials of degree below twice the number of nodes).  Needs programs that keep leading
-    dimensions.
+    Every Bernoulli, categorical and one-hot site is enumerated; every Normal of one number is
+    integrated by Gauss–Hermite quadrature (exact for polynomials of degree below twice the number
+    of nodes); a Delta is a single value.  All values are run at once if that gives the same
+    log-probabilities as runs of one assignment each, which is tested at the first use of a program
+    (at all assignments, or at 16 of them); else one by one, if there are at most 2,048.
 
     Args:
         nodes: of the quadrature.
 
     Raises:
-        UserError: a site is none of these; a term depends on a site in a plate that the term is
-            outside of; the table would hold more than ten million entries.
+        UserError: a site is none of these; a latent of the model is not in the guide; there are
+            more assignments than can be run in the way that the program allows.
     """
 
     def __init__(self, *, nodes: int = 32, **options: Any) -> None:
@@ -47,29 +66,60 @@ class Exact(Estimator):
         self, programs: ModelAndGuide, draws: Sequence[TracePair]
     ) -> tuple[Tensor, Tensor]:
         """(bound, bound)."""
-        ((model_trace, guide_trace),) = draws
-        bound: Any = 0.0
-        for sign, trace in ((1, model_trace), (-1, guide_trace)):
-            for name, site in sample_sites(trace).items():
-                bound = bound + sign * self._table.expectation(name, site)
+        bound = sum((expectation(pair) for pair in draws[1:]), expectation(draws[0]))
         return bound, bound
 
-    def draw(self, programs: ModelAndGuide) -> TracePair:
-        """The traces of all values at once."""
+    def _get_traces(
+        self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
+    ) -> Iterator[TracePair]:
+        """One pair of traces that holds all values, or one pair for each assignment."""
+        programs = self._programs(model, guide, args, kwargs)
         if self.max_plate_nesting == math.inf:
-            with torch.no_grad():
-                self._guess_max_plate_nesting(
-                    programs.model, programs.guide, programs.args, programs.kwargs
-                )
-        self._table = Enumerate(int(self.max_plate_nesting), self.nodes)
-        programs = replace(programs, nesting=self.max_plate_nesting)
-        guide_trace = programs.score(self._table(programs.guide))
-        return programs.score(poutine.replay(programs.model, trace=guide_trace)), guide_trace
+            with torch.no_grad(), rng.forked():
+                self._guess_max_plate_nesting(programs.model, programs.guide, args, kwargs)
+        rank = int(self.max_plate_nesting)
+        reason = known_difference(programs, rank, self.nodes)
+        if reason is None:
+            yield all_at_once(programs, rank, self.nodes)
+        else:
+            yield from one_by_one(programs, self.nodes, reason)
+
+
+def expectation(pair: TracePair) -> Tensor:
+    """() this pair's part of Σ_z q(z) [log p(x, z) − log q(z)], nats."""
+    model_trace, guide_trace = pair
+    values = values_in(guide_trace)
+    signed = [(+1, s) for s in sample_sites(model_trace).values()]
+    signed += [(-1, s) for s in sample_sites(guide_trace).values()]
+    if all(isinstance(v, Axis) for v in values.values()):
+        return sum((sign * site_mean(values, site) for sign, site in signed), torch.zeros(()))
+    log_weight = sum((v.log_weight.sum() for v in values.values()), torch.zeros(()))
+    log_ratio = sum((sign * site["log_prob"].sum() for sign, site in signed), torch.zeros(()))
+    return weighted(log_weight, log_ratio)
+
+
+def site_mean(axes: dict[str, Any], site: Any) -> Tensor:
+    """() Σ over all values of (their probability) × (the site's log-probability)."""
+    value, plates = site["log_prob"], all_dims(site)
+    inside = [axis for axis in axes.values() if axis.plates <= plates.keys()]
+    log_weight = sum((axis.log_weight for axis in inside), value.new_zeros(()))
+    table = torch.broadcast_shapes(log_weight.shape, value.shape)
+    refuse_large(site["name"], math.prod(table))
+    return weighted(log_weight, value).sum()
+
+
+def weighted(log_weight: Tensor, value: Tensor) -> Tensor:
+    """exp(log-weight) × value; 0 where the weight is 0, whatever the value."""
+    possible = log_weight > -math.inf
+    return torch.where(possible, log_weight.exp() * torch.where(possible, value, 0.0), 0.0)
+
+
+# All assignments in one run
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One enumerated site: its dimension, the log-weight of each value there, its plates."""
+    """One latent's values in a trace of all: their dimension, log-weights, the site's plates."""
 
     dim: int
     log_weight: Tensor
@@ -77,51 +127,264 @@ class Axis:
 
 
 class Enumerate(Messenger):
-    """Gives each latent site all its values at once, along a dimension of its own."""
+    """Gives each latent site all its values at once, along a dimension of its own.
+
+    The dimensions are to the left of ``rank`` dimensions of plates.
+    """
 
     def __init__(self, rank: int, nodes: int = 32) -> None:
         super().__init__()
         self.rank, self.nodes = rank, nodes
-        self.axes: dict[str, Axis] = {}
-
-    def expectation(self, name: str, site: Any) -> Tensor:
-        """() the sum over all values of (their probability) × (the site's log-probability)."""
-        value, plates = site["log_prob"], all_dims(site)
-        inside = [axis for axis in self.axes.values() if axis.plates <= plates.keys()]
-        weight = sum((axis.log_weight for axis in inside), value.new_zeros(()))
-        table = torch.broadcast_shapes(weight.shape, value.shape)
-        for other, axis in self.axes.items():
-            if axis not in inside and len(table) >= -axis.dim and table[axis.dim] > 1:
-                raise UserError(
-                    f"site {name!r} depends on site {other!r} in a plate that {name!r} is outside "
-                    "of: its elements cannot be enumerated one by one"
-                )
-        refuse_large(name, math.prod(table))
-        possible = weight > -math.inf
-        return torch.where(possible, weight.exp() * torch.where(possible, value, 0.0), 0.0).sum()
+        self.count = 0
 
     def _pyro_sample(self, msg: Message) -> None:
-        if msg["is_observed"] or not is_site(msg):
+        if not is_summed(msg):
             return
-        fn, dim = msg["fn"], -1 - self.rank - len(self.axes)
-        values, log_weight = self._values(str(msg["name"]), fn, dim)
-        msg["value"], msg["done"] = values, True
-        frames = frozenset(all_dims(msg))
-        self.axes[str(msg["name"])] = Axis(dim, log_weight, frames)
+        dim = -1 - self.rank - self.count
+        values, log_weight = all_values_of(msg, self.nodes, dim)
+        self.count += 1
+        give(msg, values, Axis(dim, log_weight, frozenset(all_dims(msg))))
 
-    def _values(self, name: str, fn: Any, dim: int) -> tuple[Tensor, Tensor]:
-        """(values, log-weights), both with the values along ``dim``."""
-        if distribution_name(fn) == "Normal":
-            return hermite(fn, self.nodes, dim)
-        if not getattr(base(fn), "has_enumerate_support", False):
+
+def all_at_once(programs: ModelAndGuide, rank: int, nodes: int) -> TracePair:
+    """The traces of all values."""
+    return traced(replace(programs, nesting=rank), Enumerate(rank, nodes))
+
+
+def traced(programs: ModelAndGuide, values: Messenger) -> TracePair:
+    """(model trace, guide trace), the latents as ``values`` gives them to the guide.
+
+    Raises:
+        UserError: a latent of the model is not in the guide.
+    """
+    guide_trace = programs.score(values(programs.guide))
+    model_trace = programs.score(poutine.replay(programs.model, trace=guide_trace))
+    for name, site in sample_sites(model_trace).items():
+        if not site["is_observed"] and name not in guide_trace.nodes:
             raise UserError(
-                f"Exact enumerates discrete sites and integrates Normal ones, but site {name!r} is "
-                f"a {distribution_name(fn)}"
+                f"latent site {name!r} of the model is not in the guide: Exact sums over what the "
+                "guide draws; draw it there"
             )
-        support = all_values(fn)
-        refuse_large(name, len(support) * math.prod(fn.batch_shape))  # before the program goes on
-        values = support.reshape(-1, *(1,) * (-dim - 1), *fn.event_shape)
-        return values, unmasked(fn).log_prob(values)
+    return model_trace, guide_trace
+
+
+def give(msg: Any, value: Tensor, of_site: Axis | Chosen) -> None:
+    """Let a latent have this value, and its trace say which of its values that is."""
+    msg["value"], msg["done"] = value, True
+    msg["infer"] = {**(msg["infer"] or {}), VALUES: of_site}
+
+
+def values_in(guide_trace: Trace) -> dict[str, Any]:
+    """Site → which values the trace holds of it."""
+    sites = sample_sites(guide_trace)
+    return {name: s["infer"][VALUES] for name, s in sites.items() if VALUES in s["infer"]}
+
+
+# One assignment a run
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """One value of each element of a latent: its number and log-weight, (batch …) both."""
+
+    index: Tensor
+    log_weight: Tensor
+
+
+class Assign(Messenger):
+    """Gives each element of each latent site one of its values, by number.
+
+    Attributes:
+        digits: the numbers, an element after the other; 0 for those beyond the given ones.
+        counts: how many values each element has.
+    """
+
+    def __init__(self, digits: Sequence[int], nodes: int) -> None:
+        super().__init__()
+        self.given, self.nodes = digits, nodes
+        self.digits: list[int] = []
+        self.counts: list[int] = []
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if not is_summed(msg):
+            return
+        fn: Any = msg["fn"]
+        values, log_weight = all_values_of(msg, self.nodes, -1 - len(fn.batch_shape))
+        count, size, start = len(values), fn.batch_shape.numel(), len(self.digits)
+        digits = [min(d, count - 1) for d in self.given[start : start + size]]
+        digits += [0] * (size - len(digits))
+        self.digits += digits
+        self.counts += [count] * size
+        index = torch.tensor(digits, device=log_weight.device).reshape(fn.batch_shape)
+        values = values.expand(count, *fn.batch_shape, *fn.event_shape)
+        beside = index.reshape(1, *fn.batch_shape, *(1,) * fn.event_dim)
+        log_weight = log_weight.expand(count, *fn.batch_shape).take_along_dim(index[None], 0)[0]
+        give(msg, values.take_along_dim(beside, 0)[0], Chosen(index, log_weight))
+
+
+def one_by_one(programs: ModelAndGuide, nodes: int, reason: Reason) -> Iterator[TracePair]:
+    """The traces of each assignment in turn; which sites there are may depend on the values.
+
+    Raises:
+        UserError: there are too many, and ``reason`` why they cannot be run at once.
+    """
+    digits: Sequence[int] | None = []
+    number = 0
+    while digits is not None:
+        assign = Assign(digits, nodes)
+        pair = traced(programs, assign)
+        number += 1
+        if max(number, math.prod(assign.counts)) > MOST_RUNS:
+            raise UserError(
+                f"{reason}, and there are more than {MOST_RUNS:,} assignments of the latents, "
+                "too many for one run each: give fewer rows, or write the program so that it "
+                "treats leading dimensions as a batch"
+            )
+        yield pair
+        digits = following(assign.digits, assign.counts)
+
+
+def following(digits: Sequence[int], counts: Sequence[int]) -> Sequence[int] | None:
+    """The next number of an odometer, without its last zeros; None after the last."""
+    for place in reversed(range(len(digits))):
+        if digits[place] + 1 < counts[place]:
+            return [*digits[:place], digits[place] + 1]
+    return None
+
+
+# Whether both are the same
+
+
+def known_difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
+    """``difference``, found once for a program and the shapes of its arguments."""
+    guides = _compared.setdefault(root(programs.model), WeakKeyDictionary())
+    known = guides.setdefault(root(programs.guide), {})
+    arguments = (*programs.args, *programs.kwargs.values())
+    key = rank, nodes, *(a.shape if isinstance(a, Tensor) else None for a in arguments)
+    if key not in known:
+        with torch.no_grad():
+            known[key] = difference(programs, rank, nodes)
+    return known[key]
+
+
+def root(program: Callable[..., Any]) -> Any:
+    """The function or object inside handlers, partials and bound methods."""
+    while True:
+        if isinstance(program, partial):
+            program = program.func
+        elif hasattr(program, "__wrapped__"):
+            program = program.__wrapped__
+        else:
+            return getattr(program, "__self__", program)
+
+
+def difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
+    """Where one run of all values and runs of one assignment differ; None if nowhere.
+
+    Raises:
+        UserError: a latent cannot be summed over, in either way.
+    """
+    try:
+        with rng.forked(0):
+            table = all_at_once(programs, rank, nodes)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        line = str(error).strip().partition("\n")[0]
+        return f"the program does not run with all values of its latents at once ({line})"
+    for digits in compared_digits(programs, nodes):
+        with rng.forked(0):
+            one = traced(programs, Assign(digits, nodes))
+        for of_all, of_one in zip(table, one, strict=True):
+            if reason := trace_difference(of_all, of_one, values_in(table[1]), values_in(one[1])):
+                return reason
+    return None
+
+
+def compared_digits(programs: ModelAndGuide, nodes: int) -> Iterator[Sequence[int]]:
+    """Numbers of assignments: all if they are few, else some at random (the same each time)."""
+    first = Assign([], nodes)
+    with rng.forked(0):
+        traced(programs, first)
+    digits: Sequence[int] | None = []
+    if math.prod(first.counts) <= COMPARED:
+        while digits is not None:
+            yield digits
+            digits = following([*digits, *[0] * (len(first.counts) - len(digits))], first.counts)
+        return
+    chance = random.Random(0)
+    for _ in range(COMPARED):
+        yield [chance.randrange(count) for count in first.counts]
+
+
+def trace_difference(
+    of_all: Trace, of_one: Trace, axes: dict[str, Any], chosen: dict[str, Any]
+) -> Reason | None:
+    """Whether a trace of all values holds the log-probabilities of this trace of one assignment."""
+    many, one = sample_sites(of_all), sample_sites(of_one)
+    if many.keys() != one.keys() or axes.keys() != chosen.keys():
+        return "which sites the program has depends on the values of its latents"
+    for name, site in many.items():
+        picked = site["log_prob"]
+        for latent, axis in axes.items():
+            if picked.dim() < -axis.dim or picked.shape[axis.dim] == 1:
+                continue
+            if not axis.plates <= all_dims(site).keys():
+                return (
+                    f"site {name!r} depends on site {latent!r} in a plate that {name!r} is outside "
+                    "of"
+                )
+            picked = picked.take_along_dim(aligned(chosen[latent].index, picked.dim()), axis.dim)
+        if not same(picked, one[name]["log_prob"]):
+            return (
+                f"at site {name!r} the program does not treat leading dimensions of its latents as "
+                "a batch"
+            )
+    return None
+
+
+def aligned(index: Tensor, rank: int) -> Tensor:
+    """With ones to the left, up to this rank."""
+    return index.reshape((1,) * (rank - index.dim()) + index.shape)
+
+
+def same(picked: Tensor, one: Tensor) -> bool:
+    """Equal but for rounding, and of one shape but for ones to the left."""
+    rank = max(picked.dim(), one.dim())
+    picked, one = aligned(picked, rank), aligned(one, rank)
+    close = torch.finfo(one.dtype).eps ** 0.5
+    return picked.shape == one.shape and torch.allclose(
+        picked, one.to(picked), rtol=close, atol=close, equal_nan=True
+    )
+
+
+# The values of one site
+
+
+def is_summed(msg: Any) -> bool:
+    """Whether a message is of a latent with several values: a Delta's is drawn as it is."""
+    return is_site(msg) and not msg["is_observed"] and distribution_name(msg["fn"]) != "Delta"
+
+
+def all_values_of(msg: Any, nodes: int, dim: int) -> tuple[Tensor, Tensor]:
+    """(values, log-weights) of a latent, both with the values along ``dim``."""
+    name, fn = msg["name"], msg["fn"]
+    if distribution_name(fn) == "Normal":
+        if fn.event_shape.numel() != 1:
+            raise UserError(
+                f"Exact integrates Normal sites of one number each, but an event of site {name!r} "
+                f"has {fn.event_shape.numel()}"
+            )
+        return hermite(fn, nodes, dim)
+    if not getattr(base(fn), "has_enumerate_support", False):
+        raise UserError(
+            f"Exact enumerates discrete sites and integrates Normal ones, but site {name!r} is "
+            f"a {distribution_name(fn)}"
+        )
+    support = all_values(fn)
+    refuse_large(name, len(support) * math.prod(fn.batch_shape))  # before the program goes on
+    values = support.reshape(-1, *(1,) * (-dim - 1), *fn.event_shape)
+    return values, unmasked(fn).log_prob(values)
 
 
 def refuse_large(name: str, entries: int) -> None:
@@ -150,8 +413,6 @@ def all_values(fn: Any) -> Tensor:
 
 def hermite(fn: Any, nodes: int, dim: int) -> tuple[Tensor, Tensor]:
     """Nodes μ + σ √2 x and log-weights log(w / √π) of ∫ N(z; μ, σ) f(z) dz."""
-    if fn.event_shape.numel() != 1:
-        raise UserError("Exact integrates Normal sites of one number only")
     x, w = np.polynomial.hermite.hermgauss(nodes)
     inner = base(fn)
     shape = (-1, *(1,) * (-dim - 1), *fn.event_shape)

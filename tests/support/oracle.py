@@ -9,7 +9,7 @@ from pyro.poutine.messenger import Messenger
 
 from inference.estimators import Exact
 from inference.estimators.base import ModelAndGuide
-from inference.estimators.exact import Enumerate, all_values, hermite
+from inference.estimators.exact import Enumerate, all_values, hermite, values_in
 from inference.estimators.ledger import all_dims
 from inference.util.sites import distribution_name, sample_sites
 
@@ -58,7 +58,7 @@ def tables(case):
     log_p, log_q = (
         _joint(list(sample_sites(t).values()), shared, rank) for t in (model_trace, guide_trace)
     )
-    mass = sum(axis.log_weight for axis in table.axes.values())
+    mass = sum(axis.log_weight for axis in values_in(guide_trace).values())
     parts = torch.broadcast_tensors(log_p, log_q, mass)
     joint = [part.reshape(-1, *part.shape[part.dim() - rank :]) for part in parts]
     return joint[0], joint[1], joint[2], leaves

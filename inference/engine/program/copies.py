@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pyro.infer.autoguide import AutoGuide
@@ -18,11 +18,17 @@ def copies(model: Callable[..., Any], guide: Callable[..., Any], count: int) -> 
     return [Program(model, guide), *(_copy(model, guide) for _ in range(count - 1))]
 
 
-def reset_modules(program: Program) -> None:
-    """Draw new initial weights in every module that knows how (``reset_parameters``)."""
-    for _, module in program.modules():
-        for part in module.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
+def reset_modules(program: Program, first: Program | None = None) -> None:
+    """Draw new initial weights in every module that knows how (``reset_parameters``).
+
+    Where ``first`` (initialised) is given, in those whose weights it trains: what is not trained,
+    as an encoder trained before, stays.
+    """
+    trained = None if first is None else set(_trained(first))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            known = trained is None or f"{root}.{name}" in trained
+            if known and callable(reset := getattr(part, "reset_parameters", None)):
                 reset()
 
 
@@ -54,3 +60,12 @@ def _copy(model: Callable[..., Any], guide: Callable[..., Any]) -> Program:
 def _autoguides(guide: Callable[..., Any]) -> list[Any]:
     modules = guide.modules() if isinstance(guide, nn.Module) else ()
     return [module for module in modules if isinstance(module, AutoGuide)]
+
+
+def _trained(program: Program) -> Iterator[str]:
+    """Names of the modules that hold a parameter of the program."""
+    own = set(map(id, program.parameters.values()))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            if any(id(p) in own for p in part.parameters()):
+                yield f"{root}.{name}"
