@@ -210,9 +210,11 @@ def elsewhere(program: Program, batch: Batch) -> Trace | None:
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
-            return poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace = poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace.compute_log_prob()  # where shapes must agree
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
+    return trace
 
 
 def accepted_columns(model: Callee, names: list[str]) -> list[str]:
