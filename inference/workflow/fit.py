@@ -10,6 +10,7 @@ from typing import Any
 
 import pyro
 import torch
+import xarray as xr
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor
@@ -27,11 +28,11 @@ from inference.engine.training.loop import OptimizerFactory, Training
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
 from inference.engine.training.seed_training import SeedTraining
+from inference.results import traces
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
-from inference.workflow.trace import trace_of
 
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
@@ -145,7 +146,7 @@ def fit(
                 functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0),
             )
         run = Run(
-            trace_of(trained),
+            _trace(trained),
             programs,
             train,
             kept.path if processes.rank == 0 else None,
@@ -224,3 +225,32 @@ def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
     if callable(optimizer.pt_optim_args):
         raise UserError("a pyro.optim with per-parameter arguments has no single torch form")
     return functools.partial(constructor, **optimizer.pt_optim_args)
+
+
+def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
+    """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
+    seeds = [t.seed for t in trained]
+    names = (*trained[0].recorder.names, "seconds")
+    rows = [t.recorder.rows() for t in trained]
+    steps = [t.recorder.steps(t.step) for t in trained]
+    svi = traces.svi_group(names, seeds, steps, rows)
+    examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())
+    svi["examples"] = examples.transpose("seed", "step")
+    svi["examples"].attrs["units"] = traces.UNITS["examples"]
+    groups = {"svi": svi}
+    if trained[0].valid is not None:
+        histories = [torch.tensor(t.held_out.history, dtype=torch.float64) for t in trained]
+        groups["held_out"] = traces.svi_group(
+            ("elbo", "elbo_error"),
+            seeds,
+            [h[:, 0].long() for h in histories],
+            [h[:, 1:] for h in histories],
+        )
+    return xr.DataTree.from_dict(groups)
+
+
+def _examples(step: xr.DataArray, training: SeedTraining) -> xr.DataArray:
+    """Data seen after ``step`` steps; an epoch's last batch may be short."""
+    plan = training.plan
+    within = step % plan.steps_per_epoch * (plan.batch_size or plan.rows)
+    return step // plan.steps_per_epoch * plan.rows + within
