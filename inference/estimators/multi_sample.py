@@ -194,7 +194,7 @@ class Units:
 def latent_free_bound(ledger: Ledger, moving: Container[str]) -> Tensor:
     """() the terms of all other sites, which depend on no latent: nothing to weigh."""
     values = (t.value.sum() / len(t.value) for t in ledger.terms if t.name not in moving)
-    return sum(values, ledger.terms[0].value.new_zeros(()))
+    return sum(values, ledger.zeros().sum())
 
 
 def refuse_coupled_subsample(ledger: Ledger, shared: Container[str]) -> None:
