@@ -13,8 +13,9 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 

@@ -14,9 +14,10 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.antithetic import uniform_given
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,

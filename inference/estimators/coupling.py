@@ -15,8 +15,8 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.ledger import Ledger
+from inference.estimators.programs import ModelAndGuide
 from inference.util.sites import is_site, sample_sites
 
 

@@ -25,8 +25,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, StochasticFunction, TracePair
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import all_dims
+from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked

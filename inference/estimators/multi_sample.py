@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, detached
+from inference.estimators.base import Estimator
 from inference.estimators.coupling import coupled, shared_plates
 from inference.estimators.ledger import Choice, Ledger, keep_plates, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, detached
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 

@@ -13,8 +13,9 @@ from pyro.poutine import Trace
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, detached
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import Ledger, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, detached
 from inference.util.sites import distribution_name
 
 INSTEAD = "LeaveOneOut(num_particles=4) or ScoreFunction()"

@@ -15,8 +15,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair
+from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, per_particle, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair
 from inference.util.errors import UserError
 
 

@@ -12,13 +12,8 @@ from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.base import (
-    Estimator,
-    ModelAndGuide,
-    StochasticFunction,
-    TracePair,
-    emit_param,
-)
+from inference.estimators.base import Estimator, emit_param
+from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.util.sites import is_site
 
 
