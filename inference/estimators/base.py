@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine.runtime import effectful
+from pyro.util import check_if_enumerated
 from torch import Tensor, nn
 
 from inference.estimators.programs import (
@@ -19,6 +21,7 @@ from inference.estimators.programs import (
     guide_is_prior,
     ordinary,
 )
+from inference.util.errors import UserError
 
 
 class Estimator(ELBO, nn.Module):
@@ -26,11 +29,21 @@ class Estimator(ELBO, nn.Module):
 
     Usable as ``SVI(model, guide, optim, loss=estimator)``, as module ``estimator(model, guide)``,
     and in ``fit``.  State (a baseline, a learned temperature) is in its ``state_dict``.
-    Signals are kept for each element of the plates that a site is in: a plate promises that its
-    elements influence each other through latents outside of it alone.  Draw those first in the
-    guide: after one, the terms of all elements are charged to every earlier draw in the plate.
+    Learning signals (Pyro's ``downstream_cost``) are kept for each element of the plates that a
+    site is in: a plate promises that its elements influence each other through latents outside of
+    it alone.  Draw those first in the guide: after one, the terms of all elements are charged to
+    every earlier draw in the plate.
     A guide that draws its model's own prior says so in its attribute ``prior_of``: the two are then
     one run, where log p(z) and log q(z) cancel.
+
+    Writing an estimator:
+
+    - Implement ``estimate``: read a ``Ledger`` from the traces, and return the bound, whose value
+      is reported, and a surrogate, whose gradient is the estimate of the bound's.
+    - Keep learning signals in their plates (``Ledger.signals``), and use no ``.item()`` and no
+      Python branch on a tensor's value, so that a step can be captured as a graph.
+    - Refuse what cannot be estimated by a ``UserError`` that names the site and what to use
+      instead; add it to ``tests/inference/estimators/test_unbiased.py``.
 
     Args:
         num_particles: K, draws from the guide.
@@ -109,8 +122,8 @@ class Estimator(ELBO, nn.Module):
         guide = ordinary(guide)
         if self.vectorize_particles:
             if self.max_plate_nesting == math.inf:
-                self._guess_max_plate_nesting(model, guide, args, kwargs)
-            model, guide = (self._vectorized_num_particles(program) for program in (model, guide))
+                ELBO._guess_max_plate_nesting(self, model, guide, args, kwargs)
+            model, guide = (ELBO._vectorized_num_particles(self, run) for run in (model, guide))
         return ModelAndGuide(model, guide, args, kwargs, is_prior=is_prior)
 
     def _get_traces(
@@ -118,7 +131,10 @@ class Estimator(ELBO, nn.Module):
     ) -> Iterator[TracePair]:
         programs = self._programs(model, guide, args, kwargs)
         for _ in range(1 if self.vectorize_particles else self.num_particles):
-            yield self.draw(programs)
+            model_trace, guide_trace = self.draw(programs)
+            if is_validation_enabled():
+                check_if_enumerated(guide_trace)  # warns, as Pyro does: they are drawn
+            yield model_trace, guide_trace
 
     def _get_trace(
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
@@ -126,10 +142,27 @@ class Estimator(ELBO, nn.Module):
         raise NotImplementedError  # Pyro's; ``draw`` is in its place
 
 
+def require_elbo(estimator: object) -> ELBO:
+    """The estimator, if it is one.
+
+    Raises:
+        UserError: it is a name, a class that has not been called, or something else.
+    """
+    if isinstance(estimator, ELBO):
+        return estimator
+    name = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", None)
+    if isinstance(estimator, str) or (isinstance(estimator, type) and issubclass(estimator, ELBO)):
+        raise UserError(f"estimator {name} is a name or a class: give an instance, as {name}()")
+    raise UserError(
+        f"an estimator is a pyro.infer.ELBO such as Trace_ELBO() or LeaveOneOut(num_particles=4), "
+        f"not a {type(estimator).__name__}"
+    )
+
+
 @effectful(type="param")
 def _param_statement(parameter: Tensor) -> Tensor:
-    value: Any = parameter.view_as(parameter)
-    value.unconstrained = lambda: parameter
+    value = parameter.view_as(parameter)
+    value.unconstrained = lambda: parameter  # type: ignore[attr-defined]
     return value
 
 

@@ -257,7 +257,9 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
 def _log_q_of_draw(site: Any) -> Tensor:
     """log q of the draw without the site's scale and masks: a masked draw may matter later."""
     drawn = unmasked(site["fn"])
-    return site["unscaled_log_prob"] if drawn is site["fn"] else drawn.log_prob(site["value"])
+    as_is = drawn is site["fn"]
+    score: Tensor = site["unscaled_log_prob"] if as_is else drawn.log_prob(site["value"])
+    return score
 
 
 def _is_reparameterised(site: Any) -> bool:

@@ -13,7 +13,7 @@ from pyro.poutine import Trace
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from pyro.util import check_if_enumerated
+from pyro.util import check_site_shape
 from torch import Tensor
 
 from inference.estimators.matching import check_model_guide_match, check_site_shapes
@@ -48,29 +48,40 @@ class ModelAndGuide:
         wrap = around or (lambda program: program)
         if self.is_prior:
             model = self.model if start is None else poutine.replay(self.model, trace=start)
-            return prior_as_guide(self.score(wrap(model)))
+            return prior_as_guide(self._checked(self._trace(wrap(model))))
         guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
-        guide_trace = self.trace(wrap(guide))
-        model_trace = self.trace(wrap(poutine.replay(self.model, trace=guide_trace)))
+        guide_trace = self._trace(wrap(guide))
+        model_trace = self._trace(wrap(poutine.replay(self.model, trace=guide_trace)))
         if is_validation_enabled():  # before log p, which a value of the wrong shape may not have
             check_model_guide_match(model_trace, guide_trace, self.nesting)
-            check_if_enumerated(guide_trace)
-        return self.scored(model_trace), self.scored(guide_trace)
+        return self._checked(model_trace), self._checked(guide_trace)
 
     def score(self, program: StochasticFunction) -> Trace:
-        """The trace of one run with the log-probability of each site."""
-        return self.scored(self.trace(program))
+        """The trace of one run with the log-probability of each site.
 
-    def trace(self, program: StochasticFunction) -> Trace:
-        """The trace of one run."""
+        Raises:
+            ValueError: Pyro's, a site's batch shape is not that of the plates around it.
+        """
+        trace = with_log_probs(self._trace(program))
+        if is_validation_enabled():
+            for site in sample_sites(trace).values():
+                check_site_shape(site, self.nesting)  # type: ignore[arg-type]
+        return trace
+
+    def _trace(self, program: StochasticFunction) -> Trace:
         return poutine.trace(program).get_trace(*self.args, **self.kwargs)
 
-    def scored(self, trace: Trace) -> Trace:
-        """The trace, with the log-probability of each site from now on."""
-        trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
+    def _checked(self, trace: Trace) -> Trace:
+        with_log_probs(trace)
         if is_validation_enabled():
             check_site_shapes(trace, self.nesting)
         return trace
+
+
+def with_log_probs(trace: Trace) -> Trace:
+    """The same trace; from now on its sites have a ``log_prob``."""
+    trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
+    return trace
 
 
 def guide_is_prior(guide: StochasticFunction, model: StochasticFunction) -> bool:
@@ -88,8 +99,8 @@ def ordinary(guide: StochasticFunction) -> StochasticFunction:
     return guide
 
 
-def _observed(message: Message) -> bool:
-    return message["type"] == "sample" and message["is_observed"]
+def _observed(message: Message[..., Any]) -> bool:
+    return message["type"] == "sample" and bool(message["is_observed"])
 
 
 def prior_as_guide(trace: Trace) -> TracePair:
