@@ -11,7 +11,7 @@ from torch._decomp import core_aten_decompositions
 from torch.func import functionalize, vmap
 from torch.fx import Interpreter
 
-from inference.engine.capture.graph import Graph, Outputs, written
+from inference.engine.capture.graph import Graph, Outputs, traced_graph
 from inference.engine.capture.views import share_views
 from inference.util.errors import UserError
 
@@ -48,7 +48,7 @@ def vectorised(
     noise = [draw() for draw in draws]
     try:
         function = _over_all(graphs[0], [v[0] for v in variables], len(graphs), shared)
-        module = written(function, *copies([*variables, *noise, *held]))
+        module = traced_graph(function, *copied_elsewhere([*variables, *noise, *held]))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the seeds' steps cannot be one ({reason}): {REMEDY}") from error
@@ -79,8 +79,8 @@ def _over_all(
 def _pure(graph: Graph, example: Sequence[Tensor]) -> Callable[..., Outputs]:
     """The graph's operations, with none in place but on inputs, and each known to ``vmap``."""
     run = functionalize(OneByOne(graph.module).run, remove="mutations")
-    inputs = copies([*example, *graph.noise(), *graph.held])
-    return written(run, *inputs, decompositions=decompositions())
+    inputs = copied_elsewhere([*example, *graph.noise(), *graph.held])
+    return traced_graph(run, *inputs, decompositions=decompositions())
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -141,7 +141,7 @@ class OneByOne(Interpreter):
         return [single(*each, **kwargs) for each in zip(*lists, strict=True)]
 
 
-def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+def copied_elsewhere(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same values, elsewhere."""
     return [tensor.detach().clone() for tensor in tensors]
 
