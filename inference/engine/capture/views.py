@@ -36,8 +36,8 @@ def _same(view: Node) -> Node | None:
     if view.target is aten.detach.default:
         return seen
     twice = view.target is seen.target is aten.t.default
-    first = seen.args[0]
-    return first if twice and isinstance(first, Node) else None
+    first = seen.args[0] if twice else None
+    return first if isinstance(first, Node) else None
 
 
 def _key(node: Node) -> Any:
