@@ -29,7 +29,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mutated_files import IMPORTS, TESTS
+from tests.support.mutated_files import IMPORTS, ONLY, TESTS
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("inference", "ppl_models", "guides", "tests")
@@ -164,12 +164,16 @@ def nodes(node: ast.AST, parent: ast.AST | None = None) -> Iterator[tuple[ast.AS
 
 
 def mutants(path: str, text: bytes) -> list[Mutant]:
-    """All of a file, in its order."""
+    """All of a file (or of some of its functions), in its order."""
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
     found = []
-    for node, parent in nodes(ast.parse(text)):
+    roots = [ast.parse(text)]
+    if path in ONLY:
+        functions = (n for n in ast.walk(roots[0]) if isinstance(n, ast.FunctionDef))
+        roots = [f for f in functions if f.name in ONLY[path]]
+    for node, parent in (pair for root in roots for pair in nodes(root)):
         wrong = list(variants(node))
         if isinstance(parent, ast.If | ast.IfExp | ast.While) and node is parent.test:
             wrong.append(ast.UnaryOp(ast.Not(), node))
