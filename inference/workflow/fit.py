@@ -105,6 +105,18 @@ def fit(
 
     Raises:
         UserError: data, program and options do not fit together; the sentence says where.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> from inference import fit
+        >>> def model(x):
+        ...     loc = pyro.param("loc", torch.tensor(0.0))
+        ...     with pyro.plate("data", 20, subsample=x):
+        ...         pyro.sample("x", dist.Normal(loc, torch.tensor(1.0)), obs=x)
+        >>> run = fit(model, lambda x: None, {"x": torch.ones(20)}, steps=100,
+        ...     optimizer=pyro.optim.SGD({"lr": 0.1}), progress=False)
+        >>> round(float(run.params["loc"]), 2)
+        1.0
     """
     elbo = Trace_ELBO() if estimator is None else estimator
     with launch.exit_together(), launched(device) as processes:
