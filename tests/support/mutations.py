@@ -34,7 +34,7 @@ from tests.support.mutated_files import IMPORTS, ONLY, TESTS
 ROOT = Path(__file__).parents[2]
 COPIED = ("inference", "ppl_models", "guides", "tests")
 PYTEST = ("-x", "-q", "--tb=line", "-p", "no:cacheprovider", "-p", "no:unraisableexception")
-TIMEOUT = 180  # seconds
+TIMEOUT = 90  # seconds
 
 OPERATORS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
