@@ -17,6 +17,7 @@ from pyro.optim import PyroOptim
 from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
 from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.processes import launched
 from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
@@ -25,7 +26,7 @@ from inference.engine.training.identity import identity
 from inference.engine.training.loop import OptimizerFactory, TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
-from inference.engine.training.seed_training import SeedTraining
+from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.results import traces
 from inference.results.run import Run
 from inference.util import rng
@@ -105,6 +106,19 @@ def fit(
 
     Raises:
         UserError: data, program and options do not fit together; the sentence says where.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> from inference import fit
+        >>> def model(x):
+        ...     loc = pyro.param("loc", torch.tensor(0.0))
+        ...     with pyro.plate("data", 20, subsample=x):
+        ...         pyro.sample("x", dist.Normal(loc, torch.tensor(1.0)), obs=x)
+        >>> run = fit(model, lambda x: None, {"x": torch.ones(20)}, steps=100,
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1), progress=False)
+        >>> round(float(run.params["loc"]), 2)
+        1.0
     """
     elbo = Trace_ELBO() if estimator is None else estimator
     with launch.exit_together(), launched(device) as processes:
@@ -208,7 +222,9 @@ def _trained(
             training = TrainingRun([seed], seed.gradient(), optimizer)
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
-        gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
+        gradient = AllSeedsGradient(
+            [own_gradient(s, CapturedGradient, s.plan.clip_norm) for s in done], streams
+        )
         training = TrainingRun(done, gradient, optimizer)
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -67,12 +67,13 @@ def _over_all(
     over = (*[0] * (first + each), *[None if alone else 0 for alone in shared])
     together = vmap(lambda *inputs: [o for o in once(*inputs) if o is not None], over)
 
-    def function(*inputs):  # type: ignore[no-untyped-def]  # types would be in the graph
+    def function(*inputs: Tensor) -> Outputs:
         noise, held = inputs[first : first + count * each], inputs[first + count * each :]
         drawn = [torch.stack(noise[i::each]) for i in range(each)]
         found = iter(together(*inputs[:first], *drawn, *held))
         return [next(found).contiguous() if there else None for there in has]
 
+    function.__annotations__ = {}  # they would be in the graph
     return function
 
 
@@ -148,7 +149,7 @@ def copied_elsewhere(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def outputs(graph: Graph) -> Sequence[Any]:
     """The graph's output nodes; None where it gives None."""
-    return graph.module.graph.output_node().args[0]  # type: ignore[return-value]
+    return cast(Sequence[Any], graph.module.graph.output_node().args[0])
 
 
 def _refuse_random(graph: Graph) -> None:

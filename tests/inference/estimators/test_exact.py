@@ -225,4 +225,5 @@ def test_values_of_an_event_of_several_draws():
     assert len({tuple(v.argmax(-1).tolist()) for v in values}) == 9
     assert (values.sum(-1) == 1).all()
     assert all_values(dist.Bernoulli(torch.ones(2, 3)).to_event(1)).shape == (8, 3)
+    assert len(all_values(dist.Bernoulli(torch.ones(17)).to_event(1))) == 2**17
     assert all_values(dist.Categorical(torch.ones(4))).tolist() == [0, 1, 2, 3]
