@@ -15,7 +15,7 @@ from inference import UserError, fit
 from inference.data.columns import Columns
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.graph import capture
-from inference.engine.capture.noise import Noise
+from inference.engine.capture.noise import NoiseRecorder
 from tests.support.training import assert_same_training, quiet
 
 SIZE = 24
@@ -137,7 +137,7 @@ def test_bernoulli_draws_are_torchs_in_any_precision(dtype):
     torch.manual_seed(0)
     wanted = torch.bernoulli(p)
     torch.manual_seed(0)
-    with Noise():
+    with NoiseRecorder():
         assert torch.equal(torch.bernoulli(p), wanted)
 
 
@@ -248,15 +248,15 @@ def test_recurrent_networks_masks_and_priors_made_outside():
 
 @pytest.mark.usefixtures("_backend")
 def test_eval_half_way_is_another_graph(monkeypatch):
-    from inference.engine.training.trainer import Trainer
+    from inference.engine.training import loop
 
-    take = Trainer._take_step
+    take = loop.take_step
 
-    def turning(self, batch):
-        self.program.guide.train(self.step < 3)
-        take(self, batch)
+    def turning(training, batch):
+        training.seeds[0].program.guide.train(training.step < 3)
+        take(training, batch)
 
-    monkeypatch.setattr(Trainer, "_take_step", turning)
+    monkeypatch.setattr(loop, "take_step", turning)
     torch.manual_seed(0)
     assert_same_training(outside, Listening(), {"x": torch.randn(SIZE)}, steps=6)
 

@@ -1,0 +1,211 @@
+"""One seed's training: all of its state, which can be saved after any step and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from inference.data.columns import Batch, Columns, Streamed
+from inference.engine.gradient.averaged import AveragedGradient, mutable_state
+from inference.engine.gradient.captured import CapturedGradient
+from inference.engine.gradient.plain import PlainGradient
+from inference.engine.gradient.protocol import Gradient
+from inference.engine.processes import DistributedProcesses, Index, Processes
+from inference.engine.program.objective import bound
+from inference.engine.program.program import Program
+from inference.engine.program.terms import Terms
+from inference.engine.training.plan import Plan
+from inference.engine.training.recorder import Recorder
+from inference.engine.training.validation import HeldOut, held_out_bounds
+from inference.util import rng
+from inference.util.errors import UserError
+
+Kind = TypeVar("Kind", bound=PlainGradient)
+
+
+class SeedTraining:
+    """A program on its way through its data; the optimiser is the loop's.
+
+    The constructor initialises the program, within its ``scope``, with the seed's random numbers.
+
+    Args:
+        program: to be trained.
+        estimator: the ELBO to follow.
+        data, valid: training data, and held-out data evaluated after each epoch (or None).
+        plan: what to do.
+        seed: of initial values, noise and the order of data.
+        processes: who share each batch; this one alone unless given.
+
+    Attributes:
+        terms: watches the estimator.
+        recorder, held_out: what each step told of itself, and the held-out bounds.
+        best: the program's state at the best of them, if training may stop early.
+        step, epoch, finished: where it is; an epoch is done when it is evaluated.
+        stream: its random numbers.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        estimator: ELBO,
+        *,
+        data: Columns | Streamed,
+        valid: Columns | Streamed | None = None,
+        plan: Plan,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.program, self.data, self.valid = program, data, valid
+        self.plan, self.seed = plan, seed
+        self.processes = processes or Processes(plan.device)
+        self.stream: AbstractContextManager[Any] = nullcontext()  # the process's own
+        if isinstance(estimator, nn.Module):
+            estimator.to(plan.device, plan.dtype)
+        self.terms = Terms(estimator)
+        self.estimator = self.terms.estimator
+        self.best: dict[str, Any] | None = None
+        self.step, self.epoch, self.finished = 0, 0, False
+        self.held_out = HeldOut(plan.patience)
+        pyro.set_rng_seed(seed)
+        first = next(iter(data.batches(self._order(0)[:1])))
+        initialise(program, first, plan, self.processes)
+        self._name_terms(first)
+        extra = ("beta",) if plan.annealed else ()
+        self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
+        rng.seed(seed, rank=self.processes.rank)
+
+    def gradient(self) -> Gradient:
+        """What puts the gradient of a batch into the parameters; a new one at each call."""
+        kind = CapturedGradient if self.plan.compile else PlainGradient
+        if not isinstance(self.processes, DistributedProcesses):
+            return own_gradient(self, kind, self.plan.clip_norm)
+        own = own_gradient(self, kind, None)
+        self._broadcast(own.parameters)
+        return AveragedGradient(own, self.plan.clip_norm, self.processes)
+
+    def keep_stream(self) -> rng.Stream:
+        """From now on, random numbers of its own, which go on where they are now."""
+        self.stream = stream = rng.Stream(self.plan.device)
+        return stream
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """Its program's scope, and its random numbers."""
+        with self.program.scope(), self.stream:
+            yield
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the epoch, or of the plan."""
+        return self.data.batches(self.remaining())
+
+    def remaining(self) -> list[Index]:
+        """This process's rows of each of these batches."""
+        position = self.step - self.epoch * self.plan.steps_per_epoch
+        return self._order(self.epoch)[position:][: self.plan.steps - self.step]
+
+    def end_epoch(self) -> None:
+        """Evaluate, and decide whether to go on."""
+        if self.valid is not None:
+            self.evaluate(self.valid)
+        self.epoch += 1
+        self.finished = self.step >= self.plan.steps or self.held_out.exhausted
+
+    def evaluate(self, valid: Columns | Streamed) -> None:
+        """Note the held-out bound, and the program's state if it is the best so far."""
+        with self.plan.autocast():
+            bounds, weights = held_out_bounds(
+                self.estimator, self.program, valid, self.plan.batch_size, self.processes
+            )
+        self.terms.take()
+        self._broadcast()
+        if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
+            self.best = self.program.state_dict()
+
+    def restore_best(self) -> None:
+        """Go back to the best parameters, where they were kept."""
+        if self.best is not None:
+            self.program.load_state_dict(self.best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, randomness, place in the data, trace; a collective call."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "finished": self.finished,
+            "program": self.program.state_dict(),
+            "estimator": module_state(self.estimator),
+            "rng": self.processes.gather(rng.get_state()),
+            "recorder": self.recorder.state_dict(),
+            "held_out": self.held_out.state_dict(),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where ``state_dict`` left off: bit for bit, if there are as many processes."""
+        self.program.load_state_dict(state["program"])
+        if isinstance(self.estimator, nn.Module):
+            self.estimator.load_state_dict(state["estimator"])
+        self.recorder.load_state_dict(state["recorder"], self.plan.device)
+        self.held_out.load_state_dict(state["held_out"])
+        self.best = state["best"]
+        self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
+        if len(state["rng"]) == self.processes.size:
+            rng.set_state(state["rng"][self.processes.rank])
+        else:
+            rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _name_terms(self, first: Batch) -> None:
+        """Find the ELBO's terms; they must have names in every process."""
+        with self.plan.autocast():
+            count = self.program.datum_count(first)
+            loss = -bound(self.estimator, self.program, first) * count
+        self.terms.probe(torch.tensor(loss, device=self.plan.device))
+        if not all(self.processes.gather(self.terms.names)):
+            self.terms.names = ()
+        self._broadcast()
+
+    def _broadcast(self, tensors: Iterable[Tensor] = ()) -> None:
+        """Let the first process's tensors be everybody's, and the state beside parameters, too."""
+        state = [tensor for _, tensor in mutable_state(self.program, self.estimator)]
+        self.processes.broadcast([*tensors, *state])
+
+    def _order(self, epoch: int) -> list[Index]:
+        """This process's rows of each batch."""
+        order = self.data.order(self.plan.batch_size, self.seed, epoch)
+        return [self.processes.part(index, len(self.data)) for index in order]
+
+
+def own_gradient(training: SeedTraining, kind: type[Kind], clip_norm: float | None) -> Kind:
+    """This process's gradient of the seed's program."""
+    return kind(training.program, training.terms, clip_norm, training.plan.autocast)
+
+
+def initialise(program: Program, first: Batch, plan: Plan, processes: Processes) -> None:
+    """``program.initialise`` on the first batch.
+
+    Raises:
+        UserError: likewise; or the program takes no part of the whole data, and several processes
+            give it one.
+    """
+    try:
+        program.initialise(first, plan.rows)
+    except (RuntimeError, ValueError, IndexError) as error:
+        known = isinstance(error, UserError) or plan.batch_size is not None
+        if known or processes.size == 1:
+            raise
+        raise UserError(
+            f"the program fails on {len(next(iter(first.values())))} of the {plan.rows} "
+            f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
+            f'pyro.plate("data", {plan.rows}, subsample=column), or train in one process'
+        ) from error
+
+
+def module_state(estimator: ELBO) -> dict[str, Any]:
+    """What an estimator that is a module keeps."""
+    return estimator.state_dict() if isinstance(estimator, nn.Module) else {}
