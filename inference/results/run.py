@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import xarray as xr
@@ -14,6 +14,8 @@ from inference.data.columns import Columns, Streamed, as_columns
 from inference.engine.program.program import Program, accepted_columns
 from inference.results import traces
 from inference.util.files import write_json
+
+Kind = TypeVar("Kind", Columns, Streamed, Columns | Streamed)
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Run:
     dtype: torch.dtype
     device: torch.device
 
-    def place(self, columns: Columns | Streamed) -> Columns | Streamed:
+    def place(self, columns: Kind) -> Kind:
         """Other data of the same kind, moved to where the programs are."""
         return columns.to(self.device, self.dtype)
 

@@ -11,7 +11,7 @@ import torch
 from pyro.infer import ELBO
 from torch import nn
 
-from inference.data.columns import Batch, Columns, Streamed, as_columns
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.trainer import OptimizerFactory
@@ -21,7 +21,7 @@ from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
 from inference.workflow.checks import require_batch_size, require_elbo
-from inference.workflow.fit import DTYPES, Data
+from inference.workflow.fit import DTYPES
 from inference.workflow.moments import (
     Moments,
     count_evaluations,

@@ -99,6 +99,13 @@ def test_draws_follow_q():
     assert torch.allclose(noise.log_prob(torch.arange(V)), Q_T.log(), rtol=1e-12)
 
 
+def test_noise_of_counts_in_single_precision_is_that_of_the_counts():
+    """The sum, of 2²⁴ + 50, is no float32."""
+    counts = torch.cat([torch.ones(50), torch.tensor([2.0**24])])
+    found = Noise(counts.float()).log_prob()
+    assert torch.allclose(found, (counts / counts.sum()).log(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, torch.nan, torch.inf])
 def test_noise_reaches_every_word(bad):
     with pytest.raises(ValueError, match="give positive weights"):

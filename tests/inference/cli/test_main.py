@@ -237,7 +237,7 @@ def test_the_toy_of_rebar_finds_its_optimum_and_draws_five_courses(tmp_path):
 
 def test_the_courses_variance_is_the_one_on_paper():
     """Score function at θ = ½: Var = ((1 − t)⁴ + t⁴)/8 − ((1 − 2t)/4)², within 4.5 errors."""
-    from inference.recipes.toys.gradients.squared_distance import (
+    from inference.recipes.toys.squared_distance import (
         COPIES,
         Options,
         course,
