@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(usage(), end="")
         sys.exit(0 if arguments else 2)
     try:
-        with launch.one_end(), launch.one_voice():
+        with launch.exit_together(), launch.only_rank_zero_prints():
             dispatch(*arguments)
     except UserError as error:
         print(f"lowerbound: {error}", file=sys.stderr)

@@ -14,14 +14,14 @@ from torch import nn
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
-from inference.engine.training.trainer import OptimizerFactory
+from inference.engine.training.loop import OptimizerFactory
+from inference.engine.training.plan import DTYPES
 from inference.estimators.base import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
 from inference.workflow.checks import require_batch_size, require_elbo
-from inference.workflow.fit import DTYPES
 from inference.workflow.moments import (
     Moments,
     count_evaluations,

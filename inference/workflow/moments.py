@@ -13,9 +13,9 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.averaged import dense
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
+from inference.engine.sparse_rows import dense
 from inference.workflow.bias import Sample
 
 FEW, DIRECTIONS = 32, 32

@@ -338,7 +338,7 @@ def test_g_tends_to_nu_q_over_p_and_negative_sampling_to_pmi_minus_log_k(k):
 
 
 @pytest.mark.parametrize("k", [1, 5, 25])
-def test_the_slides_objective_without_the_log_does_not(k):
+def test_the_objective_without_its_log_does_not(k):
     """Σ p σ(Δ) + k Σ q σ(−Δ) ascended from p itself, where the true objective rests."""
     theta = P_T.log().requires_grad_()
 

@@ -8,23 +8,23 @@ IMPORTS = (
 
 REST = "contracts shapes unbiased"
 QUICK = "not resumes and not quieter and not mixture and (not unbiased or ScoreFunction or VIMCO)"
-WEIGHTS = "not mixture and (IWAE or VIMCO or DReG or bound or wake)"
+WEIGHTS = "not mixture and (IWAE or VIMCO or DReG or bound or wake or multi_sample or coupling)"
 SCORE = "not resumes and not quieter and (score or leave or variance or neural)"
 
 # module → (test modules in the folder that mirrors its own: sharp ones; all others; keywords)
 ESTIMATORS = {
-    "antithetic": ("antithetic", REST, "ARM"),
+    "antithetic": ("antithetic", REST, "ARM or antithetic"),
     "base": ("equals_pyro prior", REST, QUICK),
     "baselines": ("baselines", "contracts", "not resumes and (baseline or average)"),
     "control_variates": ("control_variates", "shapes unbiased", "REBAR or RELAX or control"),
-    "coupling": ("multi_sample", REST, WEIGHTS),
+    "coupling": ("coupling multi_sample", REST, WEIGHTS),
     "exact": ("exact equals_pyro", "shapes", "exact or enum"),
     "ledger": ("equals_pyro prior", REST, QUICK),
     "multi_sample": ("equals_pyro multi_sample", REST, WEIGHTS),
     "pathwise": ("pathwise", REST, "pathwise or analytic or landing or posterior"),
     "relaxed": ("relaxed", REST, "relaxed or REBAR or gumbel"),
     "score_function": ("score_function", f"equals_pyro {REST}", SCORE),
-    "wake_sleep": ("equals_pyro", "contracts shapes", "wake"),
+    "wake_sleep": ("wake_sleep equals_pyro", "contracts shapes", "wake"),
     "wrapped": ("equals_pyro", "contracts shapes", "wrapped"),
 }
 MODELS = {
@@ -43,7 +43,7 @@ MODELS = {
     "toys": ("toys", "", ""),
     "vae": ("vae", "", ""),
 }
-PROGRAM = {"objective": ("objective", "", "")}
+PROGRAM = {"objective": ("objective", "caches", "")}
 FOLDERS = {
     "inference/estimators": ("defaults", ESTIMATORS),
     "ppl_models": ("defaults", MODELS),

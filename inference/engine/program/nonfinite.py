@@ -14,6 +14,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.processes import Processes
 from inference.engine.program.program import Callee, Program
+from inference.engine.sparse_rows import stored_values
 from inference.util.errors import UserError
 from inference.util.sites import is_site, sample_sites
 
@@ -91,8 +92,7 @@ def _first_site(side: str, trace: Trace, parameters: list[Tensor]) -> str | None
 
 
 def _finite(tensor: Any) -> bool:
-    if tensor.is_sparse:
-        tensor = tensor.coalesce().values()
+    tensor = stored_values(tensor.coalesce() if tensor.is_sparse else tensor)
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 

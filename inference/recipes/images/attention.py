@@ -17,7 +17,7 @@ from inference.recipes.images.options import AttentionOptions as Options
 from inference.results import evaluate
 from inference.results.run import Run
 from inference.util.errors import UserError
-from ppl_models.hard_attention import Glimpser, HardAttention
+from ppl_models.hard_attention import Glimpser, PatchAttention
 
 
 def build(options: Options) -> Recipe:
@@ -30,7 +30,7 @@ def build(options: Options) -> Recipe:
     glimpser = Glimpser(features, locations, int(train.tensors["y"].max()) + 1)
     steps, size = options.steps_of_attention, len(train)
     return Recipe(
-        model=HardAttention(glimpser, steps, size),
+        model=PatchAttention(glimpser, steps, size),
         guide=Looker(glimpser, features, steps, size),
         train=train,
         valid=valid,

@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch.distributions import constraints
 
 from inference import UserError
-from inference.engine.training.optimizers import mover
+from inference.engine.optimizers import mover
 
 SIZE = 6
 STEPS = 5
