@@ -89,7 +89,7 @@ class SeedTraining:
         if not isinstance(self.processes, DistributedProcesses):
             return self._own_gradient(kind, self.plan.clip_norm)
         own = self._own_gradient(kind, None)
-        self._broadcast(own.parameters)
+        self._broadcast(own.named.values())
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
 
     def captured(self) -> CapturedGradient:

@@ -21,6 +21,7 @@ def refuse_options(
     *,
     counts: dict[str, Any],
     positive: dict[str, Any],
+    durations: dict[str, Any],
     functions: dict[str, Any],
     device: str,
 ) -> None:
@@ -29,6 +30,7 @@ def refuse_options(
     Args:
         counts: whole numbers from 1.
         positive: numbers above 0.
+        durations: numbers from 0.
         functions: of one number.
         device: torch's name of one.
 
@@ -41,6 +43,9 @@ def refuse_options(
     for name, value in positive.items():
         if value is not None and not (is_number(value) and value > 0):
             raise UserError(f"{name} is {value!r}: give a number above 0")
+    for name, value in durations.items():
+        if not (is_number(value) and value >= 0):
+            raise UserError(f"{name} is {value!r}: give a number of seconds, at least 0")
     for name, value in functions.items():
         _refuse_function(name, value)
     try:
