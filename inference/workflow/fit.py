@@ -16,6 +16,7 @@ from pyro.infer import ELBO
 from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
 from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.optimizers import Optimizable
 from inference.engine.processes import launched
 from inference.engine.program.checks.arguments import (
@@ -32,7 +33,7 @@ from inference.engine.training.identity import identity
 from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
-from inference.engine.training.seed_training import SeedTraining
+from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.results import traces
 from inference.results.run import Run
 from inference.util import rng
@@ -116,6 +117,7 @@ def fit(
         UserError: data, program and options do not fit together; the sentence says where.
 
     Example:
+        >>> from functools import partial
         >>> import torch, pyro, pyro.distributions as dist
         >>> from inference import fit
         >>> def model(x):
@@ -123,7 +125,7 @@ def fit(
         ...     with pyro.plate("data", 20, subsample=x):
         ...         pyro.sample("x", dist.Normal(loc, torch.tensor(1.0)), obs=x)
         >>> run = fit(model, lambda x: None, {"x": torch.ones(20)}, steps=100,
-        ...     optimizer=pyro.optim.SGD({"lr": 0.005}), progress=False)
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1), progress=False)
         >>> round(float(run.params["loc"]), 2)
         1.0
     """
@@ -238,7 +240,9 @@ def _trained(
             training = TrainingRun([seed], seed.gradient(), optimizer)
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
-        gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
+        gradient = AllSeedsGradient(
+            [own_gradient(s, CapturedGradient, s.plan.clip_norm) for s in done], streams
+        )
         training = TrainingRun(done, gradient, optimizer)
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()

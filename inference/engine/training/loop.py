@@ -17,8 +17,10 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.gradient.protocol import Gradient, StepResult
 from inference.engine.optimizers import Optimizable, mover
+from inference.engine.program import nonfinite
 from inference.engine.program.program import defaults
 from inference.engine.training.interrupts import checkpointing
+from inference.engine.training.recorder import step_row
 from inference.engine.training.seed_training import SeedTraining
 from inference.util.errors import UserError
 from inference.util.progress import Bar
@@ -124,13 +126,17 @@ class TrainingRun:
 
     def record(self, result: StepResult, batch: Batch, beta: float) -> None:
         """Count the step, and note it for each seed."""
-        rows = self.seeds[0].row(result, beta).reshape(len(self.seeds), -1).unbind()
+        rows = (
+            step_row(self.seeds[0].recorder.names, result, beta)
+            .reshape(len(self.seeds), -1)
+            .unbind()
+        )
         step = self.step + 1
         for i, seed in self.going:
             seed.step = step
             seed.recorder.append(rows[i])
             block_ends = result.loss.device.type != "cpu" and step % seed.recorder.block == 0
-            if block_ends and not seed.last_norm_is_finite():
+            if block_ends and not seed.recorder.last_is_finite("grad_norm"):
                 self._raise_nonfinite(i, batch, step)
 
     def end_epoch(self) -> None:
@@ -149,7 +155,7 @@ class TrainingRun:
     def note(self) -> str:
         """The first unfinished seed's."""
         seed = next((seed for _, seed in self.going), self.seeds[0])
-        return seed.note() if len(self.seeds) == 1 else f"seed {seed.seed}: {seed.note()}"
+        return note(seed) if len(self.seeds) == 1 else f"seed {seed.seed}: {note(seed)}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step changes; a collective call."""
@@ -188,7 +194,16 @@ class TrainingRun:
     def _raise_nonfinite(self, i: int, batch: Batch, step: int) -> None:
         own = batch if len(self.seeds) == 1 else {name: c[i] for name, c in batch.items()}
         with self._within(i):
-            raise self.seeds[i].nonfinite(own, step)
+            raise nonfinite.explain(self.seeds[i].program, own, step, self.processes)
+
+
+def note(seed: SeedTraining) -> str:
+    """The current ELBO, in words."""
+    rows = seed.recorder.rows()
+    if not len(rows):
+        return ""
+    held_out = "".join(f", held out {bound:.2f}" for _, bound, _ in seed.held_out.history[-1:])
+    return f"ELBO {rows[-50:, 0].mean():.2f}{held_out}"
 
 
 def together(batches: Sequence[Batch]) -> Batch:

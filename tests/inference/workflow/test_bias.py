@@ -106,3 +106,23 @@ def test_a_constant_is_right_or_wrong_at_once():
 
 def test_the_level_is_shared():
     assert log_level(10) == pytest.approx(math.log(10 / FAMILY_WISE_ERROR))
+
+
+def skewed():
+    torch.manual_seed(2)
+    return exponential()
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_the_resolution_has_the_draws_unit(factor):
+    draws, deviation = skewed()
+    one = resolution(sample(draws, deviation), 3)
+    scaled = resolution(sample(factor * draws, factor * deviation), 3)
+    torch.testing.assert_close(scaled, factor * one, rtol=1e-3, atol=0)
+
+
+def test_a_bias_is_as_hard_to_see_on_either_side():
+    draws, deviation = skewed()
+    for one in (draws, -draws):
+        found = resolution(sample(one, deviation), 3)
+        assert torch.equal(found, resolution(sample(draws, deviation), 3))
