@@ -14,7 +14,7 @@ from pyro.infer import Predictive
 
 from inference.data.columns import Columns
 from inference.engine.program.program import Program
-from inference.estimators.base import ordinary
+from inference.estimators.programs import ordinary
 from inference.results import posterior, traces
 from inference.results.arviz_versions import arviz
 from inference.results.names import writable
