@@ -183,12 +183,20 @@ def as_columns(data: Data) -> Columns | Streamed:
         return data
     if isinstance(data, Mapping):
         return Columns({name: _tensor(name, column) for name, column in data.items()})
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
+    if hasattr(data, "__getitem__") and hasattr(data, "__len__") and _holds_mappings(data):
         return Streamed(data)
     raise UserError(
         f"data of type {type(data).__name__} cannot be used: give a dict of tensors by column "
         "name, or a data set whose items are such dicts"
     )
+
+
+def _holds_mappings(data: Any) -> bool:
+    """Whether an item is one datum's columns (a data frame's is a column)."""
+    try:
+        return len(data) > 0 and isinstance(data[0], Mapping)
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def epoch_order(
