@@ -12,8 +12,8 @@ from torch import Tensor
 
 from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
 from inference.engine.program.program import Program
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.exact import all_at_once, known_difference, one_by_one
+from inference.estimators.programs import ModelAndGuide
 from inference.results.arviz_versions import psis_khat
 from inference.results.draws.joint import Draws
 from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of

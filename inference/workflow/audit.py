@@ -16,7 +16,7 @@ from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.loop import OptimizerFactory
 from inference.engine.training.plan import DTYPES
-from inference.estimators.base import StochasticFunction
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar

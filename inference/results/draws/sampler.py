@@ -18,7 +18,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
-from inference.estimators.base import ordinary
+from inference.estimators.programs import ordinary
 from inference.results.draws.checks import difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
