@@ -266,5 +266,5 @@ def test_assignments_are_drawn_on_request():
 
 
 def test_data_that_are_no_columns_are_refused():
-    with pytest.raises(UserError, match="data of type TensorDataset cannot be used"):
+    with pytest.raises(UserError, match="a TensorDataset's tensors have no names"):
         as_columns(torch.utils.data.TensorDataset(torch.zeros(3)))
