@@ -86,7 +86,7 @@ class SeedTraining:
         if not isinstance(self.processes, DistributedProcesses):
             return own_gradient(self, kind, self.plan.clip_norm)
         own = own_gradient(self, kind, None)
-        self._broadcast(own.parameters)
+        self._broadcast(own.named.values())
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
 
     def keep_stream(self) -> rng.Stream:
