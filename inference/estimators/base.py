@@ -21,7 +21,6 @@ from inference.estimators.programs import (
     guide_is_prior,
     ordinary,
 )
-from inference.util.errors import UserError
 
 
 class Estimator(ELBO, nn.Module):
@@ -140,23 +139,6 @@ class Estimator(ELBO, nn.Module):
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> TracePair:
         raise NotImplementedError  # Pyro's; ``draw`` is in its place
-
-
-def require_elbo(estimator: object) -> ELBO:
-    """The estimator, if it is one.
-
-    Raises:
-        UserError: it is a name, a class that has not been called, or something else.
-    """
-    if isinstance(estimator, ELBO):
-        return estimator
-    name = estimator if isinstance(estimator, str) else getattr(estimator, "__name__", None)
-    if isinstance(estimator, str) or (isinstance(estimator, type) and issubclass(estimator, ELBO)):
-        raise UserError(f"estimator {name} is a name or a class: give an instance, as {name}()")
-    raise UserError(
-        f"an estimator is a pyro.infer.ELBO such as Trace_ELBO() or LeaveOneOut(num_particles=4), "
-        f"not a {type(estimator).__name__}"
-    )
 
 
 @effectful(type="param")

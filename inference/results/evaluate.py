@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -262,5 +263,5 @@ def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
     return means
 
 
-def _is_observed(site: poutine.runtime.Message) -> bool:
+def _is_observed(site: Any) -> bool:
     return bool(site["is_observed"])

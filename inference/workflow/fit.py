@@ -35,6 +35,7 @@ from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
 from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.results import traces
+from inference.results.names import warn_of_changed_names
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
@@ -219,6 +220,9 @@ def _begun(
                 reset_modules(program, programs[0])
             training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
             refuse_shared(program, programs[:i])
+        if not i:
+            first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
+            warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
         yield training
 
 

@@ -12,7 +12,6 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
@@ -49,9 +48,9 @@ class Fixed(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.values and not (msg["is_observed"] or msg["done"]):
-            fn: Any = msg["fn"]
+            fn = msg["fn"]
             msg["value"] = self.values[str(msg["name"])].reshape(fn.batch_shape + fn.event_shape)
             msg["done"] = True
 
