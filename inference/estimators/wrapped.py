@@ -43,21 +43,21 @@ class Wrapped(Estimator):
             vectorize_particles=elbo.vectorize_particles,
             max_plate_nesting=elbo.max_plate_nesting,
         )
-        self.elbo = elbo
+        self.elbo: Any = elbo
 
     def differentiable_loss(
         self, model: StochasticFunction, guide: StochasticFunction, *args: Any, **kwargs: Any
     ) -> Tensor:
         """The wrapped loss, with the wrapped gradient."""
         if not torch.is_grad_enabled():
-            loss = self.elbo.loss(model, guide, *args, **kwargs)  # type: ignore[attr-defined]
+            loss = self.elbo.loss(model, guide, *args, **kwargs)
             return torch.as_tensor(loss[0] if isinstance(loss, tuple) else loss)
         known = parameters_of(model, guide)
         put_aside = {leaf: leaf.grad for leaf in known}
         for leaf in known:
             leaf.grad = None
         with poutine.trace(param_only=True) as capture:
-            loss = self.elbo.loss_and_grads(with_params(model, known), guide, *args, **kwargs)  # type: ignore[attr-defined]
+            loss = self.elbo.loss_and_grads(with_params(model, known), guide, *args, **kwargs)
         loss = loss[0] if isinstance(loss, tuple) else loss  # wake-sleep: the model's
         surrogate = torch.zeros(())
         for leaf in {**put_aside, **dict.fromkeys(params_in_trace(capture.trace))}:

@@ -175,14 +175,8 @@ def fit(
                 optimizer,
                 functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0),
             )
-        run = Run(
-            _trace(trained),
-            programs,
-            train,
-            kept.path if processes.rank == 0 else None,
-            plan.dtype,
-            plan.device,
-        )
+        home = kept.path if processes.rank == 0 else None
+        run = Run(_trace(trained), programs, train, home, plan.dtype, plan.device)
         run.save()
     return run
 

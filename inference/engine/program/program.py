@@ -134,16 +134,7 @@ class Program:
                 "neither model nor guide has a parameter: there is nothing to fit (a module that a "
                 'function or method uses is registered by pyro.module("name", module))'
             )
-        frame = data_plate(trace, batch, rows, lambda: elsewhere(self, batch))
-        check_size(frame, trace, length := rows_in(batch), rows)
-        self.nesting = max([1, *(-f.dim for f in frames_of(trace).values())])
-        if frame is not None:
-            self.plate = frame.name
-            self.plate_size = None if full_size(frame) == length < rows else full_size(frame)
-        if frame is not None and length < rows:
-            with self.evaluation():
-                both = (trace, guide_trace)
-                refuse_other_rows(self.guide, both, frame, batch, self.parameters)
+        find_plate(self, (trace, guide_trace), batch, rows)
 
     def traces(self, batch: Batch) -> tuple[Trace, Trace]:
         """One draw of the guide, and the model replayed on it: (model trace, guide trace)."""
@@ -215,6 +206,23 @@ def elsewhere(program: Program, batch: Batch) -> Trace | None:
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
     return trace
+
+
+def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows: int) -> None:
+    """Note the plate over the data, as a (model, guide) run on a batch shows it.
+
+    Raises:
+        UserError: as ``Program.initialise`` says of plates and rows.
+    """
+    frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
+    check_size(frame, traces[0], length := rows_in(batch), rows)
+    program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
+    if frame is not None:
+        program.plate = frame.name
+        program.plate_size = None if full_size(frame) == length < rows else full_size(frame)
+    if frame is not None and length < rows:
+        with program.evaluation():
+            refuse_other_rows(program.guide, traces, frame, batch, program.parameters)
 
 
 def accepted_columns(model: Callee, names: list[str]) -> list[str]:
