@@ -301,9 +301,9 @@ def difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
     try:
         with rng.forked(0):
             table = all_at_once(programs, rank, nodes)
-    except UserError:
-        raise
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        with rng.forked(0):
+            traced(programs, Assign([], nodes))  # what no run can sum over, is refused here
         line = str(error).strip().partition("\n")[0]
         return f"the program does not run with all values of its latents at once ({line})"
     for digits in compared_digits(programs, nodes):

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Binomial
 
 from inference.workflow.bias import (
     FAMILY_WISE_ERROR,
@@ -14,6 +13,7 @@ from inference.workflow.bias import (
     log_wealth,
     resolution,
 )
+from tests.support.binomial import most
 
 N = 500
 
@@ -45,13 +45,6 @@ DRAWS = {
 def sample(draws, deviation):
     nothing = torch.zeros(draws.shape[1], dtype=torch.float64)
     return Sample(draws, nothing + deviation, nothing)
-
-
-def most(probability, trials, error=1e-4):
-    """What a binomial count exceeds with that probability at most."""
-    tail = torch.arange(trials + 1.0)
-    mass = Binomial(trials, torch.tensor(probability)).log_prob(tail).double().exp()
-    return int((mass.flip(0).cumsum(0).flip(0) > error).sum())
 
 
 @pytest.mark.parametrize("name", DRAWS)
