@@ -13,6 +13,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceGraph_ELBO, TraceMeanField_EL
 from inference.engine.capture.backends import inductor, interpreted
 from inference.engine.capture.graph import capture
 from inference.engine.program.objective import backward
+from inference.engine.program.program import Program
 from inference.estimators import Exact, GumbelSoftmax, ReweightedWakeSleep
 from tests.support.catalogue import CASES
 from tests.support.estimators import ANY, BOUNDS, ELBOS, NORMAL, RELAXABLE, WEIGHED, pairs
@@ -36,17 +37,16 @@ class Measured:
 
     def __init__(self, name, estimator):
         self.estimator = estimator
-        self.model, self.guide, self.parameters = CASES[name].programs(2)
+        model, guide, self.parameters = CASES[name].programs(2)
         if isinstance(estimator, torch.nn.Module):
             self.parameters = self.parameters | dict(estimator.named_parameters())
-
-    def datum_count(self, batch):
-        return 1
+        self.program = Program(model, guide)
+        self.program.parameters, self.program.plate_size = self.parameters, 1
 
     def __call__(self):
         for leaf in self.parameters.values():
             leaf.grad = None
-        loss = backward(self.estimator, self, {})
+        loss = backward(self.estimator, self.program, {})
         return [loss, *(leaf.grad for leaf in self.parameters.values())]
 
     def state(self):
