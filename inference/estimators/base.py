@@ -13,11 +13,13 @@ from pyro import poutine
 from pyro.infer import ELBO
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
+from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import effectful
-from pyro.util import check_site_shape
+from pyro.poutine.runtime import Message, effectful
+from pyro.util import check_if_enumerated
 from torch import Tensor, nn
 
+from inference.estimators.matching import check_model_guide_match, check_site_shapes
 from inference.util.sites import is_site, sample_sites
 
 StochasticFunction = Callable[..., Any]
@@ -109,6 +111,7 @@ class Estimator(ELBO, nn.Module):
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> ModelAndGuide:
         is_prior = guide_is_prior(guide, model)
+        guide = ordinary(guide)
         if self.vectorize_particles:
             if self.max_plate_nesting == math.inf:
                 self._guess_max_plate_nesting(model, guide, args, kwargs)
@@ -155,22 +158,46 @@ class ModelAndGuide:
             model = self.model if start is None else poutine.replay(self.model, trace=start)
             return prior_as_guide(self.score(wrap(model)))
         guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
-        guide_trace = self.score(wrap(guide))
-        return self.score(wrap(poutine.replay(self.model, trace=guide_trace))), guide_trace
+        guide_trace = self.trace(wrap(guide))
+        model_trace = self.trace(wrap(poutine.replay(self.model, trace=guide_trace)))
+        if is_validation_enabled():  # before log p, which a value of the wrong shape may not have
+            check_model_guide_match(model_trace, guide_trace, self.nesting)
+            check_if_enumerated(guide_trace)
+        return self.scored(model_trace), self.scored(guide_trace)
 
     def score(self, program: StochasticFunction) -> Trace:
         """The trace of one run with the log-probability of each site."""
-        trace = poutine.trace(program).get_trace(*self.args, **self.kwargs)
+        return self.scored(self.trace(program))
+
+    def trace(self, program: StochasticFunction) -> Trace:
+        """The trace of one run."""
+        return poutine.trace(program).get_trace(*self.args, **self.kwargs)
+
+    def scored(self, trace: Trace) -> Trace:
+        """The trace, with the log-probability of each site from now on."""
         trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
         if is_validation_enabled():
-            for site in sample_sites(trace).values():
-                check_site_shape(site, self.nesting)  # type: ignore[arg-type]
+            check_site_shapes(trace, self.nesting)
         return trace
 
 
 def guide_is_prior(guide: StochasticFunction, model: StochasticFunction) -> bool:
     """Whether the guide says, by its ``prior_of``, that it draws this model's prior."""
     return bool(getattr(guide, "prior_of", None) == model)  # bound methods are equal, not the same
+
+
+def ordinary(guide: StochasticFunction) -> StochasticFunction:
+    """The guide as a function that draws its latents and no more.
+
+    A ``GuideMessenger`` runs its model and shows the observed sites, too, which are no draws.
+    """
+    if isinstance(poutine.unwrap(guide), GuideMessenger):
+        return poutine.block(guide, hide_fn=_observed)
+    return guide
+
+
+def _observed(message: Message) -> bool:
+    return message["type"] == "sample" and message["is_observed"]
 
 
 def prior_as_guide(trace: Trace) -> TracePair:

@@ -123,6 +123,44 @@ def test_a_caption_too_long_to_enumerate_is_refused_before_memory_is_full(monkey
         Exact(max_plate_nesting=1).loss(model, Prior(model), a, y)
 
 
+def linear(layer, x):
+    return x @ layer.weight.T + (0 if layer.bias is None else layer.bias)
+
+
+def test_the_networks_by_hand():
+    """Equations 4, 5 and 7, and torch's own LSTM cell for 1 to 3 (its gates: i, f, g, o)."""
+    torch.manual_seed(0)
+    n = Captioner(D, V, embedding=4, hidden=3, attention=2, dropout=0.0)
+    word, state = Y[:, 0], n.start(A)
+    mean = A.sum(1) / L
+    for found, layer in ((state.h, n.first_h), (state.c, n.first_c)):
+        assert torch.allclose(found, linear(layer, mean).tanh(), rtol=1e-12)
+    keys = linear(n.key, A)
+    looks = linear(n.score, (keys + linear(n.query, state.h)[:, None]).tanh())[..., 0]
+    assert torch.allclose(n.look(n.key(A), state), looks, rtol=1e-12)
+    where = looks.softmax(-1)
+    seen = linear(n.gate, state.h).sigmoid() * torch.einsum("bl,bld->bd", where, A)
+    z = n.context(where, A, state)
+    assert torch.allclose(z, seen, rtol=1e-12)
+
+    cell, order = torch.nn.LSTMCell(4 + D, 3), [0, 1, 3, 2]
+    with torch.no_grad():
+        for of_torch, ours in (
+            (cell.weight_ih, torch.cat([n.word_in.weight, n.look_in.weight], 1)),
+            (cell.weight_hh, n.state_in.weight),
+            (cell.bias_ih, n.word_in.bias),
+        ):
+            of_torch.copy_(torch.cat([ours.chunk(4)[gate] for gate in order]))
+        cell.bias_hh.zero_()
+    spoken = n.embed.weight[word]
+    expected = cell(torch.cat([spoken, z], -1), (state.h, state.c))
+    after = n.step(word, z, state)
+    for found, of_torch in zip(after, expected, strict=True):
+        assert torch.allclose(found, of_torch, rtol=1e-12)
+    deep = spoken + linear(n.state_out, after.h) + linear(n.look_out, z)
+    assert torch.allclose(n.speak(word, z, after), linear(n.say, deep.tanh()), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("pyros", "words", "entropy"), [(Trace_ELBO, 1, 0.0), (TraceGraph_ELBO, T, 0.01)]
 )

@@ -45,14 +45,17 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
     bounds) give their gradient through ``loss_and_grads`` and are scaled afterwards, so their
     gradients must be zero before.
     """
+    program.caches.forget()
     model, guide = weighted(program, beta)
     count = program.datum_count(batch)
     if hasattr(estimator, "differentiable_loss"):
         loss = estimator.differentiable_loss(model, guide, **batch) / count
+        program.refresh()
         if loss.requires_grad:
             loss.backward()
         return loss.detach()
     loss = estimator.loss_and_grads(model, guide, **batch)  # type: ignore[attr-defined]
+    program.refresh()
     gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
     if gradients:  # a graph's may all be sparse, to be refused later
         torch._foreach_div_(gradients, float(count))
@@ -62,6 +65,7 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
 
 def bound(estimator: ELBO, program: Program, batch: Batch) -> float:
     """The estimated bound, nats per datum; no gradient."""
-    with torch.no_grad():
+    program.caches.forget()
+    with torch.no_grad(), program.untouched():
         loss = estimator.loss(program.model, program.guide, **batch)  # type: ignore[attr-defined]
     return -float(loss) / program.datum_count(batch)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -14,8 +15,28 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
+from inference.engine.program.caches import Caches
+from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.plates import (
+    check_size,
+    data_plate,
+    frames_of,
+    full_size,
+    other_rows,
+    rows_in,
+)
+from inference.engine.program.checks.rows import refuse_other_rows
+from inference.engine.program.modules import evaluating, modules_of, untouched
+from inference.engine.program.state import (
+    met,
+    others,
+    put_back,
+    roots_parameters,
+    state_of,
+    stored,
+)
+from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import sample_sites
 
 Callee = Callable[..., Any]
 
@@ -31,6 +52,10 @@ class Program:
         plate_size: N of the plate over the data, or None where the plate is as long as the batch.
         plate: that plate's name, or None.
         nesting: number of plate dimensions, at least 1.
+        born: names of the parameters that appeared after the first batch.
+        settled: what cannot follow such a birth (a compiled step), if anything.
+        caches: those of transforms.
+        known: how many entries the store had when it was last looked through.
     """
 
     def __init__(self, model: Callee, guide: Callee) -> None:
@@ -40,21 +65,27 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.born: set[str] = set()
+        self.settled = ""
+        self.caches = Caches()
+        self.known = 0
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
 
     @contextmanager
     def scope(self) -> Iterator[None]:
         """This program's parameter store, device and floating type; the caller's put back after."""
         around = defaults(self.device, self.dtype)
-        with pyro.get_param_store().scope(self.store) as state, around:
+        with pyro.get_param_store().scope(self.store) as state, around, self.caches.watched():
             yield
         self.store = state
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
-        """Model and guide, as far as they are modules."""
-        for role in ("model", "guide"):
-            if isinstance(module := getattr(self, role), nn.Module):
-                yield role, module
+        """Name → module, as ``modules_of`` finds them."""
+        yield from self._modules.items()
+
+    @functools.cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        return modules_of(model=self.model, guide=self.guide)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
         """Move the modules; within ``scope``, functions make their own tensors there, too."""
@@ -62,45 +93,74 @@ class Program:
         for _, module in self.modules():
             module.to(device, dtype)
 
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """Without graph, and with the modules as ``eval()`` leaves them: no dropout."""
-        parts = [part for _, module in self.modules() for part in module.modules()]
-        before = [part.training for part in parts]
-        for _, module in self.modules():
-            module.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for part, training in zip(parts, before, strict=True):
-                part.training = training
+    def evaluation(self) -> AbstractContextManager[None]:
+        """A look: no graph, modules as ``eval()`` leaves them (no dropout), buffers untouched."""
+        return evaluating([module for _, module in self.modules()])
+
+    def untouched(self) -> AbstractContextManager[None]:
+        """Whatever runs within leaves the modules' buffers as they were."""
+        return untouched([module for _, module in self.modules()])
 
     def initialise(self, batch: Batch, rows: int) -> None:
         """Run once (within ``scope``, consuming no randomness): find parameters and data plate.
 
         Raises:
-            UserError: model and guide differ in their latent sites, a plate has the wrong size, or
-                a global latent is used with an unscaled plate.
+            UserError: model and guide do not fit each other, a plate has the wrong size, a global
+                latent is used with an unscaled plate, or the guide's latents of each row are not
+                those of the batch's rows.
         """
-        with poutine.trace(param_only=True) as capture, torch.no_grad():
-            trace, guide_trace = self.traces(batch)
-        _refuse_mismatch(sample_sites(trace), sample_sites(guide_trace))
-        self.parameters = dict(_module_parameters(self) | _store_parameters(self, capture.trace))
+        with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
+            trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
+        self.__dict__.pop("_modules", None)  # an autoguide makes its own at its first run
+        roots = roots_parameters(model=self.model, guide=self.guide)
+        self.parameters = roots | others(roots, met(capture.trace))
+        self.known = len(pyro.get_param_store())
         if not self.parameters:
-            raise UserError("neither model nor guide has a parameter: there is nothing to fit")
-        length = len(next(iter(batch.values())))
-        self._find_plate(trace, length, rows)
+            raise UserError(
+                "neither model nor guide has a parameter: there is nothing to fit (a module that a "
+                'function or method uses is registered by pyro.module("name", module))'
+            )
+        frame = data_plate(trace, batch, rows, lambda: elsewhere(self, batch))
+        check_size(frame, trace, length := rows_in(batch), rows)
+        self.nesting = max([1, *(-f.dim for f in frames_of(trace).values())])
+        if frame is not None:
+            self.plate = frame.name
+            self.plate_size = None if full_size(frame) == length < rows else full_size(frame)
+        if frame is not None and length < rows:
+            with self.evaluation():
+                both = (trace, guide_trace)
+                refuse_other_rows(self.guide, both, frame, batch, self.parameters)
 
     def traces(self, batch: Batch) -> tuple[Trace, Trace]:
         """One draw of the guide, and the model replayed on it: (model trace, guide trace)."""
+        self.caches.forget()
         guide_trace = poutine.trace(self.guide).get_trace(**batch)
         replayed = poutine.replay(self.model, trace=guide_trace)
         return poutine.trace(replayed).get_trace(**batch), guide_trace
 
+    def refresh(self) -> None:
+        """Take in the parameters that a run (within ``scope``) has met for the first time.
+
+        Raises:
+            UserError: there are some, where all must be there from the first batch.
+        """
+        store = pyro.get_param_store()
+        if len(store) == self.known:
+            return
+        self.known = len(store)
+        born = others(self.parameters, stored())
+        if born and self.settled:
+            raise UserError(
+                f"parameter {next(iter(born))!r} appears after the first batch, which "
+                f"{self.settled} cannot follow: call pyro.param for it in every batch, or leave "
+                f"out {self.settled}"
+            )
+        self.parameters |= born
+        self.born |= born.keys()
+
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch speaks for: N, or the batch's own length."""
-        return self.plate_size or len(next(iter(batch.values())))
+        return self.plate_size or rows_in(batch)
 
     def values(self) -> dict[str, Tensor]:
         """Constrained parameter values by name, detached copies."""
@@ -111,38 +171,17 @@ class Program:
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, buffers and everything else in the store (within ``scope``)."""
-        store = pyro.get_param_store()
-        return {
-            "parameters": {n: p.detach().clone() for n, p in self.parameters.items()},
-            "buffers": {n: b.clone() for n, b in self.buffers()},
-            "store": {n: store._params[n].detach().clone() for n in store},
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Copy a ``state_dict`` into the living tensors (within ``scope``, once initialised).
 
+        Parameters born since then are unborn, and those born before are given to the store.
+
         Raises:
             UserError: the checkpoint is of a program with other parameters.
         """
-        saved = state["parameters"]
-        wrong = sorted(saved.keys() ^ self.parameters.keys()) or [
-            n for n in saved if saved[n].shape != self.parameters[n].shape
-        ]
-        if wrong:
-            raise UserError(
-                f"the checkpoint is of another program: parameter {wrong[0]!r} differs; "
-                "choose another directory for this one"
-            )
-        buffers, store = dict(self.buffers()), pyro.get_param_store()
-        with torch.no_grad():
-            for living, kept in ((self.parameters, saved), (buffers, state["buffers"])):
-                for name, value in kept.items():
-                    living[name].copy_(value)
-            for name, value in state["store"].items():
-                if name not in store:  # an estimator's own, such as a decaying baseline
-                    store[name] = value
-                elif name not in saved:
-                    store._params[name].data.copy_(value)
+        put_back(self, state)
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
         """The modules' buffers by name, living."""
@@ -150,38 +189,16 @@ class Program:
             for name, buffer in module.named_buffers():
                 yield f"{role}.{name}", buffer
 
-    def _find_plate(self, trace: Trace, length: int, rows: int) -> None:
-        sites = sample_sites(trace)
-        frames = [f for site in sites.values() for f in site["cond_indep_stack"] if f.vectorized]
-        self.nesting = max([1, *(-f.dim for f in frames)])
-        found = next((f for f in frames if f.size == length), None)
-        if found is None:
-            if length < rows:
-                raise UserError(
-                    f"no plate runs over the batch's {length} rows: put the data's sites in "
-                    f'pyro.plate("data", {rows}, subsample=column), or fit the whole data at once '
-                    "(batch_size=None), in one process"
-                )
-            return
-        self.plate = found.name
-        if found.full_size not in (length, rows):
-            raise UserError(
-                f"plate {found.name!r} has size {found.full_size}, but the data have {rows} rows: "
-                f"give it size={rows}"
-            )
-        self.plate_size = None if found.full_size == length < rows else found.full_size
-        if self.plate_size is None:
-            self._refuse_unscaled_globals(sites, rows)
 
-    def _refuse_unscaled_globals(self, sites: dict[str, Any], rows: int) -> None:
-        for name, site in sites.items():
-            inside = any(f.name == self.plate for f in site["cond_indep_stack"])
-            if not site["is_observed"] and not inside:
-                raise UserError(
-                    f"site {name!r} lies outside plate {self.plate!r}, which is only as long as "
-                    f"the batch: give the plate size={rows}, or the batch's terms are not scaled "
-                    "to the whole data"
-                )
+def elsewhere(program: Program, batch: Batch) -> Trace | None:
+    """The model's trace on another number of rows, if it runs on one; nothing is kept."""
+    store = pyro.get_param_store()
+    with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
+        program.caches.forget()
+        try:
+            return poutine.trace(program.model).get_trace(**other_rows(batch))
+        except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
+            return None
 
 
 def accepted_columns(model: Callee, names: list[str]) -> list[str]:
@@ -190,8 +207,7 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
     Raises:
         UserError: the model needs an argument that no column supplies, or takes none.
     """
-    called = model.forward if isinstance(model, nn.Module) else model
-    parameters = inspect.signature(called).parameters
+    parameters = inspect.signature(_called(model)).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return names
     needed = [n for n, p in parameters.items() if p.default is p.empty and p.kind != 2]
@@ -206,27 +222,34 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
     return accepted
 
 
-def reset_modules(program: Program) -> None:
-    """Draw new initial weights in every module that knows how (``reset_parameters``)."""
-    for _, module in program.modules():
-        for part in module.modules():
-            if callable(reset := getattr(part, "reset_parameters", None)):
+def _called(callee: Callee) -> Callee:
+    """With the signature that counts: a module's is its forward's."""
+    if isinstance(callee, functools.partial):
+        return functools.partial(_called(callee.func), *callee.args, **callee.keywords)
+    return callee.forward if isinstance(callee, nn.Module) else callee
+
+
+def reset_modules(program: Program, first: Program | None = None) -> None:
+    """Draw new initial weights in every module that knows how (``reset_parameters``).
+
+    Where ``first`` (initialised) is given, in those whose weights it trains: what is not trained,
+    as an encoder trained before, stays.
+    """
+    trained = None if first is None else set(_trained(first))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            known = trained is None or f"{root}.{name}" in trained
+            if known and callable(reset := getattr(part, "reset_parameters", None)):
                 reset()
 
 
-def _refuse_mismatch(model: dict[str, Any], guide: dict[str, Any]) -> None:
-    for name, site in guide.items():
-        if name not in model and not site["infer"].get("is_auxiliary"):
-            raise UserError(
-                f"site {name!r} of the guide is not in the model: name it after the latent that it "
-                'draws, or mark it infer={"is_auxiliary": True}'
-            )
-    for name, site in model.items():
-        if not site["is_observed"] and name not in guide and not site["infer"].get("enumerate"):
-            raise UserError(
-                f"latent site {name!r} of the model is not in the guide: draw it there, or "
-                "enumerate it (pyro.infer.config_enumerate with TraceEnum_ELBO)"
-            )
+def _trained(program: Program) -> Iterator[str]:
+    """Names of the modules that hold a parameter of the program."""
+    own = set(map(id, program.parameters.values()))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            if any(id(p) in own for p in part.parameters()):
+                yield f"{root}.{name}"
 
 
 @contextmanager
@@ -239,23 +262,3 @@ def defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(before)
-
-
-def _module_parameters(program: Program) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for role, module in program.modules():
-        for name, parameter in module.named_parameters():
-            if parameter.requires_grad and all(parameter is not p for p in found.values()):
-                found[f"{role}.{name}"] = parameter
-    return found
-
-
-def _store_parameters(program: Program, trace: Trace) -> dict[str, Tensor]:
-    known = {id(p) for p in _module_parameters(program).values()}
-    found = {}
-    for name, site in trace.nodes.items():
-        value: Any = site["value"]
-        leaf = value.unconstrained() if hasattr(value, "unconstrained") else value
-        if leaf.requires_grad and id(leaf) not in known:
-            found[name] = leaf
-    return found

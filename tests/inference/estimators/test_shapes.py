@@ -1,5 +1,6 @@
 """Programs of unusual shape, against enumeration by hand or the same program written plainly."""
 
+import contextlib
 import itertools
 import math
 
@@ -7,8 +8,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
-from pyro.infer.autoguide import AutoDelta, AutoNormal
+from pyro.infer import Trace_ELBO, config_enumerate
+from pyro.infer.autoguide import AutoDelta, AutoNormal, AutoNormalMessenger
 
 from guides.empty import Empty
 from inference import UserError, fit
@@ -358,3 +359,84 @@ def test_another_estimator_does_not_resume(before, after, tmp_path):
     fit(*local(12), before, **options)
     with pytest.raises(UserError, match="holds a fit with estimator = "):
         fit(*local(12), after, resume=True, **options)
+
+
+def plated(sizes, event_dim=0):
+    """A program of one Normal site ``z`` of this batch shape, and its observation."""
+
+    def program():
+        with contextlib.ExitStack() as stack:
+            for dim, size in enumerate(reversed(sizes), 1):
+                stack.enter_context(pyro.plate(f"plate {dim}", size, dim=-dim))
+            loc = torch.zeros((*sizes, *[2] * event_dim))
+            return pyro.sample("z", dist.Normal(loc, 1.0).to_event(event_dim))
+
+    return program
+
+
+OF_Z = r"at site 'z': .* vs .*: draw it in the same plates, with the same \.to_event"
+EVERY = [Pathwise(), ScoreFunction(), LeaveOneOut(2), VIMCO(2), IWAE(2), DReG(2), REBAR(), DisARM()]
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    ("model", "guide"),
+    [
+        (plated([3]), plated([])),
+        (plated([]), plated([3])),
+        (plated([2, 3]), plated([3])),
+        (plated([3], event_dim=1), plated([3])),
+    ],
+)
+def test_model_and_guide_must_agree_in_shape_as_in_pyro(model, guide, estimator):
+    with pytest.raises(ValueError, match="disagree at site 'z'"):
+        Trace_ELBO().differentiable_loss(model, guide)
+    with pytest.raises(UserError, match=OF_Z):
+        estimator.differentiable_loss(model, guide)
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=lambda e: type(e).__name__)
+def test_a_latent_that_the_guide_lacks_is_named(estimator):
+    with pytest.raises(UserError, match="latent site 'z' of the model is not in the guide"):
+        estimator.differentiable_loss(plated([3]), Empty())
+
+
+def test_a_site_of_the_guide_alone_is_told_unless_it_is_auxiliary():
+    def model(infer):
+        plated([])()
+
+    def guide(infer):
+        a = pyro.sample("a", dist.Normal(0.0, 1.0), infer=infer)
+        pyro.sample("z", dist.Normal(a, 1.0))
+
+    with pytest.warns(UserWarning, match="Found non-auxiliary vars in guide but not model"):
+        Pathwise().loss(model, guide, {})
+    Pathwise().loss(model, guide, {"is_auxiliary": True})
+
+
+def test_sites_marked_for_enumeration_are_drawn_and_told():
+    w = torch.tensor(0.4)
+    with pytest.warns(UserWarning, match="use TraceEnum_ELBO instead"):
+        ScoreFunction().loss(bare_model, config_enumerate(bare_guide), w)
+
+
+def test_a_site_outside_of_its_plates_shape_is_named():
+    def program():
+        pyro.sample("z", dist.Normal(torch.zeros(3), 1.0))
+
+    with pytest.raises(UserError, match=r'at site "z", invalid log_prob shape .*to_event'):
+        Pathwise().loss(program, program)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_a_guide_messenger_is_a_guide(vectorize):
+    """It runs the model, whose observed sites are no draws of the guide."""
+    model, _, x = scales()
+    guide = AutoNormalMessenger(model, init_scale=0.5)
+    guide(x)
+    options = {"num_particles": 3, "vectorize_particles": vectorize, "max_plate_nesting": 1}
+    losses = []
+    for kind in (Pathwise, Trace_ELBO):
+        pyro.set_rng_seed(2)
+        losses.append(kind(**options).loss(model, guide, x))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-12)

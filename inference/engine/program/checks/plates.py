@@ -1,0 +1,106 @@
+"""Which plate of a model runs over the rows of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro.poutine import Trace
+
+from inference.data.columns import Batch
+from inference.util.errors import UserError
+from inference.util.sites import sample_sites
+
+Frame = Any  # pyro.poutine.indep_messenger.CondIndepStackFrame
+
+
+def rows_in(batch: Mapping[str, torch.Tensor]) -> int:
+    """How many."""
+    return len(next(iter(batch.values())))
+
+
+def frames_of(trace: Trace) -> dict[str, Frame]:
+    """Name → frame of every plate that is a dimension of some site."""
+    sites = sample_sites(trace).values()
+    return {f.name: f for site in sites for f in site["cond_indep_stack"] if f.vectorized}
+
+
+def other_rows(batch: Batch) -> Batch:
+    """The batch without its last row; a single row twice."""
+    rows = rows_in(batch)
+    index = torch.arange(rows - 1, device="cpu") if rows > 1 else torch.zeros(2, dtype=torch.long)
+    return {name: column[index.to(column.device)] for name, column in batch.items()}
+
+
+def data_plate(
+    trace: Trace, batch: Batch, rows: int, elsewhere: Callable[[], Trace | None]
+) -> Frame | None:
+    """The frame of the plate over the data, which have ``rows`` rows; None if there is none.
+
+    A plate that takes a batch's rows for a part of all is that plate.  Else a plate may be as long
+    as the batch by chance: what counts is whether it follows the batch's length.
+
+    Args:
+        trace: of the model on ``batch``.
+        elsewhere: the model's trace on ``other_rows(batch)``; None where it runs on no others, as
+            with sizes that are written down.
+    """
+    length, frames = rows_in(batch), frames_of(trace)
+    as_long = {name: f for name, f in frames.items() if f.size == length}
+    parts = [f for f in as_long.values() if length < rows == full_size(f)]
+    if parts or not as_long:
+        return parts[0] if parts else None
+    if (other := elsewhere()) is not None:
+        there = frames_of(other)
+        follow = [f for n, f in as_long.items() if n in there and there[n].size != f.size]
+        return follow[0] if follow else None
+    return _of_a_column(trace, batch, as_long) or next(iter(as_long.values()))
+
+
+def full_size(frame: Frame) -> int:
+    """Of what a plate's size is a part."""
+    return frame.full_size or frame.size
+
+
+def _of_a_column(trace: Trace, batch: Batch, as_long: dict[str, Frame]) -> Frame | None:
+    """The plate whose dimension the rows of a column stand in, where a site observes a column."""
+    columns = {column.data_ptr(): column for column in batch.values()}
+    for site in sample_sites(trace).values():
+        value = site["value"]
+        column = columns.get(value.data_ptr()) if site["is_observed"] else None
+        if column is not None and column.shape == value.shape:
+            dim = site["fn"].event_dim - value.dim()
+            for frame in site["cond_indep_stack"]:
+                if frame.name in as_long and frame.dim == dim:
+                    return frame
+    return None
+
+
+def check_size(frame: Frame | None, trace: Trace, length: int, rows: int) -> None:
+    """Raise a ``UserError`` if a part of the data would pass for all of them."""
+    if frame is None:
+        if length < rows:
+            raise UserError(
+                f"no plate runs over the batch's {length} rows: put the data's sites in "
+                f'pyro.plate("data", {rows}, subsample=column), or fit the whole data at once '
+                "(batch_size=None), in one process"
+            )
+    elif full_size(frame) not in (length, rows):
+        raise UserError(
+            f"plate {frame.name!r} has size {full_size(frame)}, but the data have {rows} rows: "
+            f"give it size={rows}"
+        )
+    elif full_size(frame) == length < rows:
+        _refuse_unscaled_globals(frame, trace, rows)
+
+
+def _refuse_unscaled_globals(frame: Frame, trace: Trace, rows: int) -> None:
+    for name, site in sample_sites(trace).items():
+        inside = any(f.name == frame.name for f in site["cond_indep_stack"])
+        if not site["is_observed"] and not inside:
+            raise UserError(
+                f"site {name!r} lies outside plate {frame.name!r}, which is only as long as "
+                f"the batch: give the plate size={rows}, or the batch's terms are not scaled "
+                "to the whole data"
+            )

@@ -1,0 +1,73 @@
+"""REBAR's and RELAX's own parameters descend the variance of the estimate, under the same draws."""
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from inference.estimators import REBAR, RELAX
+from tests.support.estimators import Bump
+
+DATA = torch.tensor([0.4, -1.2, 2.0, 0.9], dtype=torch.float64)
+
+
+def model():
+    with pyro.plate("data", 4):
+        b = pyro.sample("b", dist.Bernoulli(0.3).expand([4]))
+        pyro.sample("x", dist.Normal(2 * b, 0.7), obs=DATA)
+
+
+def gradients(estimator):
+    """(the gradient in the guide's logits, {parameter of the estimator: its gradient})."""
+    logits = torch.tensor([0.2, -0.6, 1.1, 0.4], requires_grad=True)
+
+    def guide():
+        with pyro.plate("data", 4):
+            pyro.sample("b", dist.Bernoulli(logits=logits))
+
+    estimator.zero_grad()
+    pyro.set_rng_seed(5)
+    estimator.loss_and_grads(model, guide)
+    own = {name: p.grad.clone() for name, p in estimator.named_parameters()}
+    return logits.grad, own
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: REBAR(temperature=0.7, scale=0.6),
+        lambda: RELAX(Bump(), temperature=0.8, scale=0.6),
+    ],
+    ids=["REBAR", "RELAX"],
+)
+def test_its_parameters_have_the_gradient_of_the_squared_estimate(build):
+    """d ‖ĝ‖² / dθ by central differences; E ĝ does not depend on θ, so the variance's gradient."""
+    estimator = build()
+    found = gradients(copy.deepcopy(estimator))[1]
+    step = 1e-5
+    assert len(found) == (2 if type(estimator) is REBAR else 3)
+    for name, slope in found.items():
+        squares = []
+        for sign in (1, -1):
+            moved = copy.deepcopy(estimator)
+            with torch.no_grad():
+                moved.get_parameter(name).add_(sign * step)
+            squares.append(gradients(moved)[0].square().sum())
+        expected = (squares[0] - squares[1]) / (2 * step)
+        assert abs(expected) > 0.01
+        torch.testing.assert_close(slope, expected, rtol=1e-6, atol=0)
+
+
+def test_its_average_is_a_baseline_beside():
+    """The second step's score is charged with f − c less the first's mean of it."""
+    estimator = REBAR(temperature=0.7, scale=0.6)
+    first, _ = gradients(estimator)
+    centre = estimator.average.averages["b"]
+    second, _ = gradients(estimator)
+    logits = torch.tensor([0.2, -0.6, 1.1, 0.4])
+    pyro.set_rng_seed(5)
+    score = torch.bernoulli(logits.sigmoid()) - logits.sigmoid()
+    moved = (second - first) / score  # the loss is −ELBO
+    torch.testing.assert_close(moved, (centre[0] / centre[1]).expand(4), rtol=1e-10, atol=0)
