@@ -84,11 +84,11 @@ def gp_regression_priors():
 
 @program()
 def gp_variational():
-    """VariationalSparseGP of pyro.contrib.gp: three inducing points, binary data."""
+    """VariationalSparseGP of pyro.contrib.gp: three inducing points."""
     data = curve()
     y = (data["y"] > 0).to(data["y"])
     process = gp.models.VariationalSparseGP(
-        data["x"], y, gp.kernels.RBF(1), torch.linspace(-1, 1, 3), gp.likelihoods.Binary()
+        data["x"], y, gp.kernels.RBF(1), torch.linspace(-1, 1, 3), gp.likelihoods.Gaussian()
     )
 
     def model(x, y):
