@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import CapturedGradient
+from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.estimators import ScoreFunction

@@ -12,7 +12,8 @@ from torch import nn
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.sigmoid_belief import BottomUpBernoulli
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import CapturedGradient, Gradient
+from inference.engine.gradient.captured import CapturedGradient
+from inference.engine.gradient.plain import PlainGradient
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.estimators import REBAR, VIMCO, DisARM
@@ -21,14 +22,14 @@ from ppl_models.sigmoid_belief import SigmoidBeliefNetwork
 PIXELS, UNITS, ROWS = 784, 200, 50
 
 
-def contenders(estimator: ELBO, batch: Batch) -> dict[str, Gradient]:
+def contenders(estimator: ELBO, batch: Batch) -> dict[str, PlainGradient]:
     """The gradient of fit's step, both ways."""
     model = SigmoidBeliefNetwork([nn.Linear(UNITS, PIXELS)], UNITS, ROWS)
     guide = BottomUpBernoulli([nn.Linear(PIXELS, UNITS)], batch["x"].mean(0), ROWS)
     program = Program(model, guide)
     with program.scope():
         program.initialise(batch, ROWS)
-    kinds = {"compiled": CapturedGradient, "uncompiled": Gradient}
+    kinds = {"compiled": CapturedGradient, "uncompiled": PlainGradient}
     return {
         name: kind(program, Terms(estimator), None, nullcontext) for name, kind in kinds.items()
     }
@@ -49,7 +50,7 @@ def measure() -> Iterator[Row]:
         yield from rows(f"{name}, belief network", "compiled", {"uncompiled": 0.6}, times)
 
 
-def within(gradient: Gradient, batch: Batch) -> Step:
+def within(gradient: PlainGradient, batch: Batch) -> Step:
     """The call in its program's scope."""
 
     def step() -> None:

@@ -13,7 +13,7 @@ import torch
 from benchmarks.timing import Row, Step, in_turn, rows
 from benchmarks.vae import SHAPE, SIZE, fitted
 from inference.data.columns import Columns
-from inference.engine.processes import Processes, joined
+from inference.engine.processes import Processes, launched
 
 BATCHES, BLOCKS, GOAL = (512, 2048), 30, 1 / 1.8
 SHARED, ALONE = "two processes", "one process"
@@ -44,7 +44,7 @@ def contenders(processes: Processes, batch_size: int, compiled: bool) -> dict[st
 def main(blocks: int) -> None:
     """One of the processes; the first prints seconds a step."""
     torch.set_num_threads(1)
-    with joined("cpu") as processes:
+    with launched("cpu") as processes:
         times = {
             f"VAE, batch {batch_size}, {kind}": in_turn(
                 contenders(processes, batch_size, kind != "fit"), blocks, 2048 // batch_size

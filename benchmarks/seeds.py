@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 
 import pyro
@@ -14,9 +13,11 @@ from torch import Tensor
 from benchmarks import vae
 from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Columns
-from inference.engine.program.program import Program, defaults
-from inference.engine.training.all_seeds import AtOnce
-from inference.engine.training.trainer import Plan, Trainer
+from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.program.program import Program
+from inference.engine.training.loop import Training, take_step
+from inference.engine.training.plan import Plan
+from inference.engine.training.seed_training import SeedTraining
 from inference.estimators import Pathwise
 
 SEEDS, SIZE, BATCH = 8, 20_000, 16
@@ -41,22 +42,22 @@ def tiny() -> Program:
     return Program(model, guide)
 
 
-def trainer(program: Program, columns: Columns, seed: int) -> Trainer:
-    """One seed's, compiling."""
-    plan = Plan(10**6, SIZE // BATCH, BATCH, DEVICE, torch.float32, compile=True)
+def begun(program: Program, columns: Columns, seed: int) -> SeedTraining:
+    """One seed's training, compiling."""
+    plan = Plan(rows=SIZE, steps=10**6, batch_size=BATCH, device=DEVICE, compile=True)
     program.to(plan.device, plan.dtype)
     with program.scope():
-        return Trainer(program, Pathwise(), vae.Adam, columns, None, plan, seed)
+        return SeedTraining(program, Pathwise(), data=columns, plan=plan, seed=seed)
 
 
-def stepping(trainer: Trainer, scope: AbstractContextManager) -> Step:
+def stepping(training: Training) -> Step:
     """fit's step, with its data, trace, norm and check for NaN, epoch after epoch."""
 
     def loop() -> Iterator[None]:
-        with scope:  # once for all steps, as in fit
+        with training.opened():  # once for all steps, as in fit
             while True:
-                for batch in trainer._batches():
-                    trainer._take_step(batch)
+                for batch in training.batches():
+                    take_step(training, batch)
                     yield
 
     return partial(next, loop())
@@ -70,12 +71,15 @@ def measure() -> Iterator[Row]:
     }
     for work, (program, x) in works.items():
         columns = Columns({"x": x.to(DEVICE)})
-        each = [trainer(program(), columns, seed) for seed in range(SEEDS)]
-        at_once = AtOnce(each, vae.Adam)
-        alone = trainer(program(), columns, 0)
-        one = stepping(alone, alone.program.scope())
+        streams, each = [], []
+        for seed in range(SEEDS):
+            each.append(begun(program(), columns, seed))
+            streams.append(each[-1].keep_stream())
+        gradient = AllSeedsGradient([seed.captured() for seed in each], streams)
+        alone = begun(program(), columns, 0)
+        one = stepping(Training([alone], alone.gradient(), vae.Adam))
         contenders = {
-            f"{SEEDS} seeds at once": stepping(at_once, defaults(DEVICE, torch.float32)),
+            f"{SEEDS} seeds at once": stepping(Training(each, gradient, vae.Adam)),
             f"{SEEDS} in turn": partial(repeated, one),
             "one seed": one,
         }

@@ -13,7 +13,7 @@ from inference.data.columns import Batch
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.estimators import MovingAverage, ScoreFunction
-from ppl_models.hard_attention import Glimpser, HardAttention
+from ppl_models.hard_attention import Glimpser, PatchAttention
 
 STEPS, ROWS, OURS = 40, 64, "ScoreFunction"
 
@@ -34,7 +34,7 @@ def measure() -> Iterator[Row]:
     """Rows against Trace_ELBO and TraceGraph_ELBO."""
     torch.manual_seed(0)
     glimpser = Glimpser(features=16, locations=9, classes=10)
-    model = HardAttention(glimpser, STEPS, ROWS)
+    model = PatchAttention(glimpser, STEPS, ROWS)
     program = Program(model, Looker(glimpser, 16, STEPS, ROWS))
     batch = {"a": torch.randn(ROWS, 9, 16), "y": torch.randint(10, (ROWS,))}
     with program.scope():

@@ -6,7 +6,6 @@ Both read the same text: a million words as frequent as Zipf's, in sentences of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,9 @@ from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
 from inference.engine.optim import RowwiseSGD
 from inference.engine.program.program import Program
-from inference.engine.training.trainer import Plan, Trainer
+from inference.engine.training.loop import Training, take_step
+from inference.engine.training.plan import Plan
+from inference.engine.training.seed_training import SeedTraining
 from inference.recipes.words import skipgram
 from inference.recipes.words.data.corpus import Corpus
 from inference.recipes.words.skipgram import Options
@@ -44,15 +45,22 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
         data, _ = skipgram.rows(OPTIONS, corpus)
         program = Program(skipgram.point(OPTIONS, data), Empty())
         batch = OPTIONS.batch_size or len(data)
-        plan = Plan(10**6, -(-len(data) // batch), batch, torch.device("cpu"), torch.float32)
-        plan = replace(plan, compile=compiled, autocast=short)
+        plan = Plan(
+            rows=len(data),
+            steps=10**6,
+            batch_size=batch,
+            device=torch.device("cpu"),
+            precision="bf16-mixed" if short else "float32",
+            compile=compiled,
+        )
         sgd = partial(RowwiseSGD, lr=OPTIONS.learning_rate * batch, reach=skipgram.REACH)
         with program.scope():
-            trainer = Trainer(program, Trace_ELBO(), sgd, data, None, plan, 0)
+            seed = SeedTraining(program, Trace_ELBO(), data=data, plan=plan, seed=0)
+            training = Training([seed], seed.gradient(), sgd)
             while True:
-                for row in trainer._batches():
-                    trainer._take_step(row)
-                trainer._end_epoch()
+                for row in training.batches():
+                    take_step(training, row)
+                training.end_epoch()
                 yield
 
     return partial(next, loop())

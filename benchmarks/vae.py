@@ -16,7 +16,9 @@ from guides.amortized import AmortizedGaussian
 from inference.data.columns import Batch, Columns, epoch_order
 from inference.engine.processes import Processes
 from inference.engine.program.program import Program
-from inference.engine.training.trainer import Plan, Trainer
+from inference.engine.training.loop import Training, take_step
+from inference.engine.training.plan import Plan
+from inference.engine.training.seed_training import SeedTraining
 from inference.estimators import Pathwise
 from ppl_models.likelihoods import Bernoulli
 from ppl_models.networks import image_decoder, image_encoder
@@ -60,13 +62,13 @@ def fitted(
 
     def loop() -> Iterator[None]:
         p, cpu = program(), torch.device("cpu")
-        per_epoch = SIZE // batch_size
-        plan = Plan(10**6, per_epoch, batch_size, cpu, torch.float32, compile=compiled)
+        plan = Plan(rows=SIZE, steps=10**6, batch_size=batch_size, device=cpu, compile=compiled)
         estimator = Pathwise() if compiled else Trace_ELBO()
         with p.scope():  # once for all steps, as in fit
-            trainer = Trainer(p, estimator, Adam, columns, None, plan, 0, processes)
+            seed = SeedTraining(p, estimator, data=columns, plan=plan, seed=0, processes=processes)
+            training = Training([seed], seed.gradient(), Adam)
             for batch in batches(columns, batch_size, processes):
-                trainer._take_step(batch)
+                take_step(training, batch)
                 yield
 
     return partial(next, loop())

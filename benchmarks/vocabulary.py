@@ -17,7 +17,7 @@ from pyro.infer import Trace_ELBO
 
 from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
-from inference.engine.gradient.plain import Gradient
+from inference.engine.gradient.plain import PlainGradient
 from inference.engine.optim import SparseAdagrad
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
@@ -51,7 +51,7 @@ def step(words: int, objective: str) -> Step:
 
     with whole.scope():
         whole.initialise(batch(), ROWS)
-    gradient = Gradient(whole, Terms(Trace_ELBO()), 1.0, nullcontext)
+    gradient = PlainGradient(whole, Terms(Trace_ELBO()), 1.0, nullcontext)
     optimizer = SparseAdagrad(gradient.parameters, lr=0.1)
 
     def once() -> None:

@@ -27,7 +27,8 @@ from inference.engine.training.schedules import cosine
 from inference.recipes.words import skipgram
 from inference.recipes.words.data import corpus
 from inference.recipes.words.data.corpus import Corpus
-from inference.recipes.words.report import word_vectors
+from inference.recipes.words.report import examinations
+from inference.recipes.words.report.vectors import build
 from inference.recipes.words.skipgram import Options
 
 SEEDS, THREADS = 3, 2
@@ -60,7 +61,7 @@ def ours(found: Corpus, options: Options, seed: int) -> Trained:
     run = partial(fit, compile=True, precision="bf16-mixed", batch_size=options.batch_size)
     run(model, Empty(), data, None, sgd, epochs=options.epochs, schedule=schedule, seeds=[seed])
     seconds = time.perf_counter() - began[1]
-    vectors = word_vectors.build(found.words, model.contrast.encode.table, found.counts)
+    vectors = build(found.words, model.contrast.encode.table, found.counts)
     return trained("lowerbound", seed, options.epochs * len(found.tokens) / seconds, vectors)
 
 
@@ -75,7 +76,7 @@ def gensim(found: Corpus, options: Options, seed: int) -> Trained:
 
 def trained(whose: str, seed: int, speed: float, vectors: Any) -> Trained:
     """With the figures of the vectors."""
-    return Trained(whose, seed, speed, dict(word_vectors.evaluate(vectors)))
+    return Trained(whose, seed, speed, dict(examinations.evaluate(vectors)))
 
 
 def measure(source: str) -> Iterator[Trained]:

@@ -13,8 +13,8 @@ from pyro.poutine.runtime import Message
 class Prior(PyroModule):
     """The model itself, its observations hidden.
 
-    With hard attention its ELBO is L_s = Σ_s p(s | a) log p(y | s, a) (Xu et al. 2015, equation 10;
-    seed 000).  The estimators of ``inference`` run the two as one.
+    With hard attention its ELBO is L_s = Σ_s p(s | a) log p(y | s, a), equation 10 of Xu et al.
+    2015.  The estimators of ``inference`` run the two as one.
 
     Args:
         model: whose prior.

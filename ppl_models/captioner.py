@@ -1,8 +1,8 @@
 """Show, attend and tell: a caption said word by word, each after a look at one part of a picture.
 
-Xu et al. 2015 (seed 000).  Where to look is deterministic (soft attention, equation 13) or a
-one-hot latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO of the
-latter is the paper's L_s = Σ_s p(s | a) log p(y | s, a).
+Xu et al. 2015, *Show, attend and tell*.  Where to look is deterministic (soft attention, equation
+13) or a one-hot latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO
+of the latter is the paper's L_s = Σ_s p(s | a) log p(y | s, a).
 """
 
 from __future__ import annotations

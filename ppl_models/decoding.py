@@ -72,7 +72,8 @@ def beam_search(
     def best(live: Tensor, log_prob: Tensor) -> Tensor:
         return (live.unsqueeze(-1) + log_prob).flatten(1).topk(live.shape[1]).indices
 
-    return _say(captioner, a, best, width, longest, length_penalty, unknown, attention)
+    limits = _Limits(width, longest, length_penalty, unknown)
+    return _say(captioner, a, best, attention, limits)
 
 
 def draw(
@@ -87,7 +88,16 @@ def draw(
     def drawn(live: Tensor, log_prob: Tensor) -> Tensor:
         return torch.multinomial(log_prob.squeeze(1).exp(), 1)
 
-    return _say(captioner, a, drawn, 1, longest, 0.0, unknown, attention)
+    return _say(captioner, a, drawn, attention, _Limits(1, longest, 0.0, unknown))
+
+
+class _Limits(NamedTuple):
+    """Of a search, see ``beam_search``."""
+
+    width: int
+    longest: int
+    length_penalty: float
+    unknown: bool
 
 
 @torch.no_grad()
@@ -95,13 +105,11 @@ def _say(
     captioner: Captioner,
     a: Tensor,
     choose: Choice,
-    width: int,
-    longest: int,
-    length_penalty: float,
-    unknown: bool,
     attention: Attention,
+    limits: _Limits,
 ) -> Captions:
     """``choose`` picks k of k·V continuations; given log p of beams (B, k), of words (B, k, V)."""
+    width, longest, length_penalty, unknown = limits
     if width < 1 or longest < 1 or length_penalty < 0:
         raise ValueError(
             f"{width=} and {longest=} must be at least 1, {length_penalty=} at least 0"

@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation of an unnormalised density: Gutmann & Hyvärinen 2012 (seed 003).
+"""Noise-contrastive estimation of an unnormalised density: Gutmann & Hyvärinen 2012.
 
 A model says log u(x), and not what Z = ∫ u(x) dx is.  Beside each datum stand ν points of noise,
 whose density q is known.  Who tells the one from the other must know p(x) = u(x) / Z, so that log Z
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 class DensityNCE(PyroModule):
     """y = 1 for data and y = 0 for noise, y ~ Bernoulli(p / (p + νq)): sites "data" and "noise".
 
-    A program without latents: fit it with ``guides.empty.Empty`` .  A row may be one point, or have
+    A program without latents: fit it with ``guides.empty.Empty``.  A row may be one point, or have
     several, each at a place of its own: as many densities, learned side by side.
 
     Args:

@@ -1,7 +1,7 @@
 """Hard attention to the parts of an image, a word (here: the label) said at every step.
 
-The stochastic half of Show, Attend and Tell (seed 000) in its smallest form: where to look is a
-one-hot latent s_t over L locations, and log p(y | a) is bounded over s_1 … s_T.
+The stochastic half of Xu et al. 2015, *Show, attend and tell*, in its smallest form: where to look
+is a one-hot latent s_t over L locations, and log p(y | a) is bounded over s_1 … s_T.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Glimpser(nn.Module):
         return torch.tanh(self.keep(state) + self.read(z) + self.place(s))
 
 
-class HardAttention(PyroModule):
+class PatchAttention(PyroModule):
     """s_t ~ OneHot(softmax(look(h_{t−1}))), h_t = step(h_{t−1}, s_t), y ~ Categorical(say(h_t)).
 
     The label is said after every step, so that a look is credited with what is said after it.

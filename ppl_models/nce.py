@@ -1,4 +1,6 @@
-"""Noise-contrastive estimation: learn p(w | c) by telling data from noise (seed 003).
+"""Noise-contrastive estimation: learn p(w | c) by telling data from noise.
+
+Gutmann & Hyvärinen 2012; of language, Mnih & Teh 2012.
 
 Given features h = encode(c) of a context, a score s(w | c) = score(h, w) is any number a word; it
 need not be normalised.  Beside each datum stand k words drawn from q.  Two questions can be asked,
@@ -12,7 +14,7 @@ of all k + 1: which is the datum?      ``SampledSoftmax``         ``InfoNCE``
 =====================================  =========================  ==============================
 
 In the lower row a constant of each context is free.  ``Softmax`` is what they stand in for.  All
-are Pyro programs without latents: fit them with ``guides.empty.Empty`` .
+are Pyro programs without latents: fit them with ``guides.empty.Empty``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyro
@@ -184,22 +186,15 @@ class NCE(Classifier):
     At the optimum σ(Δs) = p / (p + kq), so that exp(s) / Z is p(w | c), normalised unasked.
 
     Args:
+        args, kwargs: those of ``Contrast``.
         log_z: log Z of every context; a parameter to be learned from there with ``learn_log_z``,
             for scores that cannot scale themselves.
     """
 
     def __init__(
-        self,
-        encode: Encode,
-        score: Score,
-        noise: Noise,
-        k: int,
-        size: int,
-        shared: int | None = None,
-        log_z: float = 0.0,
-        learn_log_z: bool = False,
+        self, *args: Any, log_z: float = 0.0, learn_log_z: bool = False, **kwargs: Any
     ) -> None:
-        super().__init__(encode, score, noise, k, size, shared)
+        super().__init__(*args, **kwargs)
         self.log_z: Tensor
         start = torch.tensor(log_z)
         if learn_log_z:

@@ -1,7 +1,7 @@
-"""The slides' regressions as Pyro programs (seed 003): maximum likelihood, no latent.
+"""Regressions as Pyro programs: maximum likelihood, no latent.
 
 Their negative log-likelihood is the familiar cost: binary cross-entropy, cross-entropy, squared
-error (halved, over σ², plus log σ√2π).  Fit them with ``guides.empty.Empty`` .
+error (halved, over σ², plus log σ√2π).  Fit them with ``guides.empty.Empty``.
 """
 
 from __future__ import annotations

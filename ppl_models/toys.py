@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class ExpectedSquare(PyroModule):
-    """E[z²] under z ~ N(aθ + b, 1): gradient 2aμ in θ (seed 003).
+    """E[z²] under z ~ N(aθ + b, 1): gradient 2aμ in θ.
 
     One score-function gradient has variance a²(μ⁴ + 14μ² + 15), one reparameterised gradient 4a².
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class Columns:
         lengths = next(iter(self.lengths.values()), None)
         return epoch_order(len(self), batch_size, seed, epoch, lengths)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Columns:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same data on ``device``, floating columns and drawn rows of tables as ``dtype``.
 
         Lengths stay where they are: how wide a batch is must be known without asking a GPU.
@@ -80,7 +80,7 @@ class Columns:
         tables = {k: v.to(device) for k, v in self.tables.items()}
         return replace(self, tensors=moved, tables=tables, dtype=dtype)
 
-    def select(self, names: Sequence[str]) -> Columns:
+    def select(self, names: Sequence[str]) -> Self:
         """The columns of these names, in this order."""
         tensors, tables, lengths = (
             {name: columns[name] for name in names if name in columns}
@@ -151,11 +151,11 @@ class Streamed:
         """The columns of a batch."""
         return list(self.dataset[0])
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Streamed:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same data, delivered to ``device``."""
         return replace(self, device=device, dtype=dtype)
 
-    def select(self, names: Sequence[str]) -> Streamed:
+    def select(self, names: Sequence[str]) -> Self:
         """The columns of these names."""
         return replace(self, chosen=tuple(names))
 
@@ -173,7 +173,10 @@ class Streamed:
             yield self.transform(moved) if self.transform else moved
 
 
-def as_columns(data: Columns | Streamed | Mapping[str, Tensor] | Dataset) -> Columns | Streamed:
+Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
+
+
+def as_columns(data: Data) -> Columns | Streamed:
     """Accept what users have: a mapping of columns (tensors or arrays), or a torch data set."""
     if isinstance(data, Columns | Streamed):
         return data

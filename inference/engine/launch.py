@@ -21,7 +21,7 @@ def rank() -> int:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def only_rank_zero_prints() -> Iterator[None]:
     """Within it, the first of several processes prints, and the others are silent."""
     if rank() == 0:
         yield
@@ -31,19 +31,19 @@ def one_voice() -> Iterator[None]:
 
 
 @contextmanager
-def one_end() -> Iterator[None]:
+def exit_together() -> Iterator[None]:
     """A ``UserError`` within it ends several processes: one says the sentence, all exit with 2."""
     try:
         yield
     except UserError as error:
         if size() == 1:
             raise
-        if tells():
+        if is_first_to_report():
             print(f"lowerbound: {error}", file=sys.__stderr__, flush=True)
         sys.exit(2)
 
 
-def tells() -> bool:
+def is_first_to_report() -> bool:
     """Whether this process is the first that asks; torchrun's own store decides."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return rank() == 0

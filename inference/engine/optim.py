@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from inference.engine.sparse_rows import rows
 
 
 class SparseAdagrad(torch.optim.Adagrad):
@@ -17,7 +18,7 @@ class SparseAdagrad(torch.optim.Adagrad):
     """
 
     def step(self, closure: Any = None) -> Any:
-        """Torch's, with its choice not to check its own indices said aloud, lest it warns."""
+        """Torch's own step; told not to check sparse indices, or it warns that it does not."""
         with torch.sparse.check_sparse_tensor_invariants(enable=False):
             return super().step(closure)
 
@@ -47,18 +48,7 @@ class RowwiseSGD(torch.optim.Optimizer):
                     at, gradient = rows(parameter.grad)
                     length = gradient.unsqueeze(-1).flatten(1).norm(dim=1).mul_(group["lr"])
                     factor = (group["reach"] / length).clamp_(max=1).mul_(-group["lr"])
-                    parameter.index_add_(0, at, gradient * like(factor, gradient))
+                    parameter.index_add_(
+                        0, at, gradient * factor.reshape(-1, *[1] * (gradient.dim() - 1))
+                    )
         return loss
-
-
-def rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(numbers (n,), values (n, …)) of the rows that a gradient, sparse or dense, speaks of."""
-    if not gradient.is_sparse:
-        return torch.arange(len(gradient), device=gradient.device), gradient
-    whole = gradient.coalesce()
-    return whole.indices()[0], whole.values()
-
-
-def like(factor: Tensor, values: Tensor) -> Tensor:
-    """Factors (n,) that multiply values (n, …)."""
-    return factor.reshape(-1, *[1] * (values.dim() - 1))

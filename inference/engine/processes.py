@@ -22,7 +22,7 @@ ASK_EVERY = 50  # steps on a GPU, where reading what was agreed upon waits for t
 
 
 class Processes:
-    """One process alone: all rows are its own, and nobody is to be told.
+    """One process alone: all rows are its own, and a collective call is no call.
 
     Attributes:
         size: how many processes.
@@ -39,22 +39,22 @@ class Processes:
         """This process's rows of a batch (of all ``rows`` for None)."""
         return index
 
-    def first(self, function: Callable[[], T]) -> T:
-        """What the function gives in the first process, which alone runs it."""
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
+        """What the function gives in the first process, which alone runs it; a collective call."""
         return function()
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank."""
+        """Everybody's value, by rank; a collective call."""
         return [value]
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
-        """The first process's values, put into everybody's tensors."""
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the first process's values into everybody's tensors; a collective call."""
 
 
-class Together(Processes):
+class DistributedProcesses(Processes):
     """Several processes that torchrun started; gloo connects them on CPUs, nccl on GPUs.
 
-    Each method is called by all of them, in the same order.
+    Every method but ``part`` and ``agreed`` is a collective call: all make it, in the same order.
 
     Attributes:
         interrupted: whether this process was asked to stop (SIGINT, SIGTERM).
@@ -73,13 +73,13 @@ class Together(Processes):
             logging.getLogger(name).setLevel(logging.WARNING)
         nodes = launch.size() // here
         self.fabric = Fabric(accelerator=device.type, strategy="ddp", devices=here, num_nodes=nodes)
-        with answered():
+        with naming_a_lost_process():
             self.fabric.launch()
         super().__init__(self.fabric.device)
         self.size, self.rank = self.fabric.world_size, self.fabric.global_rank
         self.interrupted = self.due = False
         self._sums = 0
-        self._wishes = torch.zeros(2)
+        self._requests = torch.zeros(2)
 
     def part(self, index: Tensor | None, rows: int) -> Index:
         """Consecutive rows of the batch, as many as the others' or one more or less."""
@@ -87,30 +87,30 @@ class Together(Processes):
         own = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
         return own if index is None else index[own]
 
-    def first(self, function: Callable[[], T]) -> T:
-        """What the function gives in the first process; its ``UserError`` is everybody's."""
+    def on_rank_zero(self, function: Callable[[], T]) -> T:
+        """What the function gives in the first process; its ``UserError`` is raised in all."""
         value, sentence = None, ""
         if self.rank == 0:
             try:
                 value = function()
             except UserError as error:
                 sentence = str(error)
-        with answered():
+        with naming_a_lost_process():
             value, sentence = self.fabric.broadcast((value, sentence))
         if sentence:
             raise UserError(sentence)
         return value  # type: ignore[return-value]
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank."""
+        """Everybody's value, by rank; a collective call."""
         found: list[Any] = [None] * self.size
-        with answered():
+        with naming_a_lost_process():
             torch.distributed.all_gather_object(found, value)
         return found
 
-    def spread(self, tensors: Iterable[Tensor]) -> None:
-        """The first process's values, put into everybody's tensors."""
-        with answered():
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the first process's values into everybody's tensors; a collective call."""
+        with naming_a_lost_process():
             for tensor in tensors:
                 value = tensor.detach().contiguous()
                 torch.distributed.broadcast(value, 0)
@@ -119,33 +119,33 @@ class Together(Processes):
     def average(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
         """Means of everybody's tensors, weighted by everybody's ``rows``; one sum for all.
 
-        Wishes to save and to stop go with it.  (Fabric's own sum waits for a barrier before.)
+        Requests to save and to stop go with it.  (Fabric's own sum waits for a barrier before.)
         """
         tail = tensors[0].new_tensor([rows, self.due, self.interrupted])
         flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), tail])
         flat[:-3] *= rows
-        with answered():
+        with naming_a_lost_process():
             torch.distributed.all_reduce(flat)
-        self._sums, self._wishes = self._sums + 1, flat[-2:]
+        self._sums, self._requests = self._sums + 1, flat[-2:]
         means = flat[:-3].div_(flat[-3]).split([tensor.numel() for tensor in tensors])
-        return [like(mean, tensor) for mean, tensor in zip(means, tensors, strict=True)]
+        return [in_form_of(tensor, mean) for mean, tensor in zip(means, tensors, strict=True)]
 
     def agreed(self) -> tuple[bool, bool]:
-        """Whether anybody wished to save, and to stop, by the last ``average``."""
+        """Whether any process asked to save, and to stop, by the last ``average``."""
         if self.device.type != "cpu" and self._sums % ASK_EVERY:
             return False, False
-        save, stop = (self._wishes > 0).tolist()
+        save, stop = (self._requests > 0).tolist()
         return save, stop
 
 
-def like(values: Tensor, tensor: Tensor) -> Tensor:
-    """Values in the shape and type of a tensor."""
+def in_form_of(tensor: Tensor, values: Tensor) -> Tensor:
+    """The values in the shape and type of a tensor."""
     rounded = values if tensor.is_floating_point() else values.round()
     return rounded.view_as(tensor).to(tensor.dtype)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def launched(device: str) -> Iterator[Processes]:
     """The processes of this training; within it, signals ask all of them to stop at one step.
 
     Raises:
@@ -156,15 +156,15 @@ def joined(device: str) -> Iterator[Processes]:
     if launch.size() == 1:
         yield Processes(torch.device(device))
         return
-    processes = Together(torch.device(device))
-    with _heeding(processes):
+    processes = DistributedProcesses(torch.device(device))
+    with _noting_signals(processes):
         yield processes
-        with answered():
+        with naming_a_lost_process():
             processes.fabric.barrier()  # what the first has written is there for all
 
 
 @contextmanager
-def answered() -> Iterator[None]:
+def naming_a_lost_process() -> Iterator[None]:
     """Turn a broken connection into a sentence."""
     try:
         yield
@@ -176,7 +176,7 @@ def answered() -> Iterator[None]:
 
 
 @contextmanager
-def _heeding(processes: Together) -> Iterator[None]:
+def _noting_signals(processes: DistributedProcesses) -> Iterator[None]:
     """A signal is noted at first, and obeyed at once when it comes again."""
     if threading.current_thread() is not threading.main_thread():
         yield

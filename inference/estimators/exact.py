@@ -375,7 +375,7 @@ def all_values_of(msg: Any, nodes: int, dim: int) -> tuple[Tensor, Tensor]:
                 f"Exact integrates Normal sites of one number each, but an event of site {name!r} "
                 f"has {fn.event_shape.numel()}"
             )
-        return hermite(fn, nodes, dim)
+        return at_fixed_nodes(fn, *hermite(fn, nodes, dim))
     if not getattr(base(fn), "has_enumerate_support", False):
         raise UserError(
             f"Exact enumerates discrete sites and integrates Normal ones, but site {name!r} is "
@@ -409,6 +409,16 @@ def all_values(fn: Any) -> Tensor:
     choices = itertools.product(range(len(atoms)), repeat=copies)
     index = torch.tensor(list(choices), device=atoms.device)
     return atoms[index].reshape(len(index), *fn.event_shape)
+
+
+def at_fixed_nodes(fn: Any, values: Tensor, log_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The nodes without gradient; the weights have that of q, as with discrete values.
+
+    A gradient through the nodes would not see a jump of what is integrated.
+    """
+    values = values.detach()
+    log_q = unmasked(fn).log_prob(values)
+    return values, log_weight + log_q - log_q.detach()
 
 
 def hermite(fn: Any, nodes: int, dim: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import get_args
 
 from pyro import infer
 from pyro.infer import ELBO
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from inference import estimators
 from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
-from inference.recipes.contract import EstimatorName
+from inference.recipes.options import EstimatorName, WithBaseline
 from inference.util.errors import UserError
 from ppl_models.networks import mlp
 
@@ -20,19 +20,19 @@ def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
     """Pyro's or our estimator of this name, its particles vectorised, for so many nested plates."""
     if name not in (known := get_args(EstimatorName)):
         raise UserError(f"no estimator {name!r}: give one of {', '.join(known)}")
+    if particles < 1:
+        raise UserError(f"estimator {name} of {particles} particles: give at least 1")
     home = estimators if hasattr(estimators, name) else infer
-    vectorize = particles > 1
     return getattr(home, name)(
-        num_particles=particles, vectorize_particles=vectorize, max_plate_nesting=nesting
+        num_particles=particles, vectorize_particles=particles > 1, max_plate_nesting=nesting
     )
 
 
-def baselined(options: Any, features: int, inputs: Callable[..., Tensor]) -> ELBO:
+def with_baseline(options: WithBaseline, features: int, inputs: Callable[..., Tensor]) -> ELBO:
     """The named estimator; of ``ScoreFunction``, with what ``options.baseline`` says.
 
     Args:
-        options: with ``estimator``, ``particles`` and ``baseline``: none, average, or neural (a
-            network of 100 units, with NVIL's normalisation).
+        options: what to use; a neural baseline has 100 units, and NVIL's normalisation.
         features: length of what the network reads of a datum.
         inputs: picks that from the columns.
     """
@@ -40,5 +40,5 @@ def baselined(options: Any, features: int, inputs: Callable[..., Tensor]) -> ELB
         return named_estimator(options.estimator, options.particles)
     if options.baseline == "average":
         return ScoreFunction(options.particles, baseline=MovingAverage())
-    guess = NeuralBaseline(mlp([features, 100, 1], nn.Tanh), inputs)
-    return ScoreFunction(options.particles, baseline=guess, normalise=True)
+    network = NeuralBaseline(mlp([features, 100, 1], nn.Tanh), inputs)
+    return ScoreFunction(options.particles, baseline=network, normalise=True)

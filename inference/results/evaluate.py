@@ -3,209 +3,264 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.distributions.util import scale_and_mask
-from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
 from inference.engine.program.program import Program
-from inference.engine.training.validation import EVALUATION_SEED
-from inference.estimators.exact import Enumerate
+from inference.estimators.base import ModelAndGuide
+from inference.estimators.exact import all_at_once, known_difference, one_by_one
 from inference.results.arviz_versions import psis_khat
-from inference.util import rng
+from inference.results.draws.joint import Draws
+from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of
+from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sites import Site, Sites, batch_rank, kind_of, log_prob_of, recorded
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
-CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of one chunk: it stays in cache
+Data = Columns | Streamed | Mapping[str, Tensor]
+ROWS = 100  # rows at a time, where each stands for itself
+HALF = 50  # draws of each of the two means whose covariance is a variance
+SPREAD = 1e-4  # nats; weights closer to each other than this are equal
 
 
-def vectorized_traces(program: Program, batch: Batch, particles: int) -> tuple[Trace, Trace]:
-    """(model trace, guide trace) of K particles at once, in a plate left of all of the program's.
+def weights_of(draws: Draws, plate: str | None) -> Tensor:
+    """log p(x, z) − log q(z) of K draws, nats, no scale: neither a subsample's nor the user's own.
 
-    Runs within the program's ``scope``; needs programs that keep leading dimensions.
+    Latents that the model sums over are summed over.
+
+    Args:
+        draws: K.
+        plate: over the rows, if each is to have a weight of its own.
+
+    Returns:
+        (K, rows), or (K, 1) without a plate.
 
     Raises:
-        UserError: a latent site of the model is not in the guide.
+        UserError: a latent of the model is neither drawn by the guide nor summed over.
     """
-    guide = under_plate(program.guide, particles, program.nesting)
-    guide_trace = poutine.trace(guide).get_trace(**batch)
-    model = under_plate(program.model, particles, program.nesting)
-    model_trace = poutine.trace(poutine.replay(model, trace=guide_trace)).get_trace(**batch)
-    _refuse_marginalised(model_trace, guide_trace)
-    return model_trace, guide_trace
+    _refuse_undrawn(draws)
+    total: Tensor | None = None
+    signed: tuple[tuple[float, Sites], ...]
+    signed = ((1.0, draws.model), (1.0, draws.sums), (-1.0, draws.guide))
+    for sign, sites in signed:
+        for site in sites.values():
+            if site.log_prob is not None and site.kind != "deterministic":
+                part = sign * _reduced(site, site.log_prob, plate)
+                total = part if total is None else total + part
+    assert total is not None
+    return total.expand(draws.count, total.shape[1])
 
 
-def under_plate(fn: Callable, particles: int, nesting: int) -> Callable:
-    """The program in an outer plate of K particles, left of its own ``nesting`` dimensions."""
+def _reduced(site: Site, log_prob: Tensor, plate: str | None) -> Tensor:
+    """(K or 1, rows or 1): summed over all dimensions but those of draws and of the plate."""
+    own = [dim for dim, (name, _) in (site.plates or {}).items() if name == plate]
+    if own:
+        log_prob = log_prob.movedim(own[0], 1)
+        return log_prob.reshape(*log_prob.shape[:2], -1).sum(2)
+    return log_prob.reshape(len(log_prob), -1).sum(1, keepdim=True)
 
-    def particles_first(**columns: Tensor) -> Any:
-        with pyro.plate("particles", particles, dim=-1 - nesting):
-            return fn(**columns)
 
-    return particles_first
+def _refuse_undrawn(draws: Draws) -> None:
+    for name, site in draws.model.items():
+        if site.kind == "latent" and name not in draws.guide:
+            raise UserError(
+                f"site {name!r} of the model is neither observed nor drawn by the guide: "
+                "importance weights need its column among the data, or a draw of it in the guide"
+            )
 
 
 def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
-    """log p(x, z) − log q(z) of K draws from the guide, nats, no scale of subsampling.
-
-    Returns:
-        (K, B), one weight a datum, if every site is within the data's plate;
-        else (K, 1), the weights of the whole batch.
-    """
-    model_trace, guide_trace = vectorized_traces(program, batch, particles)
-    local = _is_per_datum(model_trace, program.plate)
-    kept = (-1 - program.nesting, _plate_dim(model_trace, program.plate) if local else None)
-    shape = (particles, len(next(iter(batch.values()))) if local else 1)
-    total = next(iter(batch.values())).new_zeros(shape, dtype=torch.get_default_dtype())
-    for sign, trace in ((1, model_trace), (-1, guide_trace)):
-        for _, site in sample_sites(trace).items():
-            log_prob = site["fn"].log_prob(site["value"])
-            total = total + sign * _reduce(scale_and_mask(log_prob, mask=site["mask"]), kept, shape)
-    return total
+    """``weights_of`` that many draws: (K, B), or (K, 1) if a site is not one of a row."""
+    with looking(program):
+        sampler = Sampler(program)
+        plate = own_plate(sampler, batch)
+        return torch.cat([weights_of(d, plate) for d in sampler.draw(batch, particles)])
 
 
 def importance_weighted_bound(
-    program: Program,
-    data: Columns | Streamed | Mapping[str, Tensor],
-    num_samples: int = 5000,
-    progress: bool = True,
+    program: Program, data: Data, num_samples: int = 5000, progress: bool = True
 ) -> Tensor:
     """L_K = log 1/K Σ_k p(x, z_k)/q(z_k), K draws from the guide (Burda et al. 2016, equation 8).
 
-    Taken in chunks that fit memory; E L_K grows with K towards log p(x).
+    Taken in chunks that fit memory; E L_K grows with K towards log p(x).  Draws are taken together
+    where that is checked to equal one run a draw.  Factors of ``poutine.scale`` are left out.
 
     Returns:
-        (N,) nats, one bound a datum; or (1,), the whole data set's, where a site is global.
+        (N,) nats, one bound a datum; or (1,), the whole data set's, where a site is not one of a
+        row, or a row's log-probability depends on other rows.
+
+    Raises:
+        UserError: a latent of the model is neither drawn by the guide nor summed over.
     """
     columns = as_columns(data)
-    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
-        rows, chunk = _chunks(program, columns, num_samples)
+    with looking(program):
+        sampler = Sampler(program)
+        rows, plate = _rows_at_a_time(sampler, columns)
         bar = Bar(f"L_{num_samples}", len(columns), progress)
         bounds: list[Tensor] = []
         with bar:
             for batch in columns.batches(slices(len(columns), rows)):
-                bounds.append(_bound(program, batch, num_samples, chunk))
-                done = sum(map(len, bounds))
+                bounds.append(_bound(sampler, batch, num_samples, plate))
+                done = sum(map(len, bounds)) if plate else len(columns)
                 if bar.due or done >= len(columns):
                     bar.update(done, f"{torch.cat(bounds).mean():.2f} nats")
     return torch.cat(bounds)
 
 
-def exact_evidence(
-    program: Program, data: Columns | Streamed | Mapping[str, Tensor], rows: int = 1
-) -> Tensor:
+def _rows_at_a_time(sampler: Sampler, columns: Columns | Streamed) -> tuple[int, str | None]:
+    """(how many, the plate over them if each row has a bound of its own)."""
+    if len(columns) > ROWS:
+        plate = plate_of_any_rows(sampler, columns.rows(slice(0, ROWS)))
+        if plate is not None:
+            return ROWS, plate
+    return len(columns), own_plate(sampler, columns.rows(None))
+
+
+def _bound(sampler: Sampler, batch: Batch, num_samples: int, plate: str | None) -> Tensor:
+    total: Tensor | None = None
+    for draws in sampler.draw(batch, num_samples):
+        part = weights_of(draws, plate).logsumexp(0)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None
+    return total - math.log(num_samples)
+
+
+def exact_evidence(program: Program, data: Data, rows: int = 1) -> Tensor:
     """log p(x) of each datum, every value of every latent summed over: what bounds are bounds of.
+
+    All values are summed in one run where that is checked to equal runs of one assignment each.
 
     Args:
         program: its latents discrete, in the data's plate, and few: the table holds all values of
             all of them together.
         data: columns.
-        rows: at a time.
+        rows: at a time, where they are summed in one run.
 
     Returns:
         (N,) nats.
 
     Raises:
-        UserError: a latent is not discrete, or a site is outside of the data's plate.
+        UserError: a latent is not discrete, a site is outside of the data's plate, or there are
+            too many assignments.
     """
     columns = as_columns(data)
-    with program.scope(), program.evaluation():
+    with looking(program):
         found = [_evidence(program, b) for b in columns.batches(slices(len(columns), rows))]
     return torch.cat(found)
 
 
 def _evidence(program: Program, batch: Batch) -> Tensor:
-    trace = poutine.trace(Enumerate(program.nesting)(program.model)).get_trace(**batch)
-    if not _is_per_datum(trace, program.plate):
+    """(B,) of these rows; row by row where assignments are run one by one."""
+    latents = poutine.block(program.model, hide_fn=_is_observed)
+    programs = ModelAndGuide(program.model, latents, (), batch)
+    single = programs.run()
+    rank = batch_rank(single)
+    draws = Draws(1, recorded(single[1], rank), recorded(single[0], rank))
+    plate = plate_of_rows(draws, rows_of(batch), program.plate)
+    if plate is None:
         raise UserError("log p(x) of each datum needs every site within the data's plate")
-    joint = torch.zeros(())
-    for name, site in sample_sites(trace).items():
-        if not site["is_observed"] and site["fn"].has_rsample:
+    for name, site in sample_sites(single[1]).items():
+        if site["fn"].has_rsample:
             raise UserError(f"site {name!r} is not discrete: its values cannot be enumerated")
-        joint = joint + scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
-    return joint.reshape(-1, joint.shape[-1]).logsumexp(0)
+    nodes = 1  # no site is integrated
+    reason = known_difference(programs, rank, nodes)
+    if reason is None:
+        joint = _joint(all_at_once(programs, rank, nodes)[0])
+        return joint.reshape(-1, joint.shape[-1]).logsumexp(0)
+    if rows_of(batch) > 1:
+        parts = [{n: c[i : i + 1] for n, c in batch.items()} for i in range(rows_of(batch))]
+        return torch.cat([_evidence(program, part) for part in parts])
+    pairs = one_by_one(programs, nodes, reason)
+    return torch.stack([_joint(model_trace).sum() for model_trace, _ in pairs]).logsumexp(0)[None]
+
+
+def _joint(trace: poutine.Trace) -> Tensor:
+    """(… B) of all sites, no scale of subsampling."""
+    return sum((log_prob_of(site) for site in sample_sites(trace).values()), torch.zeros(()))
 
 
 def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:
     """Pareto shape of the importance weights (Vehtari et al. 2024): above 0.7 distrust the guide.
 
     Returns:
-        (B,) one k a datum; (1,) for a program with a global latent.
+        (B,) one k a datum; (1,) where a site is not one of a row, or rows depend on each other.
     """
-    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
-        weights = log_weights(program, batch, num_samples)
-    return torch.from_numpy(psis_khat(weights.cpu().double().numpy()))
+    return khat_of(log_weights(program, batch, num_samples))
 
 
-def active_units(
-    program: Program, data: Columns | Streamed | Mapping[str, Tensor], threshold: float = 0.01
-) -> dict[str, int]:
-    """For each latent site, the units u with Var_x(E_q[u | x]) > threshold (Burda et al. 2016)."""
+def khat_of(weights: Tensor) -> Tensor:
+    """Pareto shape of log-weights (K, data): (data,); 0 where all are equal."""
+    weights = weights.cpu().double()
+    equal = weights.amax(0) - weights.amin(0) < SPREAD
+    found = torch.zeros(weights.shape[1], dtype=torch.float64)
+    if not equal.all():
+        found[~equal] = torch.from_numpy(psis_khat(weights[:, ~equal].numpy())).double()
+    return found
+
+
+def active_units(program: Program, data: Data, threshold: float = 0.01) -> dict[str, int]:
+    """For each latent site, the units u with Var_x(E_q[u | x]) > threshold (Burda et al. 2016).
+
+    Where E[u | x, earlier draws] depends on the guide's earlier draws, the variance is the
+    covariance over x of its means over two halves of a hundred runs.
+
+    Raises:
+        UserError: a latent is not one of a row, or its distribution has no mean in closed form.
+    """
     columns = as_columns(data)
-    means: dict[str, list[Tensor]] = {}
-    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
-        for batch in columns.batches(slices(len(columns), 1000)):
-            trace = poutine.trace(program.guide).get_trace(**batch)
-            for name, site in sample_sites(trace).items():
-                if not site["is_observed"]:
-                    means.setdefault(name, []).append(site["fn"].mean)
-    return {n: int((torch.cat(m).var(0) > threshold).sum()) for n, m in means.items()}
+    with looking(program):
+        sampler = Sampler(program)
+        parts = [
+            _two_means(sampler, batch) for batch in columns.batches(slices(len(columns), 1000))
+        ]
+    found = {}
+    for name in parts[0]:
+        first, second = (torch.cat([part[name][i] for part in parts]) for i in (0, 1))
+        covariance = ((first - first.mean(0)) * (second - second.mean(0))).sum(0)
+        found[name] = int((covariance / max(1, len(first) - 1) > threshold).sum())
+    return found
 
 
-def _refuse_marginalised(model_trace: Trace, guide_trace: Trace) -> None:
-    for name, site in sample_sites(model_trace).items():
-        if not site["is_observed"] and name not in guide_trace.nodes:
+def _two_means(sampler: Sampler, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    """Latent → two unbiased estimates of E_q[u | x], (B, …) each, of independent draws."""
+    first, second = _means(sampler, batch), _means(sampler, batch)
+    count = 1
+    if any(not torch.equal(first[n], second[n]) for n in first):
+        count = HALF
+        for total in (first, second):
+            for _ in range(HALF - 1):
+                for name, mean in _means(sampler, batch).items():
+                    total[name] = total[name] + mean
+    return {n: (first[n] / count, second[n] / count) for n in first}
+
+
+def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
+    """Latent → (B, …) its mean, given the draws before it."""
+    trace = poutine.trace(sampler.guide).get_trace(**batch)
+    means = {}
+    for name, site in sample_sites(trace).items():
+        if kind_of(site) != "latent":
+            continue
+        frames = {f.name: f for f in site["cond_indep_stack"] if f.vectorized}
+        own = [f for f in frames.values() if f.size == rows_of(batch)]
+        plate = frames.get(sampler.program.plate or "", own[0] if own else None)
+        if plate is None or plate.size != rows_of(batch):
+            raise UserError(f"site {name!r} is not one of each row: it has no active units")
+        try:
+            mean = site["fn"].mean
+        except NotImplementedError:
+            kind = type(site["fn"]).__name__
             raise UserError(
-                f"site {name!r} of the model has no draw in the guide (it was marginalised, or "
-                "forgotten): weights and draws of the posterior need one for every latent site"
-            )
+                f"site {name!r} is a {kind}, whose mean has no closed form: active units need it"
+            ) from None
+        means[name] = mean.movedim(plate.dim - site["fn"].event_dim, 0)
+    return means
 
 
-def _bound(program: Program, batch: Batch, num_samples: int, chunk: int) -> Tensor:
-    total = None
-    for start in range(0, num_samples, chunk):
-        weights = log_weights(program, batch, min(chunk, num_samples - start)).logsumexp(0)
-        total = weights if total is None else torch.logaddexp(total, weights)
-    assert total is not None
-    return total - math.log(num_samples)
-
-
-def _chunks(program: Program, columns: Columns | Streamed, samples: int) -> tuple[int, int]:
-    """Rows and particles at a time, such that rows × particles × largest event fits memory."""
-    one = columns.rows(slice(0, 1))
-    model_trace, _ = program.traces(one)
-    rows = min(100, len(columns)) if _is_per_datum(model_trace, program.plate) else len(columns)
-    largest = max(site["value"].numel() for _, site in sample_sites(model_trace).items())
-    per_particle = rows * max(1, largest)
-    return rows, max(1, min(samples, CHUNK_ELEMENTS // per_particle))
-
-
-def _is_per_datum(trace: Trace, plate: str | None) -> bool:
-    """Whether every site, drawn or observed, is one datum's."""
-    sites = sample_sites(trace).values()
-    return all(any(f.name == plate for f in site["cond_indep_stack"]) for site in sites)
-
-
-def _plate_dim(trace: Trace, plate: str | None) -> int:
-    for _, site in sample_sites(trace).items():
-        for frame in site["cond_indep_stack"]:
-            if frame.name == plate:
-                return frame.dim
-    raise UserError(f"no site lies in plate {plate!r}")
-
-
-def _reduce(log_prob: Tensor, kept: tuple[int, int | None], shape: tuple[int, int]) -> Tensor:
-    """Sum a site's (…) log-probability over all dimensions but the kept ones."""
-    particle_dim, data_dim = kept
-    full = log_prob.reshape((1,) * (-particle_dim - log_prob.dim()) + log_prob.shape)
-    gone = [d for d in range(particle_dim, 0) if d not in kept]
-    summed = full.sum(gone, keepdim=True) if gone else full
-    columns = summed.shape[data_dim] if data_dim is not None else 1
-    return summed.reshape(summed.shape[particle_dim], columns).expand(shape)
+def _is_observed(site: poutine.runtime.Message) -> bool:
+    return bool(site["is_observed"])

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
-import torch
 import xarray as xr
-from pyro import poutine
-from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.data.columns import Batch, Columns, Streamed
 from inference.engine.program.program import Program
-from inference.engine.training.validation import EVALUATION_SEED
 from inference.results import evaluate
-from inference.util import rng
+from inference.results.draws.assignments import assignments
+from inference.results.draws.joint import Draws, concatenated
+from inference.results.draws.rows import own_plate
+from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sites import Site, Sites, stacked
+from inference.results.names import Names
 from inference.util.errors import UserError
-from inference.util.sites import sample_sites
 
 NOT_MCMC = (
     "independent draws from the variational guide, not MCMC: R-hat and effective sample size say "
@@ -28,123 +27,207 @@ MOST_NUMBERS = 500_000_000  # in one group
 
 
 def posterior_groups(
-    program: Program, data: Columns | Streamed, num_samples: int = 1000
+    program: Program,
+    data: Columns | Streamed,
+    num_samples: int = 1000,
+    assign: bool = False,
+    progress: bool = True,
 ) -> dict[str, xr.Dataset]:
     """What ArviZ needs to check a fit: draws, predictions, pointwise log-likelihood, data, k-hat.
 
-    Draws have dims (chain, draw, plates …, event …) with one chain of ``num_samples``.  The
-    log-likelihood is that of each datum given its draw: with local latents it conditions on
-    them, so that ``az.loo`` answers for programs whose latents are global.
+    Draws have dims (chain, draw, plates …, event …) with one chain of ``num_samples``; they are
+    those of one run a draw, as Pyro's ``Predictive`` takes them, and are taken together where that
+    is checked to be the same.  Modules are in evaluation mode; nothing of them changes.
+
+    - ``posterior``: latents of the guide, and what ``pyro.deterministic`` computes.
+    - ``posterior_predictive``: observed sites drawn anew given each draw; latents that are summed
+      over, or whose column the data lack, are drawn from the model.
+    - ``log_likelihood``: of each datum given its draw, so that ``az.loo`` answers for programs
+      whose latents are global.  It has no factor of ``poutine.scale`` (attribute ``scale``), and
+      data that the model masks are left out (attribute ``masked``).  Where the model sums over
+      latents, so does it.  A ``pyro.factor`` is no datum, unless nothing else is observed.
+    - ``observed_data``; ``guide``: k-hat, one a row where rows are independent, else one in all.
+
+    Sites x_0, x_1, … of a sequential plate are one variable.
 
     Args:
-        program: trained; must keep leading dimensions (draws are taken as one batch).
-        data: the rows to draw for.
+        program: trained.
+        data: the rows to draw for; all of them are covered, also by plates that subsample.
         num_samples: draws.
+        assign: draw latents that the model sums over, too, given data and each draw
+            (``infer_discrete``).
+        progress: show a bar where draws are taken one by one.
 
     Raises:
-        UserError: a latent was marginalised, or the draws would not fit memory.
+        UserError: the draws would not fit memory, or have no common array.
     """
     batch = data.rows(None)
-    with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
-        model_trace, guide_trace = evaluate.vectorized_traces(program, batch, num_samples)
-        _refuse_large(model_trace)
-        latent = _dataset(program, model_trace, observed=False)
-        likelihood = _log_likelihood(program, model_trace)
-        observed = {n: s for n, s in sample_sites(model_trace).items() if s["is_observed"]}
-        values = {
-            name: xr.Variable(
-                *_named(program, name, site, site["value"], site["fn"].event_dim, particles=False)
-            )
-            for name, site in observed.items()
-        }
-        predictive = _dataset(
-            program, _predictive(program, batch, guide_trace, num_samples), names=list(observed)
-        )
-    latent, predictive, likelihood = (
-        group.assign_coords(chain=[0], draw=range(num_samples))
-        for group in (latent, predictive, likelihood)
+    with looking(program):
+        sampler = Sampler(program, predict=True, progress=progress)
+        _refuse_large(sampler.single(batch)[1], num_samples)
+        draws = concatenated(list(sampler.draw(batch, num_samples)))
+        assigned = assignments(sampler, batch, draws, progress) if assign else {}
+        plate = own_plate(sampler, batch)
+    return _groups(draws, assigned, plate, sampler.reason)
+
+
+def _groups(
+    draws: Draws, assigned: Sites, plate: str | None, reason: str | None
+) -> dict[str, xr.Dataset]:
+    latents = {n: s for n, s in draws.model.items() if s.kind in ("latent", "deterministic")}
+    latents = {n: s for n, s in latents.items() if n in draws.guide or s.kind != "latent"}
+    seen = {n: s for n, s in draws.model.items() if s.kind == "observed"}
+    likelihood = _likelihood(draws)
+    predicted = {n: s for n, s in draws.predicted.items() if n not in draws.summed}
+    parts = [stacked(p) for p in (latents | assigned, predicted, likelihood, seen)]
+    names = Names.of(
+        {n for part in parts for n in part}, {p for part in parts for p in _plates(part.values())}
     )
-    latent.attrs["sampling"] = NOT_MCMC
-    return {
-        "posterior": latent,
-        "posterior_predictive": predictive,
-        "log_likelihood": likelihood,
-        "observed_data": xr.Dataset(values),
-        "guide": khat_group(program, batch, num_samples),
+    chosen, free, scores, observed = parts
+    posterior = _dataset(names, chosen)
+    posterior.attrs["sampling"] = NOT_MCMC
+    if reason is not None:
+        posterior.attrs["one_by_one"] = reason
+    if draws.summed and not assigned:
+        posterior.attrs["summed_over"] = ", ".join(sorted(draws.summed))
+    groups = {
+        "posterior": posterior,
+        "posterior_predictive": _dataset(names, free),
+        "log_likelihood": dataset(
+            {names.sites[n]: _scored(names, n, s) for n, s in scores.items()}
+        ),
     }
+    groups = {
+        name: group.assign_coords(chain=[0], draw=range(draws.count))
+        for name, group in groups.items()
+        if group.data_vars or name == "posterior"
+    }
+    if observed:
+        groups["observed_data"] = _dataset(names, observed, draws=False)
+    if not any(s.kind == "latent" and n not in draws.guide for n, s in draws.model.items()):
+        weights = evaluate.weights_of(draws, plate)
+        groups["guide"] = _khat_group(evaluate.khat_of(weights), plate and names.plates[plate])
+    return groups
 
 
-def _predictive(program: Program, batch: Batch, guide_trace: Trace, num_samples: int) -> Trace:
-    """The model at the guide's draws, its observed sites drawn instead."""
-    free = evaluate.under_plate(poutine.uncondition(program.model), num_samples, program.nesting)
-    return poutine.trace(poutine.replay(free, trace=guide_trace)).get_trace(**batch)
+def _plates(sites: Iterable[Site]) -> set[str]:
+    return {name for site in sites for name in site.plate_names}
+
+
+def _likelihood(draws: Draws) -> Sites:
+    """What is observed, with its log-probability."""
+    scored = {n: s for n, s in draws.model.items() if s.log_prob is not None}
+    observed = {n: s for n, s in scored.items() if s.kind == "observed"}
+    observed |= {n: s for n, s in draws.sums.items() if s.kind == "observed"}
+    return observed or {n: s for n, s in scored.items() if s.kind == "factor"}
 
 
 def khat_group(program: Program, batch: Batch, num_samples: int = 1000) -> xr.Dataset:
     """Pareto k-hat of the importance weights as group ``guide``: dims (plate,) or none."""
-    k = evaluate.khat(program, batch, num_samples).numpy()
-    dims, values = ((program.plate,), k) if len(k) > 1 else ((), k[0])
-    meaning = "above 0.7 the guide is no usable importance proposal for the posterior"
+    with looking(program):
+        plate = own_plate(Sampler(program), batch)
+    return _khat_group(evaluate.khat(program, batch, num_samples), plate)
+
+
+def _khat_group(k: Tensor, plate: str | None) -> xr.Dataset:
+    dims, values = ((plate,), k.numpy()) if plate else ((), k.numpy()[0])
+    meaning = (
+        "above 0.7 the guide is no usable importance proposal for the posterior given these rows; "
+        "factors of poutine.scale are left out of the weights"
+    )
     return xr.Dataset({"khat": xr.Variable(dims, values, attrs={"meaning": meaning})})
 
 
-def _dataset(
-    program: Program, trace: Trace, observed: bool | None = None, names: list[str] | None = None
-) -> xr.Dataset:
-    chosen = {
-        name: site
-        for name, site in sample_sites(trace).items()
-        if (name in names if names is not None else site["is_observed"] == observed)
-    }
-    return xr.Dataset({n: _draws(program, n, s, s["value"]) for n, s in chosen.items()})
+def dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """Arrays by name; of dimensions of one name and different rows, the second is renamed."""
+    known: dict[str, tuple[int, bytes]] = {}
+    renamed = {}
+    for name, array in arrays.items():
+        rows = {
+            str(d): (n, array.coords[d].to_numpy().tobytes() if d in array.coords else b"")
+            for d, n in array.sizes.items()
+        }
+        clash = {d: f"{name}_{d}" for d in rows if known.get(d, rows[d]) != rows[d]}
+        renamed[name] = array.rename(clash)
+        known |= {clash.get(d, d): length for d, length in rows.items()}
+    return xr.Dataset(renamed)
 
 
-def _log_likelihood(program: Program, trace: Trace) -> xr.Dataset:
-    variables = {}
-    for name, site in sample_sites(trace).items():
-        if site["is_observed"]:
-            log_prob = site["fn"].log_prob(site["value"])
-            variables[name] = _draws(program, name, site, log_prob, event_dim=0)
-    return xr.Dataset(variables)
+def _dataset(names: Names, sites: Sites, draws: bool = True) -> xr.Dataset:
+    return dataset({names.sites[n]: _drawn(names, n, s, draws) for n, s in sites.items()})
 
 
-def _draws(
-    program: Program, name: str, site: Any, value: Tensor, event_dim: int | None = None
-) -> xr.Variable:
-    """A particle-first value as (chain, draw, plates …, event …)."""
-    event_dim = site["fn"].event_dim if event_dim is None else event_dim
-    dims, array = _named(program, name, site, value, event_dim, particles=True)
-    return xr.Variable(("chain", *dims), array[None])
+def _drawn(names: Names, name: str, site: Site, draws: bool) -> xr.DataArray:
+    """A value as (chain, draw, plates …, event …), or of its first draw without these two."""
+    value = site.value
+    assert value is not None
+    dims, shape = _dims(names, name, site, value, site.event_dim)
+    array = value.reshape(len(value), *shape).numpy()
+    if not draws:
+        return xr.DataArray(array[0], dims=dims)
+    return xr.DataArray(array[None], dims=("chain", "draw", *dims))
 
 
-def _named(
-    program: Program, name: str, site: Any, value: Tensor, event_dim: int, particles: bool
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Dimension names of a value, its singleton batch dimensions outside plates dropped."""
-    plates = {f.dim: f.name for f in site["cond_indep_stack"] if f.name != "particles"}
-    if particles:
-        plates[-1 - program.nesting] = "draw"
-        missing = 1 + program.nesting + event_dim - value.dim()
-        value = value.reshape((1,) * missing + value.shape)
-    dims, shape = [], []
-    batch_dims = value.dim() - event_dim
-    for i, length in enumerate(value.shape):
-        if i < batch_dims:
-            plate = plates.get(i - batch_dims)
-            if plate is None:
-                continue
-            dims.append(plate)
+def _dims(
+    names: Names, name: str, site: Site, value: Tensor, event_dim: int
+) -> tuple[tuple[str, ...], list[int]]:
+    """Names and lengths of a value's dimensions after that of draws; ones in no plate are gone."""
+    dims: list[str] = []
+    shape: list[int] = []
+    rank, count = value.dim() - event_dim, 0
+    for i, length in enumerate(value.shape[1:], 1):
+        plate, size = (site.plates or {}).get(i - rank, (None, 1)) if i < rank else (None, 1)
+        if plate is not None and length == size:
+            dims.append(names.plates[plate])
+        elif i < rank and length == 1:
+            continue
         else:
-            dims.append(f"{name}_dim_{i - batch_dims}")
+            dims.append(f"{names.sites[name]}_dim_{count}")
+            count += 1
         shape.append(length)
-    return tuple(dims), value.reshape(shape).cpu().numpy()
+    return tuple(dims), shape
 
 
-def _refuse_large(trace: Trace) -> None:
-    for name, site in sample_sites(trace).items():
-        numbers = math.prod(site["fn"].batch_shape) * math.prod(site["fn"].event_shape)
-        if numbers > MOST_NUMBERS:
-            raise UserError(
-                f"the draws of site {name!r} would hold {numbers:,} numbers: ask for fewer samples "
-                "or give fewer rows as data"
-            )
+def _scored(names: Names, name: str, site: Site) -> xr.DataArray:
+    """The log-likelihood of a site's data, those left out that every draw masks."""
+    assert site.log_prob is not None
+    dims, shape = _dims(names, name, site, site.log_prob, 0)
+    scores = site.log_prob.reshape(1, len(site.log_prob), *shape).numpy()
+    array = xr.DataArray(scores, dims=("chain", "draw", *dims), attrs={"units": "nats"})
+    if site.mask is not None:
+        kept = site.mask.any(0).expand(site.log_prob.shape[1:]).reshape(shape).numpy()
+        if not kept.all():
+            array = _unmasked(names.sites[name], array, kept)
+            array.attrs["masked"] = f"{(~kept).sum()} of {kept.size} are masked and left out"
+    if site.scale != 1:
+        array.attrs["scale"] = site.scale
+        array.attrs["scale_meaning"] = "the model weighs these by poutine.scale; they are not"
+    return array
+
+
+def _unmasked(name: str, array: xr.DataArray, kept: np.ndarray) -> xr.DataArray:
+    """Without the entries that are not kept, and with the numbers of the rows that are.
+
+    Along one dimension where whole slices of it go; else as a list, dimension ``NAME_entry``.
+    """
+    dims = [str(d) for d in array.dims[2:]]
+    for i, dim in enumerate(dims):
+        rows = np.flatnonzero(kept.any(tuple(d for d in range(kept.ndim) if d != i)))
+        if np.take(kept, rows, i).all():
+            return array.isel({dim: rows}).assign_coords({dim: rows})
+    where = np.argwhere(kept)
+    entry = f"{name}_entry"
+    columns = {f"{entry}_{dim}": (entry, where[:, i]) for i, dim in enumerate(dims)}
+    listed = array.to_numpy()[:, :, kept]
+    return xr.DataArray(listed, columns, ("chain", "draw", entry), attrs=array.attrs)
+
+
+def _refuse_large(single: Draws, count: int) -> None:
+    for sites in (single.model, single.predicted):
+        for name, site in sites.items():
+            numbers = count * max(t.numel() for t in (site.value, site.log_prob) if t is not None)
+            if site.kind != "factor" and numbers > MOST_NUMBERS:
+                raise UserError(
+                    f"the draws of site {name!r} would hold {numbers:,} numbers: ask for fewer "
+                    "samples or give fewer rows as data"
+                )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import xarray as xr
 
-from inference.data.columns import Columns, Streamed
-from inference.engine.program.program import Program
+from inference.data.columns import Columns, Streamed, as_columns
+from inference.engine.program.program import Program, accepted_columns
 from inference.results import traces
 from inference.util.files import write_json
+
+Kind = TypeVar("Kind", Columns, Streamed, Columns | Streamed)
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Run:
     dtype: torch.dtype
     device: torch.device
 
-    def place(self, columns: Columns | Streamed) -> Columns | Streamed:
+    def place(self, columns: Kind) -> Kind:
         """Other data of the same kind, moved to where the programs are."""
         return columns.to(self.device, self.dtype)
 
@@ -50,17 +52,37 @@ class Run:
             traces.write(self.trace, self.directory / "trace.nc")
 
     def posterior(
-        self, num_samples: int = 1000, data: Columns | None = None, seed: int = 0
+        self,
+        num_samples: int = 1000,
+        data: Columns | Streamed | Mapping[str, torch.Tensor] | None = None,
+        seed: int = 0,
+        *,
+        assign: bool = False,
+        progress: bool = True,
     ) -> xr.DataTree:
         """Add draws from a seed's guide to the trace, as ArviZ's groups; return the trace.
 
-        See ``inference.results.posterior.posterior_groups``; ``data`` are the training columns
-        unless given.
+        See ``inference.results.posterior.posterior_groups``.
+
+        Args:
+            num_samples: draws.
+            data: columns to draw for; the training data's unless given.  A column that the model
+                can do without (``y=None``) may be missing: its site is then predicted.
+            seed: which of the trained programs.
+            assign: draw latents that the model sums over, too.
+            progress: show a bar where draws are taken one by one.
+
+        Raises:
+            UserError: the data are no columns, or not those that the model takes.
         """
         from inference.results.posterior import posterior_groups
 
-        columns = self.data if data is None else self.place(data)
-        groups = posterior_groups(self.programs[seed], columns, num_samples)
+        program = self.programs[seed]
+        columns = self.data
+        if data is not None:
+            given = as_columns(data)
+            columns = self.place(given.select(accepted_columns(program.model, given.names)))
+        groups = posterior_groups(program, columns, num_samples, assign, progress)
         self.trace = traces.with_groups(self.trace, groups)
         self.save()
         return self.trace

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
+from inference.results.names import unlike
 from inference.util.errors import UserError
 from inference.util.files import replacing
 
@@ -19,6 +20,8 @@ UNITS = {
     "examples": "data seen",
     "beta": "weight of the KL in the objective",
 }
+
+OF_THE_SAME_DRAWS = ("posterior", "posterior_predictive", "log_likelihood", "observed_data")
 
 
 def svi_group(
@@ -38,9 +41,10 @@ def svi_group(
     values = np.full((len(seeds), len(longest), len(names)), np.nan)
     for i, row in enumerate(rows):
         values[i, : len(row)] = row.numpy()
-    variables = {name: (("seed", "step"), values[..., j]) for j, name in enumerate(names)}
+    written = [unlike(names, ("seed", "step"))[name] for name in names]
+    variables = {name: (("seed", "step"), values[..., j]) for j, name in enumerate(written)}
     group = xr.Dataset(variables, coords={"seed": list(seeds), "step": longest})
-    for name in names:
+    for name in written:
         group[name].attrs["units"] = UNITS.get(name, "nats per datum")
     return group
 
@@ -69,6 +73,10 @@ def read(path: str | Path) -> xr.DataTree:
 
 
 def with_groups(tree: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
-    """The tree with these groups added or replaced."""
-    kept = {name: node.to_dataset() for name, node in tree.children.items()}
+    """The tree with these groups added or replaced.
+
+    Groups that tell of one set of draws go together: with a new posterior, those of the old go.
+    """
+    gone = OF_THE_SAME_DRAWS if "posterior" in groups else ()
+    kept = {name: node.to_dataset() for name, node in tree.children.items() if name not in gone}
     return xr.DataTree.from_dict({**kept, **groups})

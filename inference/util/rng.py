@@ -41,7 +41,7 @@ def seed(seed: int, step: int = 0, rank: int = 0) -> None:
     pyro.set_rng_seed(seed)
 
 
-def foreign() -> Any:
+def non_torch_states() -> Any:
     """The states of the generators that are not torch's; to be compared."""
     state = get_state()
     return state["python"], state["numpy"]

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import NormalDist
 
-import numpy as np
-import pyro
 import torch
 from pyro.infer import ELBO
-from torch import Tensor, nn
+from torch import nn
 
-from inference.data.columns import Batch, Columns, Streamed, as_columns
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
-from inference.engine.training.trainer import OptimizerFactory
-from inference.estimators import IWAE, VIMCO, DReG, Exact, ReweightedWakeSleep
+from inference.engine.training.loop import OptimizerFactory
+from inference.engine.training.plan import DTYPES
 from inference.estimators.base import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
-from inference.workflow.audit_report import FAMILY_WISE_ERROR, Audit, Row
-from inference.workflow.fit import DTYPES
+from inference.workflow.audit_report import Audit, Verdict
+from inference.workflow.checks import require_batch_size, require_elbo
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
@@ -35,20 +31,28 @@ from inference.workflow.moments import (
     settle,
     wait_for,
 )
+from inference.workflow.rare import with_rare_draws
+from inference.workflow.verdicts import (
+    Measured,
+    bound_of,
+    exact_gradient,
+    is_unbiased,
+    undrawn_latents,
+    verdicts,
+)
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
-MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, pyro.infer.RenyiELBO)
 
 
 def audit(
     model: StochasticFunction,
     guide: StochasticFunction,
-    data: Columns | Streamed | Mapping[str, Tensor],
+    data: Data,
     estimators: Sequence[ELBO] | Mapping[str, ELBO],
     *,
     samples: int = 500,
     batch_size: int | None = None,
-    at: Sequence[int] = (0,),
+    at: int | Sequence[int] = (0,),
     train_with: ELBO | None = None,
     optimizer: OptimizerFactory = ADAM,
     seed: int = 0,
@@ -60,15 +64,25 @@ def audit(
     """Measure bias, variance and cost of gradient estimators on a program.
 
     The batch is fixed; the noise is that of the guide's draws.  The reference is the exact
-    gradient where every latent can be enumerated, else the mean of the quietest estimator that is
-    unbiased by construction; each bound has its own.  Baselines and temperatures settle first at
-    the fixed parameters, then stay.
+    gradient where every latent can be summed over (``Exact``), else the mean of the most precise
+    of the other estimators that are unbiased by construction; each bound has its own.  Whether a
+    bias was seen, whether none can be (``says``), and with which error and power, is defined in
+    ``inference.workflow.bias``.  Baselines and temperatures settle first at the fixed parameters,
+    then stay.
+
+    >>> from inference.estimators import DisARM, GumbelSoftmax
+    >>> from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
+    >>> estimators = [DisARM(), GumbelSoftmax(temperature=2.0)]
+    >>> found = audit(SquaredDistance(), SquaredDistanceGuide(0.3), {"x": [0.0]}, estimators)
+    >>> {row.name: row.biased for row in found.rows}
+    {'DisARM': False, 'GumbelSoftmax': True}
 
     Args:
         model, guide: the program; trained in place if ``at`` has steps beyond 0.
         data: columns.
         estimators: ours or Pyro's, by name if you like.
-        samples: gradients of each.
+        samples: gradients of each; and as many with a rare draw each, or up to 300, of which only
+            the largest counts.
         batch_size: rows in the batch (None: all).
         at: after how many optimiser steps to measure.
         train_with: the estimator that takes these steps; the first unless given.
@@ -82,20 +96,14 @@ def audit(
     Raises:
         UserError: an estimator refuses the program, or nothing is to be audited.
     """
-    named = estimators if isinstance(estimators, Mapping) else {label(e): e for e in estimators}
-    if not at:
-        raise UserError("say after how many steps to audit: at=(0,)")
-    if samples < 2:
-        raise UserError(f"samples is {samples}: a variance needs two or more")
-    if not named:
-        raise UserError("give one or more estimators to audit")
+    named, moments = _checked(estimators, samples, batch_size, at)
     columns = as_columns(data)
     columns = columns.select(accepted_columns(model, columns.names))
     program = Program(model, guide)
     program.to(torch.device(device), DTYPES[precision])
     columns = columns.to(program.device, program.dtype)
-    rows: list[Row] = []
-    reference, refused = "", dict[str, str]()
+    rows: list[Verdict] = []
+    refused, inexact = dict[str, str](), ""
     with rng.forked(seed), program.scope():
         batches = _batches(columns, batch_size, seed)
         audited = batch = next(batches)
@@ -105,19 +113,48 @@ def audit(
         trainer = placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
         steps = optimizer([*program.parameters.values(), *own])
-        for step in range(max(at) + 1):
-            if step in at:
-                title = f"audit after {step} steps"
-                found, reference = _measure(
-                    program, audited, named, samples, step, Bar(title, samples, progress)
-                )
-                rows += found
-            if step < max(at):
+        for step in range(max(moments) + 1):
+            if step in moments:
+                bar = Bar(f"audit after {step} steps", samples, progress)
+                measured = _measure(program, audited, named, samples, bar)
+                exact, inexact = exact_gradient(program, audited)
+                rows += verdicts(program, measured, exact, step, len(named) * len(moments))
+            if step < max(moments):
                 steps.zero_grad()
                 backward(trainer, program, batch)
                 steps.step()
                 batch = next(batches)
-    return Audit(rows, samples, reference, refused)
+    return Audit(rows, samples, refused, inexact)
+
+
+def _checked(
+    estimators: Sequence[ELBO] | Mapping[str, ELBO],
+    samples: int,
+    batch_size: int | None,
+    at: int | Sequence[int],
+) -> tuple[Mapping[str, ELBO], set[int]]:
+    """The estimators by name, and the steps, if all of it makes sense."""
+    moments = {at} if isinstance(at, int) else set(at)
+    if not moments or min(moments) < 0:
+        raise UserError(f"at is {at}: say after how many optimiser steps to audit, as in at=(0,)")
+    if samples < 2:
+        raise UserError(f"samples is {samples}: a variance needs two or more")
+    require_batch_size(batch_size)
+    if isinstance(estimators, str | type | ELBO):
+        raise UserError(f"estimators is {estimators!r}: give a list, as in [ScoreFunction()]")
+    given = estimators.values() if isinstance(estimators, Mapping) else estimators
+    for estimator in given:
+        require_elbo(estimator)
+    if not given:
+        raise UserError("give one or more estimators to audit")
+    if isinstance(estimators, Mapping):
+        return estimators, moments
+    named = {label(e): e for e in estimators}
+    if len(named) < len(estimators):
+        names = [label(e) for e in estimators]
+        twice = next(n for n in names if names.count(n) > 1)
+        raise UserError(f"two estimators are called {twice}: give a dict, name → estimator")
+    return named, moments
 
 
 def label(estimator: ELBO) -> str:
@@ -149,118 +186,36 @@ def _accepted(
 
 
 def _measure(
-    program: Program,
-    batch: Batch,
-    estimators: Mapping[str, ELBO],
-    samples: int,
-    step: int,
-    bar: Bar,
-) -> tuple[list[Row], str]:
-    settled = {name: settle(placed(e, program), program, batch) for name, e in estimators.items()}
-    evaluations = {name: count_evaluations(e, program, batch) for name, e in settled.items()}
+    program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
+) -> dict[str, Measured]:
+    """Settle the estimators, then take their gradients."""
+    undrawn = undrawn_latents(program, batch)
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
-    moments = {name: Moments(across) for name in settled}
+    measured = {}
+    for name, estimator in estimators.items():
+        settled = settle(placed(estimator, program), program, batch)
+        evaluations = count_evaluations(settled, program, batch)
+        bound, unbiased = bound_of(estimator, undrawn), is_unbiased(estimator, undrawn)
+        measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
     with bar:
         for i in range(samples):
-            for name, estimator in settled.items():  # turn by turn, so that all share the weather
+            for each in measured.values():  # turn by turn, so that all share the weather
                 start = time.perf_counter()
-                gradient = gradient_of(estimator, program, batch)
+                gradient = gradient_of(each.estimator, program, batch)
                 wait_for(gradient)
-                moments[name].add(gradient, time.perf_counter() - start)
+                each.moments.add(gradient, time.perf_counter() - start)
             if bar.due:
                 bar.update(i + 1, "")
         bar.update(samples, "")
-    return _rows(program, batch, settled, moments, evaluations, step)
-
-
-def _rows(
-    program: Program,
-    batch: Batch,
-    estimators: Mapping[str, ELBO],
-    moments: Mapping[str, Moments],
-    evaluations: Mapping[str, int],
-    step: int,
-) -> tuple[list[Row], str]:
-    exact = _exact(program, batch)
-    tests = len(next(iter(moments.values())).directions) * len(estimators)
-    critical = NormalDist().inv_cdf(1 - FAMILY_WISE_ERROR / (2 * tests))
-    rows = []
-    for name, estimator in estimators.items():
-        bound = bound_of(estimator)
-        mine = moments[name]
-        if exact is not None and bound == "ELBO":
-            target, error, shadow = exact, torch.zeros_like(exact), mine.directions @ exact
-            known: tuple[Tensor, Tensor] = (shadow, torch.zeros_like(shadow))
-        else:
-            target, error, known = _quietest(bound, name, estimators, moments)
-        gap, noise = mine.mean - target, (mine.error**2 + error**2).sqrt()
-        norm, deviation = float(target.norm()), math.sqrt(float(mine.variance.sum()))
-        excess = float((gap**2).sum() - (noise**2).sum())
-        rows.append(
-            Row(
-                name,
-                step,
-                bound,
-                _worst(mine.shadow(), known),
-                critical,
-                math.sqrt(max(0.0, excess)) / norm if norm else math.nan,
-                float(noise.norm()) / norm if norm else math.nan,
-                float(mine.variance.sum()),
-                norm / deviation if deviation else math.inf,
-                evaluations[name],
-                1e3 * float(np.median(mine.seconds)),
-                _by_parameter(program, mine.variance),
-            )
-        )
-    return rows, "the exact gradient" if exact is not None else "the quietest unbiased estimator"
-
-
-def bound_of(estimator: ELBO) -> str:
-    """Which bound an estimator follows."""
-    inner = getattr(estimator, "elbo", estimator)
-    many = isinstance(inner, MULTI_SAMPLE) and inner.num_particles > 1
-    return f"L_{inner.num_particles}" if many else "ELBO"
-
-
-def is_unbiased(estimator: ELBO) -> bool:
-    """By construction: what may serve as a reference."""
-    return getattr(estimator, "unbiased", not isinstance(estimator, MULTI_SAMPLE))
-
-
-def _quietest(
-    bound: str, name: str, estimators: Mapping[str, ELBO], moments: Mapping[str, Moments]
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Mean, error and shadow of the quietest unbiased other estimator; nan if there is none."""
-    peers = [
-        n for n, e in estimators.items() if n != name and bound_of(e) == bound and is_unbiased(e)
-    ]
-    if not peers:
-        own, shadow = torch.as_tensor(moments[name].mean), moments[name].shadow()[0]
-        return own, torch.full_like(own, math.nan), (shadow, torch.full_like(shadow, math.nan))
-    best = min(peers, key=lambda n: float(moments[n].variance.sum()))
-    return torch.as_tensor(moments[best].mean), moments[best].error, moments[best].shadow()
-
-
-def _worst(mine: tuple[Tensor, Tensor], known: tuple[Tensor, Tensor]) -> float:
-    """Largest |z| of the difference of two (mean, error), each (Q,)."""
-    return float(((mine[0] - known[0]) / torch.hypot(mine[1], known[1])).abs().max())
-
-
-def _exact(program: Program, batch: Batch) -> Tensor | None:
-    """(P,) the enumerated gradient, where that is possible."""
-    try:
-        return gradient_of(Exact(max_plate_nesting=program.nesting), program, batch)
-    except (UserError, RuntimeError, ValueError, NotImplementedError):
-        return None
+    with rng.forked():
+        for each in measured.values():
+            gradient_once = functools.partial(gradient_of, each.estimator, program, batch)
+            for gradient in with_rare_draws(gradient_once, samples):
+                each.moments.add_rare(gradient)
+    return measured
 
 
 def _batches(columns: Columns | Streamed, batch_size: int | None, seed: int) -> Iterator[Batch]:
     """Epoch after epoch, as ``fit`` draws them."""
     for epoch in itertools.count():
         yield from columns.batches(columns.order(batch_size, seed, epoch))
-
-
-def _by_parameter(program: Program, variance: Tensor) -> dict[str, float]:
-    sizes = [p.numel() for p in program.parameters.values()]
-    parts = variance.split(sizes)
-    return {n: float(v.sum()) for n, v in zip(program.parameters, parts, strict=True)}

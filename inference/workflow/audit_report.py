@@ -1,8 +1,7 @@
-"""What an audit found: rows, table, picture and tree."""
+"""What an audit found: verdicts, table, picture and tree."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,27 @@ from rich.table import Table
 
 from inference.results import plots
 from inference.util import tables
+from inference.workflow.bias import FAMILY_WISE_ERROR, POWER, TOLERANCE
 
-FAMILY_WISE_ERROR = 1e-3
+EXACT = "the exact gradient"
 
 
 @dataclass(frozen=True)
-class Row:
+class Verdict:
     """One estimator at one moment of training; gradients are those of nats per datum.
 
     Attributes:
         name, step: which, and after how many steps.
-        bound: "ELBO", or "L_K" for the K-sample bounds.
-        worst_z: largest |z| of mean − reference over the directions; nan without a reference.
-        critical: what it may not exceed if there is no bias, at the family-wise error.
+        bound: "ELBO"; "L_K" for the K-sample bounds; "ELBO, summed over z" where ``TraceEnum_ELBO``
+            sums out a latent z that the guide does not draw.
+        against: what its mean is compared with, "the exact gradient" or the name of an unbiased
+            estimator of the same bound; "" if there is neither.
+        worst_z: evidence for a bias, √(2 log wealth), see ``inference.workflow.bias``; on the scale
+            of a |z|, 0 where nothing speaks for a bias; nan if there is nothing to compare with.
+        critical: what it exceeds with probability ``FAMILY_WISE_ERROR`` at most, in any of the
+            audit's rows, if there is no bias.
         bias: ‖mean − reference‖ / ‖reference‖, what noise alone would give taken off.
-        resolution: the same for the noise alone: a bias well below it stays unseen.
+        resolution: the same of the least bias that is seen with probability ``POWER``.
         variance: of one gradient, summed over parameters.
         signal_to_noise: ‖reference‖ / √variance.
         evaluations: runs of the model for one gradient, particles counted one by one.
@@ -39,6 +44,7 @@ class Row:
     name: str
     step: int
     bound: str
+    against: str
     worst_z: float
     critical: float
     bias: float
@@ -59,22 +65,37 @@ class Row:
         """Whether a bias was seen."""
         return self.worst_z > self.critical
 
+    @property
+    def says(self) -> str:
+        """ "biased", "unbiased" (no bias of ``TOLERANCE`` of the norm or more), "cannot tell"."""
+        if self.biased:
+            return "biased"
+        return "unbiased" if self.resolution <= TOLERANCE else "cannot tell"
+
 
 @dataclass(frozen=True)
 class Audit:
-    """Rows, their ``table()``, ``plot(path)`` and ``tree``.
+    """Verdicts, their ``table()``, ``plot(path)`` and ``tree``.
 
     Attributes:
-        rows: one for each estimator and moment.
+        rows: a verdict for each estimator and moment.
         samples: gradients of each.
-        reference: what biases are measured against.
         refused: estimators that were left out, and why.
+        inexact: why there is no exact gradient; "" if there is.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[Verdict]
     samples: int
-    reference: str
     refused: Mapping[str, str]
+    inexact: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What biases are measured against: see each row's ``against``."""
+        names = {r.against for r in self.rows} - {""}
+        if not names:
+            return "nothing"
+        return EXACT if EXACT in names else "the quietest unbiased estimator"
 
     def table(self, step: int | None = None) -> Table:
         """For the screen: the estimators after ``step`` steps (the last), least work first."""
@@ -82,16 +103,14 @@ class Audit:
         table = tables.table(
             f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
             ("estimator", "bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"),
-            "work = variance × ms; bias: % of the gradient's norm, ! where seen\n"
-            f"(family-wise error {FAMILY_WISE_ERROR:g}), else what it is below",
+            self._caption(),
         )
         for r in sorted((r for r in self.rows if r.step == step), key=lambda r: (r.bound, r.work)):
-            known = not math.isnan(r.worst_z)
             table.add_row(
                 r.name,
                 r.bound,
-                _bias(r) if known else "–",
-                f"{r.worst_z:.1f}" if known else "–",
+                _bias(r),
+                f"{r.worst_z:.1f}" if r.against else "–",
                 f"{r.variance:.3g}",
                 f"{r.signal_to_noise:.2g}",
                 str(r.evaluations),
@@ -99,6 +118,13 @@ class Audit:
                 f"{r.work:.3g}",
             )
         return table
+
+    def _caption(self) -> str:
+        lines = [
+            "work = variance × ms; bias: % of the gradient's norm, ! where seen (family-wise error",
+            f"{FAMILY_WISE_ERROR:g}), else what would be seen with probability {POWER:g}; ? is all",
+        ]
+        return "\n".join([*lines, f"no exact gradient: {self.inexact}"][: 2 + bool(self.inexact)])
 
     def plot(self, path: Path) -> None:
         """Work and variance of each estimator; along training if there are several moments."""
@@ -142,14 +168,16 @@ class Audit:
         return xr.DataTree.from_dict({"audit": audit, "by_parameter": group})
 
 
-def _bias(row: Row) -> str:
-    """Seen with a mark, or the least that would have been seen."""
-    if row.biased:
-        return f"{100 * row.bias:.0f}!"
-    return f"<{100 * max(row.bias, 2 * row.resolution):.0f}"
+def _bias(verdict: Verdict) -> str:
+    """Seen with a mark, or the least that would have been seen; ? if that is more than all."""
+    if verdict.biased:
+        return f"{100 * verdict.bias:.0f}!"
+    if not verdict.against:
+        return "–"
+    return f"<{100 * verdict.resolution:.0f}" if verdict.resolution < 1 else "?"
 
 
-def _bars(axis: Any, rows: Sequence[Row], quantity: str) -> None:
+def _bars(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:
     ordered = sorted(rows, key=lambda r: -getattr(r, quantity))
     values = [getattr(r, quantity) for r in ordered]
     names = [f"{r.name}{' (biased)' if r.biased else ''}" for r in ordered]
@@ -158,7 +186,7 @@ def _bars(axis: Any, rows: Sequence[Row], quantity: str) -> None:
         axis.set_xscale("log")
 
 
-def _curves(axis: Any, rows: Sequence[Row], quantity: str) -> None:
+def _curves(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:
     for name in dict.fromkeys(r.name for r in rows):
         mine = sorted((r for r in rows if r.name == name), key=lambda r: r.step)
         axis.plot([r.step for r in mine], [getattr(r, quantity) for r in mine], "o-", label=name)

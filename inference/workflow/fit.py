@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +12,29 @@ import pyro
 import torch
 import xarray as xr
 from pyro.infer import ELBO, Trace_ELBO
-from pyro.infer.autoguide import AutoGuide
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from inference.data.columns import Columns, Streamed, as_columns
 from inference.engine import launch
-from inference.engine.processes import Processes, joined
-from inference.engine.program.program import Program, accepted_columns, reset_modules
-from inference.engine.training.all_seeds import AtOnce
+from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.processes import launched
+from inference.engine.program.copies import copies, refuse_shared, reset_modules
+from inference.engine.program.program import Program, accepted_columns
+from inference.engine.training.directory import RunDirectory
+from inference.engine.training.identity import identity
+from inference.engine.training.loop import OptimizerFactory, Training
+from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
-from inference.engine.training.trainer import OptimizerFactory, Plan, Trainer
+from inference.engine.training.seed_training import SeedTraining
 from inference.results import traces
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.files import load_checkpoint, read_json, save_checkpoint, write_json
 from inference.util.progress import Bar
 
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16-mixed": torch.float32}
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
@@ -109,199 +109,113 @@ def fit(
     Raises:
         UserError: data, program and options do not fit together; the sentence says where.
     """
-    if seeds_at_once and not compile:
-        raise UserError("seeds_at_once vectorises the captured step: give compile, too")
-    with launch.one_end(), joined(device) as processes:
-        if seeds_at_once and processes.size > 1:
-            raise UserError("seeds_at_once is for one process: let each have seeds of its own")
+    elbo = Trace_ELBO() if estimator is None else estimator
+    with launch.exit_together(), launched(device) as processes:
         columns = as_columns(data)
         names = accepted_columns(model, columns.names)
-        if isinstance(columns, Columns):
-            columns.select(names).refuse_nonfinite()
-        plan = _plan(len(columns), epochs, steps, batch_size, processes, precision, patience, valid)
-        plan = replace(plan, schedule=schedule, anneal=anneal, clip_norm=clip_norm, compile=compile)
-        place = functools.partial(_place, plan=plan, names=names)
+        plan = Plan(
+            rows=len(columns),
+            steps=total_steps(len(columns), batch_size, epochs, steps),
+            batch_size=batch_size,
+            device=processes.device,
+            precision=precision,
+            schedule=schedule,
+            anneal=anneal,
+            clip_norm=clip_norm,
+            patience=patience,
+            compile=compile,
+            seeds_at_once=seeds_at_once,
+        )
+        plan.refuse_processes(processes.size)
         seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-        settings = _settings(plan, seeds, len(columns), optimizer, estimator, config)
-        settings["seeds_at_once"] = seeds_at_once
-        train = place(columns)
-        held_out = place(as_columns(valid)) if valid is not None else None
-        directory = Path(directory) if directory is not None else None
-        store = Store(directory, settings, checkpoint_every, processes)
-        store.open(resume, overwrite)
-        programs = _copies(model, guide, len(seeds))
-        trainers = []
+        kept = RunDirectory(
+            None if directory is None else Path(directory),
+            identity(plan, seeds, optimizer, elbo, config),
+            checkpoint_every,
+            processes,
+        )
+        train, held_out = _placed(columns, names, plan), _held_out(valid, names, plan)
+        kept.open(resume=resume, overwrite=overwrite)
+        programs = copies(model, guide, len(seeds))
+        fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
         with rng.forked():
-            for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
-                program.to(plan.device, plan.dtype)
-                with program.scope():
-                    pyro.set_rng_seed(seed)
-                    if i:
-                        reset_modules(program)
-                    trainer = Trainer(
-                        program,
-                        copy.deepcopy(estimator) if estimator is not None else Trace_ELBO(),
-                        _factory(optimizer),
-                        train,
-                        held_out,
-                        plan,
-                        seed,
-                        processes,
-                    )
-                    _refuse_shared(program, programs[:i])
-                    shown = progress and processes.rank == 0
-                    if not seeds_at_once:
-                        store.train(trainer, Bar(f"seed {seed}", plan.steps, shown))
-                trainers.append(trainer)
-            if seeds_at_once:
-                at_once = AtOnce(trainers, _factory(optimizer))
-                store.train(at_once, Bar(f"{len(seeds)} seeds", plan.steps, progress))
-                at_once.release()
-        kept = directory if processes.rank == 0 else None
-        run = Run(_tree(trainers, seeds), programs, train, kept, plan.dtype, plan.device)
+            trained = _trained(
+                _begun(programs, seeds, elbo, fixed),
+                kept,
+                _factory(optimizer),
+                functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0),
+            )
+        run = Run(
+            _trace(trained),
+            programs,
+            train,
+            kept.path if processes.rank == 0 else None,
+            plan.dtype,
+            plan.device,
+        )
         run.save()
     return run
 
 
-class Store:
-    """The run's directory: refuses another fit's, resumes this one's, checkpoints every while."""
-
-    def __init__(
-        self,
-        directory: Path | None,
-        settings: dict[str, Any],
-        every: float,
-        processes: Processes,
-    ) -> None:
-        self.directory, self.settings, self.every = directory, settings, every
-        self.processes = processes
-        self.states: dict[Any, Any] = {}
-        self._claimed = directory is None
-
-    def open(self, resume: bool, overwrite: bool) -> None:
-        """Read what the directory holds; nothing is written before the first seed is ready."""
-        self.states = self.processes.first(lambda: self._read(resume, overwrite))
-
-    def _read(self, resume: bool, overwrite: bool) -> dict[Any, Any]:
-        if self.directory is None or not (self.directory / "config.json").exists() or overwrite:
-            return {}
-        if not resume:
-            raise UserError(
-                f"{self.directory} holds a fit: --resume goes on with it, --overwrite replaces it, "
-                "or choose another directory (in Python, resume=True and overwrite=True)"
-            )
-        _refuse_other(self.directory, self.settings)
-        self._claimed = True
-        checkpoint = self.directory / "checkpoint.pt"
-        return load_checkpoint(checkpoint) if checkpoint.exists() else {}
-
-    def train(self, trainer: Trainer, bar: Bar) -> None:
-        """Resume the trainer if it was begun before, and run it to its end."""
-        self.processes.first(self._claim)
-        if state := self.states.get(trainer.seed):
-            trainer.load_state_dict(state)
-        if trainer.finished:
-            return
-        with bar:
-            trainer.run(bar, lambda: self.save(trainer), self.every)
-        self.save(trainer)
-
-    def _claim(self) -> None:
-        if self.directory is not None and not self._claimed:
-            for old in ("checkpoint.pt", "trace.nc"):  # before config.json, which vouches for them
-                (self.directory / old).unlink(missing_ok=True)
-            write_json(self.directory / "config.json", self.settings)
-        self._claimed = True
-
-    def save(self, trainer: Trainer) -> None:
-        """Write all seeds' states."""
-        if self.directory is not None:
-            self.states[trainer.seed] = trainer.state_dict()
-            if self.processes.rank == 0:
-                save_checkpoint(self.directory / "checkpoint.pt", self.states)
+def _placed(columns: Columns | Streamed, names: Sequence[str], plan: Plan) -> Columns | Streamed:
+    """The columns that the model takes, checked, where the program lives."""
+    chosen = columns.select(names)
+    if isinstance(chosen, Columns):
+        chosen.refuse_nonfinite()
+    return chosen.to(plan.device, plan.dtype)
 
 
-def _plan(
-    rows: int,
-    epochs: int | None,
-    steps: int | None,
-    batch_size: int | None,
-    processes: Processes,
-    precision: str,
-    patience: int | None,
-    valid: Data | None,
-) -> Plan:
-    if (epochs is None) == (steps is None):
-        raise UserError("give either epochs or steps")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; it must be at least 1, or None for all rows")
-    if batch_size is not None and batch_size > rows:
-        raise UserError(
-            f"batch_size is {batch_size}, but the data have {rows} rows: give at most that"
-        )
-    if patience is not None and valid is None:
-        raise UserError("patience stops on the held-out bound: give valid data, too")
-    if precision not in DTYPES:
-        raise UserError(f"precision {precision!r} is not one of {', '.join(DTYPES)}")
-    smallest = rows % (batch_size or rows) or batch_size or rows
-    if smallest < processes.size:
-        raise UserError(
-            f"an epoch's {rows} rows in batches of {batch_size or rows} leave one of {smallest} "
-            f"for {processes.size} processes: choose a batch_size that leaves a row for each"
-        )
-    per_epoch = 1 if batch_size is None else math.ceil(rows / batch_size)
-    total = steps if steps is not None else (epochs or 0) * per_epoch
-    if total < 1:
-        raise UserError("epochs or steps must be at least 1")
-    return Plan(
-        total,
-        per_epoch,
-        batch_size,
-        processes.device,
-        DTYPES[precision],
-        patience=patience,
-        autocast=precision == "bf16-mixed",
-    )
-
-
-def _place(columns: Columns | Streamed, plan: Plan, names: list[str]) -> Columns | Streamed:
-    missing = [n for n in names if n not in columns.names]
-    if missing:
+def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns | Streamed | None:
+    """The same of held-out data, if there are any."""
+    if valid is None:
+        if plan.patience is not None:
+            raise UserError("patience stops on the held-out bound: give valid data, too")
+        return None
+    columns = as_columns(valid)
+    if missing := [n for n in names if n not in columns.names]:
         raise UserError(f"the held-out data lack column {missing[0]!r}")
     return columns.select(names).to(plan.device, plan.dtype)
 
 
-def _copies(model: Callable, guide: Callable, count: int) -> list[Program]:
-    return [Program(model, guide), *(_copy(model, guide) for _ in range(count - 1))]
+def _begun(
+    programs: Sequence[Program], seeds: Sequence[int], estimator: ELBO, fixed: Mapping[str, Any]
+) -> Iterator[SeedTraining]:
+    """Each seed's training, just made, when it is asked for."""
+    plan = fixed["plan"]
+    for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
+        program.to(plan.device, plan.dtype)
+        with program.scope():
+            pyro.set_rng_seed(seed)
+            if i:
+                reset_modules(program)
+            training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
+            refuse_shared(program, programs[:i])
+        yield training
 
 
-def _copy(model: Callable, guide: Callable) -> Program:
-    """A deep copy; autoguides, which forget their model when copied, are reminded of it."""
-    originals = _autoguides(guide)
-    kept = [(part._model, part.master) for part in originals]
-    models = [part._model for part in originals]
-    new_model, new_guide, new_models = copy.deepcopy((model, guide, models))
-    for part, (its_model, master) in zip(originals, kept, strict=True):
-        part._model, part.master = its_model, master
-    for part, its_model in zip(_autoguides(new_guide), new_models, strict=True):
-        part._model = its_model
-    return Program(new_model, new_guide)
-
-
-def _autoguides(guide: Callable) -> list[Any]:
-    modules = guide.modules() if isinstance(guide, nn.Module) else ()
-    return [module for module in modules if isinstance(module, AutoGuide)]
-
-
-def _refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
-    trained = {id(p) for other in earlier for p in other.parameters.values()}
-    for name, parameter in program.parameters.items():
-        if id(parameter) in trained:
-            raise UserError(
-                f"parameter {name!r} belongs to a module that the model or guide function closes "
-                "over, so a second seed cannot have its own: write them as PyroModules, or fit "
-                "one seed at a time"
-            )
+def _trained(
+    begun: Iterator[SeedTraining],
+    directory: RunDirectory,
+    optimizer: OptimizerFactory,
+    bar: Callable[[str], Bar],
+) -> list[SeedTraining]:
+    """The trainings, one after another taken to their end, or all at once."""
+    done: list[SeedTraining] = []
+    streams: list[rng.Stream] = []
+    for seed in begun:
+        done.append(seed)
+        if seed.plan.seeds_at_once:
+            streams.append(seed.keep_stream())
+            continue
+        with seed.within():
+            training = Training([seed], seed.gradient(), optimizer)
+        directory.train(training, bar(f"seed {seed.seed}"))
+    if streams:
+        gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
+        training = Training(done, gradient, optimizer)
+        directory.train(training, bar(f"{len(done)} seeds"))
+        gradient.release()
+    return done
 
 
 def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
@@ -313,72 +227,19 @@ def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
     return functools.partial(constructor, **optimizer.pt_optim_args)
 
 
-def _settings(
-    plan: Plan,
-    seeds: list[int],
-    rows: int,
-    optimizer: Any,
-    estimator: ELBO | None,
-    config: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Everything that must be equal for a directory to be resumed; plain JSON types."""
-    constructor = getattr(optimizer, "func", getattr(optimizer, "pt_optim_constructor", optimizer))
-    arguments = getattr(optimizer, "keywords", getattr(optimizer, "pt_optim_args", {}))
-    elbo = estimator if estimator is not None else Trace_ELBO()
-    return {
-        "rows": rows,
-        "steps": plan.steps,
-        "batch_size": plan.batch_size,
-        "seeds": seeds,
-        "estimator": _described(elbo),
-        "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
-        "optimizer_arguments": {k: repr(v) for k, v in arguments.items()},
-        "schedule": plan.schedule.__qualname__,
-        "anneal": plan.anneal.__qualname__,
-        "clip_norm": plan.clip_norm,
-        "patience": plan.patience,
-        "compile": plan.compile,
-        "precision": str(plan.dtype).removeprefix("torch.") + ("-mixed" if plan.autocast else ""),
-        "recipe": dict(config) if config else None,
-    }
-
-
-def _described(estimator: Any) -> str:
-    """An estimator's class, plain options, parts: LeaveOneOut(num_particles=4)."""
-    kinds = (int, float, str)
-    about = {k: v for k, v in vars(estimator).items() if k[0] != "_" and isinstance(v, kinds)}
-    for passing in ("training", "max_plate_nesting", "vectorize_particles", "unbiased"):
-        about.pop(passing, None)
-    parts = estimator.named_children() if isinstance(estimator, nn.Module) else ()
-    inner = {"elbo": estimator.elbo} if isinstance(getattr(estimator, "elbo", None), ELBO) else {}
-    about |= {n: _described(part) for n, part in (*parts, *inner.items())}
-    return f"{type(estimator).__name__}({', '.join(f'{k}={v}' for k, v in about.items())})"
-
-
-def _refuse_other(directory: Path, settings: dict[str, Any]) -> None:
-    before = read_json(directory / "config.json")
-    flat = [(k, before.get(k), v) for k, v in settings.items() if k != "recipe"]
-    old, new = before.get("recipe") or {}, settings["recipe"] or {}
-    flat += [(k, old.get(k), new.get(k)) for k in {**old, **new}]
-    for name, was, wanted in flat:
-        if was != wanted:
-            raise UserError(
-                f"{directory} holds a fit with {name} = {was}, not {wanted}: choose another "
-                "directory, or --overwrite"
-            )
-
-
-def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
-    names = (*trainers[0].recorder.names, "seconds")
-    rows = [t.recorder.rows() for t in trainers]
-    steps = [t.recorder.steps(t.step) for t in trainers]
+def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
+    """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
+    seeds = [t.seed for t in trained]
+    names = (*trained[0].recorder.names, "seconds")
+    rows = [t.recorder.rows() for t in trained]
+    steps = [t.recorder.steps(t.step) for t in trained]
     svi = traces.svi_group(names, seeds, steps, rows)
-    examples = _examples(svi["step"], trainers[0]).where(svi["elbo"].notnull())
+    examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())
     svi["examples"] = examples.transpose("seed", "step")
     svi["examples"].attrs["units"] = traces.UNITS["examples"]
     groups = {"svi": svi}
-    if trainers[0].valid is not None:
-        histories = [torch.tensor(t.held_out.history, dtype=torch.float64) for t in trainers]
+    if trained[0].valid is not None:
+        histories = [torch.tensor(t.held_out.history, dtype=torch.float64) for t in trained]
         groups["held_out"] = traces.svi_group(
             ("elbo", "elbo_error"),
             seeds,
@@ -388,8 +249,8 @@ def _tree(trainers: Sequence[Trainer], seeds: Sequence[int]) -> xr.DataTree:
     return xr.DataTree.from_dict(groups)
 
 
-def _examples(step: xr.DataArray, trainer: Trainer) -> xr.DataArray:
+def _examples(step: xr.DataArray, training: SeedTraining) -> xr.DataArray:
     """Data seen after ``step`` steps; an epoch's last batch may be short."""
-    rows, plan = len(trainer.data), trainer.plan
-    within = step % plan.steps_per_epoch * (plan.batch_size or rows)
-    return step // plan.steps_per_epoch * rows + within
+    plan = training.plan
+    within = step % plan.steps_per_epoch * (plan.batch_size or plan.rows)
+    return step // plan.steps_per_epoch * plan.rows + within

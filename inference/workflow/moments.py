@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +13,13 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.averaged import dense
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
+from inference.engine.sparse_rows import dense
+from inference.workflow.bias import Sample
 
 FEW, DIRECTIONS = 32, 32
+ROUNDING = 64  # units in the last place, of the largest number
 SETTLING_STEPS = 100  # in which baselines and temperatures find their place, at fixed parameters
 
 
@@ -24,12 +27,16 @@ SETTLING_STEPS = 100  # in which baselines and temperatures find their place, at
 class Moments:
     """Running mean and variance of gradients, (P,) each, their shadows, and what they cost.
 
-    A bias is tested in a few directions, each a sum over many parameters: one parameter's
-    gradient can be so rarely other than zero that its sample variance means nothing.
+    Attributes:
+        directions: (Q, P) in which a bias is tested.
+        shadows: of each gradient, (Q,) its length in each direction.
+        rare: the same of gradients with a rare draw, which are in no mean.
+        seconds: of each gradient.
     """
 
     directions: Tensor
     shadows: list[Tensor] = field(default_factory=list)
+    rare: list[Tensor] = field(default_factory=list)
     count: int = 0
     mean: Tensor | float = 0.0
     squares: Tensor | float = 0.0
@@ -44,11 +51,16 @@ class Moments:
         self.shadows.append(self.directions @ gradient)
         self.seconds.append(seconds)
 
-    def shadow(self) -> tuple[Tensor, Tensor]:
-        """(Q,) mean and its standard error in each direction, with room for rounding."""
-        cast = torch.stack(self.shadows).double()
-        rounding = 16 * torch.finfo(self.directions.dtype).eps * cast.abs().max()
-        return cast.mean(0), cast.std(0) / len(cast) ** 0.5 + rounding
+    def add_rare(self, gradient: Tensor) -> None:
+        """One that a rare draw made."""
+        self.rare.append(self.directions @ gradient)
+
+    def sample(self) -> Sample:
+        """The gradients in each direction."""
+        draws = torch.stack(self.shadows).double()
+        every = torch.cat([draws, *(r.double()[None] for r in self.rare)]).nan_to_num(0.0)
+        deviation = (every - draws.mean(0)).abs().amax(0)
+        return Sample(draws, deviation, rounding(draws, self.directions.dtype))
 
     @property
     def variance(self) -> Tensor:
@@ -57,10 +69,13 @@ class Moments:
 
     @property
     def error(self) -> Tensor:
-        """(P,) standard error of the mean, with room for rounding."""
-        mean = torch.as_tensor(self.mean)
-        rounding = 4 * torch.finfo(mean.dtype).eps * mean.abs().max()
-        return (self.variance / self.count).sqrt() + rounding
+        """(P,) standard error of the mean."""
+        return (self.variance / self.count).sqrt()
+
+
+def rounding(draws: Tensor, dtype: torch.dtype) -> Tensor:
+    """(Q,) how far numbers of this size may be from what they stand for."""
+    return (ROUNDING * torch.finfo(dtype).eps * draws.abs().amax()).expand(draws.shape[1])
 
 
 def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
@@ -111,6 +126,7 @@ def count_evaluations(estimator: ELBO, program: Program, batch: Batch) -> int:
         calls += 1
         return program.model(**columns)
 
+    functools.update_wrapper(counted, program.model, assigned=(), updated=())  # tells what it is of
     watched = copy.copy(program)
     watched.model = counted
     gradient_of(estimator, watched, batch)

@@ -81,13 +81,13 @@ def same(found, expected):
         assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
-def test_the_bound_is_the_paper_s_and_its_gradient_has_both_terms_of_the_seed():
-    """∂L_s/∂W = Σ_s p(s|a) [∂log p(y|s,a)/∂W + log p(y|s,a) ∂log p(s|a)/∂W], seed 000 corrected."""
+def test_the_bound_is_the_paper_s_and_its_gradient_has_both_terms():
+    """∂L_s/∂W = Σ_s p(s|a) [∂log p(y|s,a)/∂W + log p(y|s,a) ∂log p(s|a)/∂W]: equation 11."""
     model, guide = hard()
     looks, words, own = paths(model.captioner)
     p = (looks.exp() * own).detach()
-    seed = (p * (words + words.detach() * looks)).sum()
-    expected = [-g for g in gradients(seed, model.captioner)]
+    both = (p * (words + words.detach() * looks)).sum()
+    expected = [-g for g in gradients(both, model.captioner)]
     loss = Exact(max_plate_nesting=1).differentiable_loss(model, guide, A, Y)
     assert torch.allclose(loss, -(p * words).sum(), rtol=1e-12)
     same(gradients(loss, model.captioner), expected)

@@ -96,7 +96,7 @@ def test_the_elbo_and_its_gradient_by_hand(places):
 
 
 @pytest.mark.parametrize("nu", [1, 5, 25])
-def test_the_slides_g_is_nu_q_over_p_at_the_truth(nu):
+def test_g_is_nu_q_over_p_at_the_truth(nu):
     """G = e^{−Δ}: noise over data.  Its inverse is what a mistaken side would give."""
     x = data(50)
     g = (-program(nu, 50).logit(x)).exp()
@@ -134,7 +134,7 @@ def along(act, delta, direction, p, q, nu):
 def test_any_change_of_the_best_logit_costs(nu):
     """The first derivative is 0 and the second −∫ η² pνq/(p + νq), in every direction η tried.
 
-    Of the objective as the slides print it, without the log, the first is not: it is
+    Without the log, a common slip, the first is not: it is
     ∫ η (p − νq) σ(1 − σ).
     """
     x, area = grid(9.0, 80)

@@ -15,7 +15,7 @@ from guides.hard_attention import Looker
 from guides.sigmoid_belief import BottomUpBernoulli
 from inference.estimators import Exact, ScoreFunction
 from ppl_models.categorical_vae import CategoricalVAE
-from ppl_models.hard_attention import Glimpser, HardAttention
+from ppl_models.hard_attention import Glimpser, PatchAttention
 from ppl_models.sigmoid_belief import SigmoidBeliefNetwork
 
 N, D = 5, 6
@@ -37,7 +37,7 @@ def categorical():
 def attention():
     a, y = torch.randn(N, 3, 4), torch.arange(N) % 2
     glimpser = Glimpser(4, 3, 2, hidden=5)
-    return HardAttention(glimpser, 2, N), Looker(glimpser, 4, 2, N), {"a": a, "y": y}
+    return PatchAttention(glimpser, 2, N), Looker(glimpser, 4, 2, N), {"a": a, "y": y}
 
 
 SYSTEMS = {"sbn": sbn, "categorical": categorical, "attention": attention}

@@ -99,6 +99,13 @@ def test_draws_follow_q():
     assert torch.allclose(noise.log_prob(torch.arange(V)), Q_T.log(), rtol=1e-12)
 
 
+def test_noise_of_counts_in_single_precision_is_that_of_the_counts():
+    """The sum, of 2²⁴ + 50, is no float32."""
+    counts = torch.cat([torch.ones(50), torch.tensor([2.0**24])])
+    found = Noise(counts.float()).log_prob()
+    assert torch.allclose(found, (counts / counts.sum()).log(), rtol=1e-12)
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, torch.nan, torch.inf])
 def test_noise_reaches_every_word(bad):
     with pytest.raises(ValueError, match="give positive weights"):
@@ -331,7 +338,7 @@ def test_g_tends_to_nu_q_over_p_and_negative_sampling_to_pmi_minus_log_k(k):
 
 
 @pytest.mark.parametrize("k", [1, 5, 25])
-def test_the_slides_objective_without_the_log_does_not(k):
+def test_the_objective_without_its_log_does_not(k):
     """Σ p σ(Δ) + k Σ q σ(−Δ) ascended from p itself, where the true objective rests."""
     theta = P_T.log().requires_grad_()
 

@@ -11,6 +11,7 @@ from torch import nn
 from guides.amortized import AmortizedGaussian
 from inference.engine.program.program import Program
 from inference.results import evaluate
+from inference.results.draws.sampler import Sampler, looking
 from ppl_models.likelihoods import LIKELIHOODS, LogisticBins
 from ppl_models.networks import ConvDecoder, ConvEncoder, image_decoder, image_encoder
 from ppl_models.vae import VAE
@@ -34,13 +35,14 @@ def test_particles_at_once_equal_particles_one_by_one(shape, network, likelihood
     model, guide = program(shape, network, likelihood)
     x = torch.randint(0, 2, (5, *shape)).double()
     both = Program(model, guide)
-    with torch.no_grad(), both.scope():
+    with both.scope():
         both.initialise({"x": x}, 20)
-        pyro.set_rng_seed(1)
-        weights = evaluate.log_weights(both, {"x": x}, 4)
-        pyro.set_rng_seed(1)
-        _, trace = evaluate.vectorized_traces(both, {"x": x}, 4)
-        z = trace.nodes["z"]["value"]
+    with looking(both):
+        taken = Sampler(both)
+        (draws,) = taken.draw({"x": x}, 4)
+        assert taken.reason is None
+        weights = evaluate.weights_of(draws, "data")
+        z = draws.guide["z"].value
         assert z.shape == (4, 5, 3)
         for k in range(4):
             fixed = {"z": z[k]}

@@ -3,7 +3,7 @@
 import torch
 from PIL import Image
 
-from inference.recipes.captions.report.attention_pictures import Example
+from inference.recipes.captions.report.attention import Example
 
 
 def example(words=("a", "$dog$", "runs"), size=(60, 40), **changes):

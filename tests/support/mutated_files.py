@@ -6,46 +6,63 @@ IMPORTS = (
     "sklearn.datasets", "torch._dynamo", "tyro",
 )  # fmt: skip
 
-_HERE = "tests/inference/estimators/test_"
-_PYRO, _EXACT = f"{_HERE}equals_pyro.py", f"{_HERE}exact.py"
-_CONTRACTS, _PRIOR = f"{_HERE}contracts.py", f"{_HERE}prior.py"
-_SHAPES, _UNBIASED = f"{_HERE}shapes.py", f"{_HERE}unbiased.py"
-_BOUNDS = f"{_PYRO} {_CONTRACTS} {_SHAPES} {_UNBIASED}"
+REST = "contracts shapes unbiased"
+QUICK = "not resumes and not quieter and not mixture and (not unbiased or ScoreFunction or VIMCO)"
+WEIGHTS = "not mixture and (IWAE or VIMCO or DReG or bound or wake or multi_sample or coupling)"
+SCORE = "not resumes and not quieter and (score or leave or variance or neural)"
 
-# beginning of a path → pytest's arguments: the quick and the sharp first
+# module → (test modules in the folder that mirrors its own: sharp ones; all others; keywords)
+ESTIMATORS = {
+    "antithetic": ("antithetic", REST, "ARM or antithetic"),
+    "base": ("equals_pyro prior", REST, QUICK),
+    "baselines": ("baselines", "contracts", "not resumes and (baseline or average)"),
+    "control_variates": ("control_variates", "shapes unbiased", "REBAR or RELAX or control"),
+    "coupling": ("coupling multi_sample", REST, WEIGHTS),
+    "exact": ("exact equals_pyro", "shapes", "exact or enum"),
+    "ledger": ("equals_pyro prior", REST, QUICK),
+    "multi_sample": ("equals_pyro multi_sample", REST, WEIGHTS),
+    "pathwise": ("pathwise", REST, "pathwise or analytic or landing or posterior"),
+    "relaxed": ("relaxed", REST, "relaxed or REBAR or gumbel"),
+    "score_function": ("score_function", f"equals_pyro {REST}", SCORE),
+    "wake_sleep": ("wake_sleep equals_pyro", "contracts shapes", "wake"),
+    "wrapped": ("equals_pyro", "contracts shapes", "wrapped"),
+}
+MODELS = {
+    "captioner": ("networks captioner", "", ""),
+    "categorical_vae": ("discrete", "", "categorical and not vectorised"),
+    "decoding": ("decoding", "", ""),
+    "density": ("density", "", "not fit_finds"),
+    "hard_attention": ("networks", "discrete", ""),
+    "language": ("networks", "nce", ""),
+    "likelihoods": ("likelihoods", "vae", ""),
+    "nce": ("nce", "", ""),
+    "networks": ("networks", "vae discrete", ""),
+    "regression": ("regression", "", ""),
+    "sigmoid_belief": ("discrete", "", "(belief or sbn) and not vectorised"),
+    "skip_gram": ("skip_gram", "", "not places_of and not one_draw"),
+    "toys": ("toys", "", ""),
+    "vae": ("vae", "", ""),
+}
+PROGRAM = {"objective": ("objective", "caches", "")}
+FOLDERS = {
+    "inference/estimators": ("defaults", ESTIMATORS),
+    "ppl_models": ("defaults", MODELS),
+    "inference/engine/program": ("", PROGRAM),
+}
+
+
+def runs(folder: str, modules: str, keywords: str) -> list[list[str]]:
+    """pytest's arguments, one run a test module: the first that fails spares the others."""
+    chosen = ["-k", f"defaults or ({keywords})"] if keywords else []
+    return [[f"tests/{folder}/test_{module}.py", *chosen] for module in modules.split()]
+
+
+# path → the runs of its sharp tests, and those of the others
 TESTS = {
-    "inference/estimators/antithetic.py": f"{_CONTRACTS} {_SHAPES} {_UNBIASED} -k 'ARM'",
-    "inference/estimators/base.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS}",
-    "inference/estimators/baselines.py": f"{_HERE}baselines.py {_CONTRACTS} "
-    "-k 'baseline or average or guess or network'",
-    "inference/estimators/control_variates.py": f"{_HERE}control_variates.py {_SHAPES} {_UNBIASED} "
-    "-k 'REBAR or RELAX or control'",
-    "inference/estimators/coupling.py": f"{_BOUNDS} -k 'IWAE or VIMCO or DReG or bound'",
-    "inference/estimators/exact.py": f"{_EXACT} {_PYRO} {_SHAPES} -k 'exact or enum'",
-    "inference/estimators/ledger.py": f"{_PYRO} {_PRIOR} {_SHAPES} {_CONTRACTS} {_UNBIASED}",
-    "inference/estimators/multi_sample.py": f"{_BOUNDS} "
-    "-k 'IWAE or VIMCO or DReG or bound or wake'",
-    "inference/estimators/pathwise.py": f"{_BOUNDS} "
-    "-k 'pathwise or analytic or landing or posterior'",
-    "inference/estimators/relaxed.py": f"{_HERE}relaxed.py {_CONTRACTS} {_SHAPES} {_UNBIASED} "
-    "-k 'relaxed or REBAR or gumbel'",
-    "inference/estimators/score_function.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} {_UNBIASED} "
-    "-k 'score or leave or variance or normalis'",
-    "inference/estimators/wake_sleep.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} -k 'wake'",
-    "inference/estimators/wrapped.py": f"{_PYRO} {_CONTRACTS} {_SHAPES} -k 'wrapped'",
-    "ppl_models/captioner.py": "tests/ppl_models/test_captioner.py",
-    "ppl_models/categorical_vae.py": "tests/ppl_models/test_discrete.py -k 'categorical'",
-    "ppl_models/decoding.py": "tests/ppl_models/test_decoding.py",
-    "ppl_models/density.py": "tests/ppl_models/test_density.py -k 'not fit_finds'",
-    "ppl_models/hard_attention.py": "tests/ppl_models/test_discrete.py",
-    "ppl_models/language.py": "tests/inference/engine/test_optim.py tests/ppl_models/test_nce.py",
-    "ppl_models/likelihoods.py": "tests/ppl_models/test_vae.py",
-    "ppl_models/nce.py": "tests/ppl_models/test_nce.py",
-    "ppl_models/networks.py": "tests/ppl_models/test_vae.py tests/ppl_models/test_discrete.py",
-    "ppl_models/regression.py": "tests/ppl_models/test_regression.py",
-    "ppl_models/sigmoid_belief.py": "tests/ppl_models/test_discrete.py -k 'belief or sbn'",
-    "ppl_models/skip_gram.py": "tests/ppl_models/test_skip_gram.py",
-    "ppl_models/toys.py": "tests/inference/workflow/test_audit.py",
-    "ppl_models/vae.py": "tests/ppl_models/test_vae.py",
-    "inference/engine/program/objective.py": "tests/inference/engine/program/test_objective.py",
+    f"{folder}/{name}.py": (
+        runs(folder, f"{always} {sharp}", keywords),
+        runs(folder, others, keywords),
+    )
+    for folder, (always, modules) in FOLDERS.items()
+    for name, (sharp, others, keywords) in modules.items()
 }

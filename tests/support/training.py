@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inference import fit
-from inference.engine.training.trainer import Trainer
+from inference.engine.training import loop
 from inference.results.traces import read
 from inference.util.files import load_checkpoint
 
@@ -57,14 +57,14 @@ def assert_same_runs(directory, whole):
 
 def interrupted(step, monkeypatch, **options):
     """Run fit and raise KeyboardInterrupt when ``step`` steps are done."""
-    take = Trainer._take_step
+    take = loop.take_step
 
-    def stop(self, batch):
-        if self.step == step:
+    def stop(training, batch):
+        if training.step == step:
             raise KeyboardInterrupt
-        take(self, batch)
+        take(training, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_take_step", stop)
+        patch.setattr(loop, "take_step", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(**options)

@@ -1,4 +1,4 @@
-"""A function of named columns, captured and compiled for each shape that they come in."""
+"""A function of named columns and numbers, captured and compiled for each shape of the columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +20,23 @@ from inference.util import rng
 from inference.util.errors import UserError
 
 Columns = Mapping[str, Tensor]
-Function = Callable[[Columns], Outputs]
+Function = Callable[..., Outputs]
 Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 MIXED = 5e-2  # of a graph that rounds to half precision
 KEPT = 16  # compiled shapes; the one that was not used for longest goes first
 MANY = 8  # compilations after which a word is in place
+
+
+class Inputs(NamedTuple):
+    """What a captured function is called with."""
+
+    columns: Columns
+    numbers: Sequence[Tensor] = ()
+
+    def variables(self) -> list[Tensor]:
+        """As a graph takes them."""
+        return [*self.columns.values(), *self.numbers]
 
 
 class Captured:
@@ -36,7 +47,8 @@ class Captured:
     fourth, eighth, … use, as programs may change.
 
     Args:
-        function: columns → tensors; it may run Pyro programs and take gradients.
+        function: (columns, *numbers) → tensors; it may run Pyro programs and take gradients.
+            Numbers are tensors () whose values change from call to call.
         names: of the outputs, for messages.
         restored: a context that gives a function, which tells by name what a run changes, and at
             whose end all that is as it was before.
@@ -57,19 +69,20 @@ class Captured:
         self.setting = setting
         self.function, self.names, self.restored = function, names, restored
         self.backend, self.announce = backend, announce
-        self.ready: OrderedDict[object, Ready] = OrderedDict()
+        self.ready: OrderedDict[object, Compiled] = OrderedDict()
         self.compilations = 0
 
-    def __call__(self, columns: Columns) -> Outputs:
+    def __call__(self, columns: Columns, *numbers: Tensor) -> Outputs:
         """The outputs; None where the function gives None.
 
         Raises:
             UserError: the function cannot be captured, or does not do the same each time.
         """
-        key = signature(columns), self.setting()
+        inputs = Inputs(columns, numbers)
+        key = signature(columns), len(numbers), self.setting()
         if key not in self.ready:
             with self._undisturbed():
-                self.ready[key] = self._prepare(columns)
+                self.ready[key] = self._prepare(inputs)
             if len(self.ready) > KEPT:
                 self.ready.popitem(last=False)
         self.ready.move_to_end(key)
@@ -77,16 +90,20 @@ class Captured:
         ready.uses += 1
         if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
             with self._undisturbed():
-                self._refuse(self._culprit(ready.graph, ready.run, columns))
-        return ready.run(list(columns.values()), ready.graph.noise())
+                self._refuse(self._culprit(ready.graph, ready.run, inputs))
+        return ready.run(inputs.variables(), ready.graph.noise())
 
-    def graph(self, columns: Columns, share: bool) -> Graph:
+    def graph(self, inputs: Inputs, share: bool) -> Graph:
         """The function's graph, from a run of it.
 
         Raises:
             ChangedInPlaceError: what was shared is changed in place.
         """
-        return capture(lambda: self.function(columns), list(columns.values()), share)
+        return capture(lambda: self.uncaptured(inputs), inputs.variables(), share)
+
+    def uncaptured(self, inputs: Inputs) -> Outputs:
+        """The function itself."""
+        return self.function(inputs.columns, *inputs.numbers)
 
     def generators(self) -> Any:
         """The state of whatever the noise is drawn from."""
@@ -102,33 +119,33 @@ class Captured:
         yield
         self.set_generators(before)
 
-    def _prepare(self, columns: Columns) -> Ready:
-        shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in columns.items())
+    def _prepare(self, inputs: Inputs) -> Compiled:
+        shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in inputs.columns.items())
         self.announce(f"compiling for {shapes} …")
         self._count()
         with self.restored():
-            self.function(columns)  # whatever is made at the first call is made now
-        graph = self._capture(columns)
+            self.uncaptured(inputs)  # whatever is made at the first call is made now
+        graph = self._capture(inputs)
         with self.restored():
-            run = self.backend(graph, list(columns.values()))
-        self._refuse(self._culprit(graph, run, columns))
-        return Ready(graph, run)
+            run = self.backend(graph, inputs.variables())
+        self._refuse(self._culprit(graph, run, inputs))
+        return Compiled(graph, run)
 
-    def _capture(self, columns: Columns) -> Graph:
+    def _capture(self, inputs: Inputs) -> Graph:
         """The graph, its operations checked one by one, before any time goes into compiling."""
-        variables = list(columns.values())
+        variables = inputs.variables()
         culprit = None
         for share in (True, False):  # a rare program changes in place what could be shared
             try:
                 with self.restored():
-                    graph = self.graph(columns, share)
+                    graph = self.graph(inputs, share)
                 with self.restored():
-                    again = self.graph(columns, share)
+                    again = self.graph(inputs, share)
             except ChangedInPlaceError:
                 continue
             if not alike(graph, again):  # however little: a slow counter moves less than rounding
                 self._refuse("two runs of the program")
-            culprit = self._culprit(graph, interpreted(graph, variables), columns)
+            culprit = self._culprit(graph, interpreted(graph, variables), inputs)
             if culprit is None:
                 return graph
         self._refuse(culprit)
@@ -153,32 +170,32 @@ class Captured:
                 stacklevel=2,
             )
 
-    def _culprit(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+    def _culprit(self, graph: Graph, run: Run, inputs: Inputs) -> str | None:
         """None, after two agreements under different noise and at most one disagreement.
 
         In single precision a draw can fall on either side of its threshold once in a while.
         """
-        differences = [self._differing(graph, run, columns) for _ in range(2)]
+        differences = [self._differing(graph, run, inputs) for _ in range(2)]
         if differences.count(None) == 1:
-            differences.append(self._differing(graph, run, columns))
+            differences.append(self._differing(graph, run, inputs))
         return None if differences.count(None) == 2 else next(filter(None, differences))
 
-    def _differing(self, graph: Graph, run: Run, columns: Columns) -> str | None:
+    def _differing(self, graph: Graph, run: Run, inputs: Inputs) -> str | None:
         """What differs first, an output or a state, from the same random state.
 
         Where something remains random in the graph, it is drawn after all noise, and the function
         is given the same noise.
         """
         noise = graph.noise() if graph.is_random else None
-        before, foreign = self.generators(), rng.foreign()
+        before, others = self.generators(), rng.non_torch_states()
         with self.restored() as state, nullcontext() if noise is None else Noise(iter(noise)):
-            wanted = self._named(self.function(columns)) | state()
-        if rng.foreign() != foreign:
+            wanted = self._named(self.uncaptured(inputs)) | state()
+        if rng.non_torch_states() != others:
             return "Python's or NumPy's random states, captured and uncaptured,"
         self.set_generators(before)
         with self.restored() as state:
             given = graph.noise() if noise is None else noise
-            found = self._named(run(list(columns.values()), given)) | state()
+            found = self._named(run(inputs.variables(), given)) | state()
         name = first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
         return name and f"captured and uncaptured {name}"
 
@@ -188,7 +205,7 @@ class Captured:
 
 
 @dataclass
-class Ready:
+class Compiled:
     """A graph, how it runs, and how often it did."""
 
     graph: Graph

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pyro
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import Gradient, Measured, clip
-from inference.engine.processes import Together
+from inference.engine.gradient.plain import PlainGradient, clip
+from inference.engine.gradient.protocol import Announce, StepResult
+from inference.engine.processes import DistributedProcesses
 from inference.engine.program.program import Program
+from inference.engine.sparse_rows import dense
 from inference.estimators.baselines import MovingAverage
 from inference.util.errors import UserError
 
 
 class AveragedGradient:
-    """Puts the gradient of the whole batch into every parameter's ``.grad``, in each process.
+    """The whole batch's gradient, in each process.
 
     Loss, terms and gradients are per datum, so the whole batch's are the parts' means weighted by
     rows.  What a step changes beside (averages of baselines, running statistics) is linear in what
@@ -30,39 +30,41 @@ class AveragedGradient:
         processes: who averages.
     """
 
-    def __init__(self, gradient: Gradient, clip_norm: float | None, processes: Together) -> None:
+    def __init__(
+        self, gradient: PlainGradient, clip_norm: float | None, processes: DistributedProcesses
+    ) -> None:
         self.gradient, self.clip_norm, self.processes = gradient, clip_norm, processes
         self.own, self.parameters = gradient.own, gradient.parameters
         self.program, self.estimator = gradient.program, gradient.terms.estimator
 
     @property
-    def announce(self) -> Callable[[str], None]:
+    def announce(self) -> Announce:
         """Is told what takes long."""
         return self.gradient.announce
 
     @announce.setter
-    def announce(self, tell: Callable[[str], None]) -> None:
+    def announce(self, tell: Announce) -> None:
         self.gradient.announce = tell
 
-    def __call__(self, batch: Batch, beta: float = 1.0) -> Measured:
-        """The measure of the whole batch, under the KL's weight β, from this process's rows."""
-        before = {name: tensor.clone() for name, tensor in living(self.program, self.estimator)}
-        measured = self.gradient(batch, beta)
+    def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
+        """The gradient of the whole batch, from this process's rows; a collective call."""
+        before = {n: tensor.clone() for n, tensor in mutable_state(self.program, self.estimator)}
+        result = self.gradient(batch, beta)
         _refuse_stored_baselines()
-        after = dict(living(self.program, self.estimator))
+        after = dict(mutable_state(self.program, self.estimator))
         changes = [t - before[n] if n in before else t for n, t in after.items()]
         gradients = [
             torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.parameters
         ]
-        used = measured.loss.new_tensor([p.grad is not None for p in self.parameters])
+        used = result.loss.new_tensor([p.grad is not None for p in self.parameters])
         loss, terms, used, *means = self.processes.average(
-            [measured.loss, measured.terms, used, *gradients, *changes],
+            [result.loss, result.terms, used, *gradients, *changes],
             len(next(iter(batch.values()))),
         )
         self._put_gradients(means[: len(gradients)], used)
         for (name, tensor), change in zip(after.items(), means[len(gradients) :], strict=True):
             tensor.copy_(before[name] + change if name in before else change)
-        return Measured(loss, clip(self.own, self.clip_norm), terms)
+        return StepResult(loss, clip(self.own, self.clip_norm), terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
         """A parameter that no process has used keeps none (read only if there is one)."""
@@ -72,11 +74,6 @@ class AveragedGradient:
             parameter.grad = strided_as(parameter, mean) if share else None
 
 
-def dense(gradient: Tensor) -> Tensor:
-    """All rows: the processes' parts of a sparse gradient hold different ones."""
-    return gradient.to_dense() if gradient.is_sparse else gradient
-
-
 def strided_as(parameter: Tensor, values: Tensor) -> Tensor:
     """The values in the parameter's order in memory, which fused optimisers take for granted."""
     if parameter.is_contiguous():
@@ -84,7 +81,7 @@ def strided_as(parameter: Tensor, values: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(values)
 
 
-def living(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]:
+def mutable_state(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]:
     """The tensors that a step changes beside the parameters, by name."""
     found = list(program.buffers())
     for name, part in estimator.named_modules() if isinstance(estimator, nn.Module) else ():

@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.processes import Processes
-from inference.engine.program.program import Program
+from inference.engine.program.program import Callee, Program
+from inference.engine.sparse_rows import stored_values
 from inference.util.errors import UserError
-from inference.util.sites import is_site
+from inference.util.sites import is_site, sample_sites
+
+REMEDY = "lower the learning rate, clip the gradient's norm, or bound that site's parameters"
+REFUSALS = ("Expected parameter", "Expected value argument")  # torch's, of a distribution
+
+
+@contextmanager
+def explained(program: Program, batch: Batch) -> Iterator[None]:
+    """Turn a distribution's refusal of a number (a scale of 0, a NaN) into a ``UserError``.
+
+    Other errors of the program are its own and pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        if not any(_is_of_numbers(cause) for cause in _causes(error)):
+            raise
+        with torch.no_grad():
+            found = _first_refusal(program, batch) or _words(error)
+        raise UserError(f"{found}; {REMEDY}") from error
 
 
 def explain(program: Program, batch: Batch, step: int, processes: Processes) -> UserError:
@@ -22,14 +47,13 @@ def explain(program: Program, batch: Batch, step: int, processes: Processes) -> 
     """
     try:
         found = _first(program, batch)
-    except ValueError as error:  # a distribution refused a NaN argument
-        found = f"a distribution refused its argument ({str(error).splitlines()[0]})"
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        found = _first_refusal(program, batch) or _words(error)
     culprits = filter(None, processes.gather(found))
     culprit = next(culprits, "no site alone is non-finite: their sum overflows")
     return UserError(
         f"the bound or its gradient is not finite at step {step}: {culprit}. "
-        "Nothing of this step was applied; lower the learning rate, clip the gradient's norm, "
-        "or bound that site's parameters"
+        f"Nothing of this step was applied; {REMEDY}"
     )
 
 
@@ -68,6 +92,60 @@ def _first_site(side: str, trace: Trace, parameters: list[Tensor]) -> str | None
 
 
 def _finite(tensor: Any) -> bool:
-    if tensor.is_sparse:
-        tensor = tensor.coalesce().values()
+    tensor = stored_values(tensor.coalesce() if tensor.is_sparse else tensor)
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _is_of_numbers(error: BaseException) -> bool:
+    refused = any(words in str(error) for words in REFUSALS)
+    return refused or isinstance(error, torch.linalg.LinAlgError)
+
+
+def _first_refusal(program: Program, batch: Batch) -> str | None:
+    """Where the program, run once more, stops, and what is the first parameter to blame."""
+    broken = [n for n, p in program.parameters.items() if not _finite(p)]
+    if broken:
+        return f"parameter {broken[0]!r} is not finite"
+    program.caches.forget()
+    guide_trace, found = _stopped("guide", program.guide, batch)
+    if found is not None:
+        return found
+    return _stopped("model", poutine.replay(program.model, trace=guide_trace), batch)[1]
+
+
+def _stopped(side: str, callee: Callee, batch: Batch) -> tuple[Trace, str | None]:
+    """The trace as far as it goes, and what ended it."""
+    tracer = poutine.trace(callee)
+    try:
+        tracer(**batch)
+        tracer.trace.compute_log_prob()
+    except (ValueError, torch.linalg.LinAlgError) as error:
+        sites, first = list(sample_sites(tracer.trace)), str(error).splitlines()[0]
+        where = f"after site {sites[-1]!r}" if sites else "before its first site"
+        if " at site " in first:  # Pyro's word for the log-probability of a whole trace
+            where = f"at site {first.split(' at site ')[1].rstrip(':')}"
+        return tracer.trace, f"{_words(error)}, in the {side}, {where}"
+    return tracer.trace, None
+
+
+def _words(error: BaseException) -> str:
+    """The refusal itself: what of which distribution, and the number."""
+    *_, first = _causes(error)
+    trace = first.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    local = trace.tb_frame.f_locals if trace is not None else {}
+    about = str(first).splitlines()[0]
+    if "Expected parameter" not in about or not isinstance(local.get("value"), Tensor):
+        return about[:200]
+    value, constraint = local["value"], local["constraint"]
+    bad = value[~local["valid"]] if local["valid"].shape == value.shape else value
+    number = float(bad.flatten()[0])
+    kind = type(local["self"]).__name__
+    return f"the {local['param']} of a {kind} became {number:g}, which is not {constraint}"

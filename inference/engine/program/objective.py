@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pyro.infer import ELBO
@@ -11,6 +12,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from inference.data.columns import Batch
+from inference.engine.program.nonfinite import explained
 from inference.engine.program.program import Program
 from inference.estimators.base import guide_is_prior
 
@@ -48,14 +50,16 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
     program.caches.forget()
     model, guide = weighted(program, beta)
     count = program.datum_count(batch)
-    if hasattr(estimator, "differentiable_loss"):
-        loss = estimator.differentiable_loss(model, guide, **batch) / count
-        program.refresh()
+    differentiable = hasattr(estimator, "differentiable_loss")
+    follow: Any = estimator.differentiable_loss if differentiable else estimator.loss_and_grads  # type: ignore[attr-defined]
+    with explained(program, batch):
+        loss = follow(model, guide, **batch)
+    program.refresh()
+    if differentiable:
+        loss = loss / count
         if loss.requires_grad:
             loss.backward()
         return loss.detach()
-    loss = estimator.loss_and_grads(model, guide, **batch)  # type: ignore[attr-defined]
-    program.refresh()
     gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
     if gradients:  # a graph's may all be sparse, to be refused later
         torch._foreach_div_(gradients, float(count))
@@ -64,8 +68,9 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
 
 
 def bound(estimator: ELBO, program: Program, batch: Batch) -> float:
-    """The estimated bound, nats per datum; no gradient."""
+    """The estimated bound, nats per datum; no gradient, and nothing left behind."""
     program.caches.forget()
-    with torch.no_grad(), program.untouched():
+    with torch.no_grad(), program.untouched(), explained(program, batch):
         loss = estimator.loss(program.model, program.guide, **batch)  # type: ignore[attr-defined]
+    program.refresh()
     return -float(loss) / program.datum_count(batch)

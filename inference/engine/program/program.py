@@ -70,14 +70,28 @@ class Program:
         self.caches = Caches()
         self.known = 0
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
+        self._entered = False
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's parameter store, device and floating type; the caller's put back after."""
-        around = defaults(self.device, self.dtype)
-        with pyro.get_param_store().scope(self.store) as state, around, self.caches.watched():
+        """This program's parameter store, device and floating type; the caller's put back after.
+
+        Within itself, it changes nothing.
+        """
+        if self._entered:
             yield
-        self.store = state
+            return
+        self._entered = True
+        try:
+            with (
+                pyro.get_param_store().scope(self.store) as state,
+                defaults(self.device, self.dtype),
+                self.caches.watched(),
+            ):
+                yield
+            self.store = state
+        finally:
+            self._entered = False
 
     def modules(self) -> Iterator[tuple[str, nn.Module]]:
         """Name → module, as ``modules_of`` finds them."""
@@ -196,9 +210,11 @@ def elsewhere(program: Program, batch: Batch) -> Trace | None:
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
-            return poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace = poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace.compute_log_prob()  # where shapes must agree
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
+    return trace
 
 
 def accepted_columns(model: Callee, names: list[str]) -> list[str]:
@@ -227,29 +243,6 @@ def _called(callee: Callee) -> Callee:
     if isinstance(callee, functools.partial):
         return functools.partial(_called(callee.func), *callee.args, **callee.keywords)
     return callee.forward if isinstance(callee, nn.Module) else callee
-
-
-def reset_modules(program: Program, first: Program | None = None) -> None:
-    """Draw new initial weights in every module that knows how (``reset_parameters``).
-
-    Where ``first`` (initialised) is given, in those whose weights it trains: what is not trained,
-    as an encoder trained before, stays.
-    """
-    trained = None if first is None else set(_trained(first))
-    for root, module in program.modules():
-        for name, part in module.named_modules():
-            known = trained is None or f"{root}.{name}" in trained
-            if known and callable(reset := getattr(part, "reset_parameters", None)):
-                reset()
-
-
-def _trained(program: Program) -> Iterator[str]:
-    """Names of the modules that hold a parameter of the program."""
-    own = set(map(id, program.parameters.values()))
-    for root, module in program.modules():
-        for name, part in module.named_modules():
-            if any(id(p) in own for p in part.parameters()):
-                yield f"{root}.{name}"
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from inference.engine.processes import Processes, Together
+from inference.engine.processes import DistributedProcesses, Processes
 
 
-class Watch:
-    """``with Watch(save, 30.0) as watch: watch()`` after each step.
+class Checkpointing:
+    """``with Checkpointing(save, 30.0) as save_if_due: save_if_due()`` after each step.
 
     Ctrl-C waits for the step's end: half a step, whose noise is drawn or whose parameters are moved
     in part, could not be taken up again.  Asked once more, the training stops at once, unsaved.
@@ -25,7 +25,7 @@ class Watch:
         self.asked = False
         self.before: Any = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Checkpointing:
         """From now on an interrupt asks for the end, unless it is ignored, as in the background."""
         main = threading.current_thread() is threading.main_thread()
         if main and callable(signal.getsignal(signal.SIGINT)):
@@ -67,19 +67,21 @@ class Watch:
             raise KeyboardInterrupt
 
 
-class CommonWatch(Watch):
+class DistributedCheckpointing(Checkpointing):
     """The same of several processes: all save, and stop, after the same step."""
 
-    def __init__(self, save: Callable[[], None], every: float, processes: Together) -> None:
+    def __init__(
+        self, save: Callable[[], None], every: float, processes: DistributedProcesses
+    ) -> None:
         super().__init__(save, every)
         self.processes = processes
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Checkpointing:
         """Signals are the processes' affair."""
         return self
 
     def __call__(self) -> None:
-        """Do what was agreed upon in this step; what is wished now goes with the next."""
+        """Save or stop if a process asked for it with this step's gradient."""
         save, stop = self.processes.agreed()
         if stop:
             self._save()
@@ -92,8 +94,8 @@ class CommonWatch(Watch):
         """Nothing: what interrupts one process alone cannot be saved by all."""
 
 
-def watch(save: Callable[[], None], every: float, processes: Processes) -> Watch:
+def checkpointing(save: Callable[[], None], every: float, processes: Processes) -> Checkpointing:
     """The one for these processes."""
-    if isinstance(processes, Together):
-        return CommonWatch(save, every, processes)
-    return Watch(save, every)
+    if isinstance(processes, DistributedProcesses):
+        return DistributedCheckpointing(save, every, processes)
+    return Checkpointing(save, every)

@@ -46,7 +46,7 @@ def held_out_bounds(
     return like.new_tensor(bounds), like.new_tensor(lengths)
 
 
-def mean_and_error(values: Tensor, weights: Tensor) -> tuple[float, float]:
+def weighted_mean(values: Tensor, weights: Tensor) -> tuple[float, float]:
     """Weighted mean of (batches,) values and its standard error."""
     mean = float((weights * values).sum() / weights.sum())
     if len(values) < 2:
@@ -72,9 +72,9 @@ class HeldOut:
 
     def observe(self, step: int, bounds: Tensor, weights: Tensor) -> bool:
         """Note an evaluation; answer whether it is the new best."""
-        self.history.append((step, *mean_and_error(bounds, weights)))
+        self.history.append((step, *weighted_mean(bounds, weights)))
         if self.best is not None:
-            gain, error = mean_and_error(bounds - self.best, weights)
+            gain, error = weighted_mean(bounds - self.best, weights)
             if not gain > 2 * (0.0 if math.isnan(error) else error):
                 self.waited += 1
                 return False

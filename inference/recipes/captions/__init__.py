@@ -1,3 +1,6 @@
 """Captions of pictures."""
 
-RECIPES = ("captioner",)
+from inference.recipes.captions import options
+
+RECIPES = {"captioner": options.CaptionerOptions}
+COMMANDS = {"caption": options.CaptionOptions}

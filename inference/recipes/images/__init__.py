@@ -1,3 +1,10 @@
 """Images, and latents that explain them."""
 
-RECIPES = ("attention", "categorical_vae", "sbn", "vae")
+from inference.recipes.images import options
+
+RECIPES = {
+    "attention": options.AttentionOptions,
+    "categorical_vae": options.CategoricalVAEOptions,
+    "sbn": options.SBNOptions,
+    "vae": options.VAEOptions,
+}

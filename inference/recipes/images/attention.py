@@ -6,76 +6,65 @@ lowerbound audit attention --at 0 300
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import torch
+from pyro.distributions import Categorical
 
-from inference.recipes.contract import EstimatorName, Recipe, Training
-
-if TYPE_CHECKING:
-    from inference.results.run import Run
-
-
-@dataclass(frozen=True)
-class Options(Training):
-    """Hard attention: T one-hot looks at patches of a labelled image, the label said after each."""
-
-    data: str = "digits"
-    """A source of labelled images."""
-    patch: int = 2
-    """Side of a location, pixels."""
-    steps_of_attention: int = 4
-    """T."""
-    estimator: EstimatorName = "LeaveOneOut"
-    """Gradient estimator."""
-    particles: int = 4
-    """Draws from the guide a step."""
-    batch_size: int | None = 64
-    """Rows a step."""
+from guides.hard_attention import Looker
+from inference.data.columns import Columns
+from inference.data.sources import load
+from inference.recipes.contract import Figures, Recipe
+from inference.recipes.images.options import AttentionOptions as Options
+from inference.results import evaluate
+from inference.results.run import Run
+from inference.util.errors import UserError
+from ppl_models.hard_attention import Glimpser, PatchAttention
 
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    from guides.hard_attention import Looker
-    from inference.data.sources import load
-    from ppl_models.hard_attention import Glimpser, HardAttention
-
     splits = load(options.data)
     train, valid, test = (
-        patches(part, options.patch) for part in (splits.train, splits.valid, splits.test)
+        patches(split, options.patch) for split in (splits.train, splits.valid, splits.test)
     )
     _, locations, features = train.tensors["a"].shape
     glimpser = Glimpser(features, locations, int(train.tensors["y"].max()) + 1)
     steps, size = options.steps_of_attention, len(train)
     return Recipe(
-        HardAttention(glimpser, steps, size),
-        Looker(glimpser, features, steps, size),
-        train,
-        valid,
-        report=lambda run: report(run, test),
+        model=PatchAttention(glimpser, steps, size),
+        guide=Looker(glimpser, features, steps, size),
+        train=train,
+        valid=valid,
+        report=lambda run: report(run, test, steps),
     )
 
 
-def patches(part: Any, side: int) -> Any:
-    """Images (N, C, H, W) as columns a (N, locations, C · side²) and y."""
-    from inference.data.columns import Columns
+def patches(images: Columns, side: int) -> Columns:
+    """Images (N, C, H, W) as columns a (N, locations, C · side²) and y.
 
-    x = part.tensors["x"]
+    Raises:
+        UserError: the data are no labelled images, or smaller than a patch.
+    """
+    x, y = images.tensors.get("x"), images.tensors.get("label")
+    if x is None or y is None or x.dim() != 4:
+        found = {name: tuple(column.shape) for name, column in images.tensors.items()}
+        raise UserError(
+            f"attention needs columns 'x' (N, C, H, W) and 'label' (N,); the data have {found}"
+        )
+    if side > min(x.shape[2:]):
+        height, width = x.shape[2:]
+        raise UserError(f"--patch is {side}: give at most the {height} × {width} of an image")
     tiles = x.unfold(2, side, side).unfold(3, side, side).movedim(1, 3)
-    return Columns({"a": tiles.flatten(3).flatten(1, 2), "y": part.tensors["label"]})
+    return Columns({"a": tiles.flatten(3).flatten(1, 2), "y": y})
 
 
-def report(run: Run, test: Any) -> dict[str, Any]:
+def report(run: Run, test: Columns, steps: int) -> Figures:
     """The test bound over all T labels, and how often the last one said is right."""
-    import torch
-
-    from inference.results import evaluate
-
     test, program = run.place(test), run.programs[0]
     with program.scope(), torch.no_grad():
         trace, _ = program.traces(test.rows(None))
-    said: Any = max(n for n in trace.nodes if n.startswith("y"))
-    fn: Any = trace.nodes[said]["fn"]
-    right = fn.logits.argmax(-1) == test.tensors["y"]
+    last = trace.nodes[f"y{steps - 1}"]["fn"]
+    assert isinstance(last, Categorical)
+    right = last.logits.argmax(-1) == test.tensors["y"]
     return {
         "test ELBO": evaluate.importance_weighted_bound(program, test, 1),
         "test accuracy after the last look": right.double(),

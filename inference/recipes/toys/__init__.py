@@ -1,3 +1,8 @@
 """Toys whose gradients are known in closed form."""
 
-RECIPES = ("expected_square", "squared_distance")
+from inference.recipes.toys import options
+
+RECIPES = {
+    "expected_square": options.ExpectedSquareOptions,
+    "squared_distance": options.SquaredDistanceOptions,
+}

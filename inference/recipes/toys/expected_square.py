@@ -1,72 +1,50 @@
-"""The slides' toy: minimise E[z²], z ~ N(aθ + b, 1), by score function and by reparameterisation.
+"""Minimise E[z²], z ~ N(aθ + b, 1), by score function and by reparameterisation.
+
+A common toy for both (Mohamed et al. 2020, *Monte Carlo gradient estimation*, section 3): every
+moment of either gradient is known.
 
 lowerbound fit expected_square --estimator Pathwise
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-from inference.recipes.contract import EstimatorName, Recipe, Training
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from inference.estimators import Pathwise, ScoreFunction
+from inference.recipes.contract import Figures, Recipe
 from inference.recipes.toys.gradients import one_draw_gradients
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from inference.results.run import Run
+from inference.recipes.toys.options import ExpectedSquareOptions as Options
+from inference.results import plots
+from inference.results.run import Run
+from ppl_models.toys import ExpectedSquare, ExpectedSquareGuide
 
 DRAWS = 100_000
-
-
-@dataclass(frozen=True)
-class Options(Training):
-    """The toy E[z²] with μ = aθ + b; a picture of both ways' gradients at the start."""
-
-    theta: float = 0.4
-    """θ at the start; its optimum is −b/a."""
-    a: float = 2.0
-    """Slope of μ."""
-    b: float = 3.0
-    """Offset of μ."""
-    estimator: EstimatorName = "Pathwise"
-    """ScoreFunction takes the draw as not reparameterised."""
-    epochs: int = 200
-    """Steps: each sees all draws."""
-    batch_size: int | None = None
-    """Draws a step are those of the one batch."""
-    learning_rate: float = 0.02
-    """Of Adam."""
+WITHOUT_PATH = ("ScoreFunction", "LeaveOneOut", "VIMCO")
 
 
 def build(options: Options) -> Recipe:
     """The program, and sixteen draws a step as its data."""
-    import torch
-
-    from ppl_models.toys import ExpectedSquare, ExpectedSquareGuide
-
     return Recipe(
         ExpectedSquare(),
-        ExpectedSquareGuide(
-            options.theta,
-            options.a,
-            options.b,
-            reparameterised=options.estimator not in ("ScoreFunction", "LeaveOneOut", "VIMCO"),
-        ),
+        guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
         {"x": torch.zeros(16)},
         report=lambda run: report(run, options),
     )
 
 
-def report(run: Run, options: Options) -> dict[str, Any]:
+def guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
+    """The guide where the options let it start."""
+    return ExpectedSquareGuide(options.theta, options.a, options.b, reparameterised=reparameterised)
+
+
+def report(run: Run, options: Options) -> Figures:
     """The θ found, and at the start the mean and variance of one gradient, beside the formulas."""
     mu = options.a * options.theta + options.b
-    score, path = (
-        gradients(options, reparameterised=False),
-        gradients(options, reparameterised=True),
-    )
+    score, path = (gradients(options, reparameterised=by_path) for by_path in (False, True))
     if run.directory is not None:
         histogram(score, path, 2 * options.a * mu, run.directory / "gradients.png")
     return {
@@ -83,26 +61,14 @@ def report(run: Run, options: Options) -> dict[str, Any]:
 
 def gradients(options: Options, *, reparameterised: bool) -> Tensor:
     """(DRAWS,) gradients of E[z²] in θ, one draw each."""
-    import torch
-    from torch import nn
-
-    from inference.estimators import Pathwise, ScoreFunction
-    from ppl_models.toys import ExpectedSquare, ExpectedSquareGuide
-
-    guide = ExpectedSquareGuide(
-        options.theta, options.a, options.b, reparameterised=reparameterised
-    )
-    guide.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
+    q = guide(options, reparameterised=reparameterised)
+    q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
     estimator = Pathwise() if reparameterised else ScoreFunction()
-    return one_draw_gradients(estimator, ExpectedSquare(), guide, guide.theta)
+    return one_draw_gradients(estimator, ExpectedSquare(), q, q.theta)
 
 
 def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
     """Both ways' gradients on one axis; the middle 98 % of the wider."""
-    from matplotlib.figure import Figure
-
-    from inference.results import plots
-
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     low, high = float(score.quantile(0.01)), float(score.quantile(0.99))

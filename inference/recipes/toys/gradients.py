@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pyro.nn import PyroModule
+from torch import Tensor, zeros
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from inference.estimators import Estimator
+from inference.estimators import Estimator
 
 
-def one_draw_gradients(estimator: Estimator, model: Any, guide: Any, parameter: Tensor) -> Tensor:
+def one_draw_gradients(
+    estimator: Estimator, model: PyroModule, guide: PyroModule, parameter: Tensor
+) -> Tensor:
     """(R,) the loss's gradient in each entry of a parameter (R,), each entry with its own draw.
 
     Adds the gradients of the estimator's own parameters to theirs.
     """
-    import torch
-
     parameter.grad = None
-    estimator.loss_and_grads(model, guide, torch.zeros(len(parameter)))
+    estimator.loss_and_grads(model, guide, zeros(len(parameter)))
     assert parameter.grad is not None
     return parameter.grad

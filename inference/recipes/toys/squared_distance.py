@@ -1,51 +1,34 @@
 """The toy of REBAR and RELAX: minimise E[(b − t)²], b ~ Bernoulli(θ), under five estimators.
 
+Tucker et al. 2017; Grathwohl et al. 2018.
+
 lowerbound fit squared_distance --target 0.499
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
 
-from inference.recipes.contract import EstimatorName, Recipe, Training
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from inference.estimators import REBAR, RELAX, DisARM, Estimator, LeaveOneOut, ScoreFunction
+from inference.recipes.contract import Figures, Recipe
 from inference.recipes.toys.gradients import one_draw_gradients
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    import numpy as np
-    from torch import Tensor
-
-    from inference.estimators import Estimator
-    from inference.results.run import Run
+from inference.recipes.toys.options import SquaredDistanceOptions as Options
+from inference.results import plots
+from inference.results.run import Run
+from inference.util import rng
+from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
 
 COPIES = 1000
 
 
-@dataclass(frozen=True)
-class Options(Training):
-    """The toy E[(b − t)²] of REBAR and RELAX; a picture of five estimators along training."""
-
-    target: float = 0.45
-    """t: 0.45 in REBAR's paper, 0.499 in RELAX's, where the two costs are almost the same."""
-    estimator: EstimatorName = "REBAR"
-    """Of the fit itself; the picture has five."""
-    epochs: int = 500
-    """Steps."""
-    batch_size: int | None = None
-    """One draw a step."""
-    learning_rate: float = 0.02
-    """Of Adam."""
-
-
 def build(options: Options) -> Recipe:
     """The program, and one draw a step as its data."""
-    import torch
-
-    from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
-
     return Recipe(
         SquaredDistance(options.target),
         SquaredDistanceGuide(),
@@ -54,12 +37,8 @@ def build(options: Options) -> Recipe:
     )
 
 
-def report(run: Run, options: Options) -> dict[str, Any]:
+def report(run: Run, options: Options) -> Figures:
     """The θ found, and the variance of one gradient in the last tenth of each one's training."""
-    import torch
-
-    from inference.util import rng
-
     best = min(options.target**2, (1 - options.target) ** 2)
     with rng.forked(0):
         courses = {name: course(estimator, options) for name, estimator in estimators().items()}
@@ -67,7 +46,7 @@ def report(run: Run, options: Options) -> dict[str, Any]:
         curves(courses, best, run.directory / "gradients.png")
     theta = torch.sigmoid(run.params["guide.logit"])
     last = -max(1, options.epochs // 10)
-    figures = {
+    figures: Figures = {
         f"variance, {name}": f"{variances[last:].mean():.1e}"
         for name, (_, variances) in courses.items()
     }
@@ -77,10 +56,6 @@ def report(run: Run, options: Options) -> dict[str, Any]:
 
 def estimators() -> dict[str, Estimator]:
     """By the name in the picture."""
-    from torch import nn
-
-    from inference.estimators import REBAR, RELAX, DisARM, LeaveOneOut, ScoreFunction
-
     one_by_one = nn.Unflatten(-1, (-1, 1))
     surrogate = nn.Sequential(one_by_one, nn.Linear(1, 10), nn.Tanh(), nn.Linear(10, 1))
     return {
@@ -99,18 +74,10 @@ def course(estimator: Estimator, options: Options) -> tuple[np.ndarray, np.ndarr
     same θ, is its variance.  The trainings share the estimator's own parameters and averages, which
     find their place sooner than in a training by itself.
     """
-    import torch
-    from torch import nn
-
-    from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
-
     model, guide = SquaredDistance(options.target), SquaredDistanceGuide()
     guide.logit = nn.Parameter(torch.zeros(COPIES))
-    groups: list[dict[str, Any]] = [
-        {"params": [guide.logit], "lr": options.learning_rate},
-        {"params": list(estimator.parameters()), "lr": 0.01},
-    ]
-    optimizer = torch.optim.Adam(groups)
+    optimizer = torch.optim.Adam([guide.logit], lr=options.learning_rate)
+    optimizer.add_param_group({"params": list(estimator.parameters()), "lr": 0.01})
     costs, variances = [], []
     for _ in range(options.epochs):
         optimizer.zero_grad()
@@ -129,11 +96,6 @@ def expected_cost(theta: Tensor, target: float) -> Tensor:
 
 def curves(courses: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float, file: Path) -> None:
     """Cost, and variance of one gradient, against steps."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    from inference.results import plots
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, (costs, variances) in courses.items():

@@ -1,3 +1,6 @@
 """Words: their vectors, and models of language."""
 
-RECIPES = ("nce_lm", "skipgram")
+from inference.recipes.words import options
+
+RECIPES = {"nce_lm": options.NCELMOptions, "skipgram": options.SkipGramOptions}
+COMMANDS = {"neighbours": options.NeighboursOptions}

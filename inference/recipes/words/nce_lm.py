@@ -1,4 +1,4 @@
-"""Language models whose next word is told from noise: Mnih & Teh 2012, seed 003.
+"""Language models whose next word is told from noise: Mnih & Teh 2012.
 
 lowerbound fit nce-lm
 lowerbound fit nce-lm --score lstm --hidden 200 --batch-size 20 --clip-norm 10
@@ -7,68 +7,39 @@ lowerbound fit nce-lm --score lstm --hidden 200 --batch-size 20 --clip-norm 10
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
 
-from inference.recipes.contract import Recipe, Training
+import torch
+from pyro.infer import Trace_ELBO
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from inference.data.columns import Columns
-    from inference.recipes.words.data.text import Text
-    from inference.results.report import Estimate
-    from inference.results.run import Run
-
-
-@dataclass(frozen=True)
-class Options(Training):
-    """A language model learned by telling words from noise, without a sum over the vocabulary."""
-
-    data: str = "ptb"
-    """ptb, or the path of a text, or of a folder with train.txt, valid.txt and test.txt."""
-    score: Literal["log-bilinear", "lstm"] = "log-bilinear"
-    """s(w | c) = u_w · h(c) + b_w; h of the words just before, or of all that an LSTM has read."""
-    objective: Literal["nce", "negative-sampling", "sampled-softmax", "info-nce", "softmax"] = "nce"
-    """What is asked of the scores; softmax sums over the whole vocabulary at every step."""
-    k: int = 25
-    """Noise words for each word."""
-    shared: int | None = 500
-    """Noise words drawn for the whole batch, in place of k for each word (None)."""
-    noise_power: float = 1.0
-    """Noise is the training words' counts to this power (0: uniform)."""
-    learn_log_z: bool = False
-    """Of nce: learn log Z in place of fixing it at 0."""
-    length: int | None = None
-    """Words before the next one [5], or, for the LSTM, of a row that it reads [35]."""
-    hidden: int = 100
-    """Length of the words' vectors and of h."""
-    dropout: float = 0.0
-    """Of the LSTM's words and states, in training."""
-    minimum: int = 1
-    """How often a word must occur in the training text to be no <unknown>."""
-    epochs: int = 5
-    """Passes over the training text."""
-    batch_size: int | None = 500
-    """Words a step; for the LSTM, rows of words."""
-    learning_rate: float = 3e-3
-    """Of Adam, at its largest; of Adagrad, which likes .1, with --sparse."""
-    schedule: Literal["constant", "cosine"] = "cosine"
-    """The learning rate's course."""
-    sparse: bool = False
-    """Update only the rows of a batch's words, by Adagrad: a step's time forgets the vocabulary."""
+from guides.empty import Empty
+from inference.data.columns import Columns, slices
+from inference.engine.optim import SparseAdagrad
+from inference.recipes.contract import Figures, Recipe
+from inference.recipes.words.data.text import Text, continuations, load, rows
+from inference.recipes.words.options import NCELMOptions as Options
+from inference.results.report import Estimate, mean_and_error
+from inference.results.run import Run
+from inference.util import rng
+from inference.util.errors import UserError
+from ppl_models.language import LogBilinear, Recurrent, WordScores
+from ppl_models.nce import (
+    NCE,
+    Contrast,
+    Encode,
+    InfoNCE,
+    NegativeSampling,
+    Noise,
+    SampledSoftmax,
+    Softmax,
+)
 
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    from pyro.infer import Trace_ELBO
-
-    from guides.empty import Empty
-    from inference.engine.optim import SparseAdagrad
-    from inference.recipes.words.data import text
-
-    found = text.load(options.data, options.minimum)
+    found = load(options.data, options.minimum)
     train, valid = (columns(options, part) for part in (found.train, found.valid))
     adagrad = functools.partial(SparseAdagrad, lr=options.learning_rate)
     return Recipe(
@@ -84,23 +55,15 @@ def build(options: Options) -> Recipe:
 
 def columns(options: Options, part: Tensor) -> Columns:
     """Words with what is before them: c and w, see ``inference.recipes.words.data.text``."""
-    from inference.recipes.words.data.text import continuations, rows
-
     if options.score == "lstm":
         return rows(part, options.length or 35)
     return continuations(part, options.length or 5)
 
 
-def program(options: Options, counts: Tensor, size: int) -> Any:
+def program(options: Options, counts: Tensor, size: int) -> Contrast | Softmax:
     """The scores, and the question asked of them; b_w begins at the words' log-frequencies."""
-    from inference.util.errors import UserError
-    from ppl_models.language import LogBilinear, Recurrent, WordScores
-    from ppl_models.nce import NCE, InfoNCE, NegativeSampling, SampledSoftmax, Softmax
-
-    if options.k < 1 or (options.shared is not None and options.shared < 1):
-        raise UserError("k and shared count noise words: give at least 1")
     words, width, sparse = len(counts), options.hidden, options.sparse
-    encode: Any
+    encode: Recurrent | LogBilinear
     if options.score == "lstm":
         encode = Recurrent(words, width, options.dropout, sparse)
     else:
@@ -113,15 +76,16 @@ def program(options: Options, counts: Tensor, size: int) -> Any:
     given = (encode, score, noise, options.k, size, options.shared)
     if options.objective == "nce":
         return NCE(*given, learn_log_z=options.learn_log_z)
-    kinds = {"negative-sampling": NegativeSampling, "sampled-softmax": SampledSoftmax}
-    return kinds.get(options.objective, InfoNCE)(*given)
+    kinds: dict[str, type[Contrast]] = {
+        "negative-sampling": NegativeSampling,
+        "sampled-softmax": SampledSoftmax,
+        "info-nce": InfoNCE,
+    }
+    return kinds[options.objective](*given)
 
 
-def noise_of(counts: Tensor, power: float) -> Any:
+def noise_of(counts: Tensor, power: float) -> Noise:
     """q ∝ counts^power."""
-    from inference.util.errors import UserError
-    from ppl_models.nce import Noise
-
     try:
         return Noise(counts.double() ** power)
     except ValueError:
@@ -131,9 +95,9 @@ def noise_of(counts: Tensor, power: float) -> Any:
         ) from None
 
 
-def report(run: Run, options: Options, text: Text) -> dict[str, Any]:
+def report(run: Run, options: Options, text: Text) -> Figures:
     """Perplexity with the true normaliser, with none (Z = 1), and how far log Z drifts from 0."""
-    figures: dict[str, Any] = {}
+    figures: Figures = {}
     for name, part in (("valid", text.valid), ("test", text.test)):
         own, normalisers = scored(run, options, part)
         figures |= {
@@ -150,10 +114,6 @@ def report(run: Run, options: Options, text: Text) -> dict[str, Any]:
 
 def perplexity(log_p: Tensor) -> Estimate:
     """exp(−mean log p) of (N,) words, and its standard error by the delta method."""
-    import math
-
-    from inference.results.report import Estimate, mean_and_error
-
     nats, error = mean_and_error(-log_p)
     value = math.exp(min(nats, 700.0))
     return Estimate(value, value * error)
@@ -161,14 +121,11 @@ def perplexity(log_p: Tensor) -> Estimate:
 
 def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     """(log u(w | c), log Z(c)) of each word, (N,) nats; of the first seed."""
-    import torch
-
-    from inference.util import rng
-
     program, found = run.programs[0], []
-    model: Any = program.model
+    model = program.model
+    assert isinstance(model, Contrast | Softmax)
     with rng.forked(), program.scope(), program.evaluation():
-        for h, w in features(run, options, model, part):
+        for h, w in features(run, options, model.encode, part):
             log_u = model.log_u(h)
             own = log_u.gather(-1, w.long().unsqueeze(-1)).squeeze(-1)
             found.append(torch.stack([own, log_u.logsumexp(-1)]))
@@ -176,16 +133,16 @@ def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     return own, normalisers
 
 
-def features(run: Run, options: Options, model: Any, part: Tensor) -> Iterator[tuple[Any, Any]]:
+def features(
+    run: Run, options: Options, encode: Encode, part: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
     """(h (n, D), the word after it (n,)) through the text; the LSTM carries its state along."""
-    from inference.data.columns import slices
-
-    if options.score == "log-bilinear":
+    if not isinstance(encode, Recurrent):
         placed = run.place(columns(options, part))
         for batch in placed.batches(slices(len(placed), 1000)):
-            yield model.encode(batch["c"]), batch["w"]
+            yield encode(batch["c"]), batch["w"]
         return
     part, state = part.to(run.device), None
     for chunk in slices(len(part) - 1, 1000):
-        h, state = model.encode.read(part[chunk][None], state)
+        h, state = encode.read(part[chunk][None], state)
         yield h[0], part[1:][chunk]

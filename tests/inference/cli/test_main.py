@@ -1,14 +1,19 @@
 """The command line as a person meets it: fit, compare, list, one sentence for a mistake."""
 
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from inference.cli import registry
 from inference.cli.main import main
+from inference.recipes.images import vae as vae_recipe
+from inference.recipes.options import identity
 from inference.results.traces import read
 
 PROGRAMS = Path(__file__).parents[2] / "support" / "recipes"
@@ -237,7 +242,7 @@ def test_the_toy_of_rebar_finds_its_optimum_and_draws_five_courses(tmp_path):
 
 def test_the_courses_variance_is_the_one_on_paper():
     """Score function at θ = ½: Var = ((1 − t)⁴ + t⁴)/8 − ((1 − 2t)/4)², within 4.5 errors."""
-    from inference.recipes.toys.gradients.squared_distance import (
+    from inference.recipes.toys.squared_distance import (
         COPIES,
         Options,
         course,
@@ -257,3 +262,104 @@ def test_the_toy_of_rebar_is_audited(tmp_path, capsys):
         *("--estimators", "DisARM", "Pathwise"),
     )
     assert "against the exact gradient" in " ".join(capsys.readouterr().out.split())
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which a command ends."""
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lowerbound: ")
+    assert error.count("\n") == 1
+    return error.removeprefix("lowerbound: ").strip()
+
+
+NO_NUMBERS = [
+    (["fit", "vae", "--seeds", 0], "--seeds is 0: give at least 1"),
+    (["fit", "vae", "--particles", 0], "--particles is 0: give at least 1"),
+    (["fit", "vae", "--epochs", 0], "--epochs is 0: give at least 1"),
+    (["fit", "vae", "--batch-size", -3], "--batch-size is -3: give at least 1"),
+    (["fit", "vae", "--patience", 0], "--patience is 0: give at least 1"),
+    (
+        ["fit", "vae", "--learning-rate", "nan"],
+        "--learning-rate is nan: give a finite number from 0 on",
+    ),
+    (["fit", "vae", "--clip-norm", "nan"], "--clip-norm is nan: give a finite number above 0"),
+    (["fit", "vae", "--clip-norm", -1], "--clip-norm is -1.0: give a finite number above 0"),
+    (["fit", "vae", "--anneal", -1], "--anneal is -1.0: give a share from 0 to 1"),
+    (["fit", "vae", "--anneal", "inf"], "--anneal is inf: give a share from 0 to 1"),
+    (["fit", "vae", "--hidden", 8, -1], "--hidden is -1: give at least 1"),
+    (["fit", "vae", "--latent-dim", 0], "--latent-dim is 0: give at least 1"),
+    (["fit", "vae", "--test-samples", -1], "--test-samples is -1: give 0 or more"),
+    (["fit", "sbn", "--latent-dims", 0], "--latent-dims is 0: give at least 1"),
+    (["fit", "attention", "--patch", 0], "--patch is 0: give at least 1"),
+    (["fit", "attention", "--patch", 9], "--patch is 9: give at most the 8 × 8 of an image"),
+    (["fit", "squared_distance", "--target", "nan"], "--target is nan: give a finite number"),
+    (["fit", "captioner", "--beam", 0], "--beam is 0: give at least 1"),
+    (["audit", "vae", "--batch-size", 0], "--batch-size is 0: give at least 1"),
+    (["audit", "vae", "--at", 0, -1], "--at is -1: give 0 or more"),
+    (["audit", "vae", "--samples", 1], "--samples is 1: give at least 2, for a variance"),
+    (["compare", "a", "b", "--level", "nan"], "--level is nan: give a finite number"),
+    (["caption", "run", "a.png", "--beam", 0], "--beam is 0: give at least 1"),
+    (["audit", "vae", "--estimators", "VIMCO:0"], "estimator VIMCO of 0 particles"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), NO_NUMBERS, ids=lambda x: " ".join(map(str, x)))
+def test_a_number_that_cannot_be_is_one_sentence(arguments, sentence, tmp_path, capsys):
+    out = ["--out", tmp_path / "run"] if arguments[0] != "caption" else []
+    assert refused(capsys, *arguments, *out).startswith(sentence)
+    assert not (tmp_path / "run").exists()
+
+
+def copied(folder, name, *changes):
+    """The recipe to copy, copied."""
+    text = Path(vae_recipe.__file__).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["torch.py", "random.py", "pyro.py"])
+def test_a_copy_of_the_recipe_to_copy_replaces_no_module(name, tmp_path):
+    before = sys.modules[name.removesuffix(".py")]
+    file = copied(tmp_path, name)
+    run("fit", file, *FAST, "--epochs", 1, "--out", tmp_path / "run")
+    assert sys.modules[name.removesuffix(".py")] is before
+    run("fit", "vae", *FAST, "--epochs", 1, "--out", tmp_path / "ours")
+    mine, ours = (read(tmp_path / d)["svi"]["elbo"].values for d in ("run", "ours"))
+    assert (mine == ours).all()
+
+
+@pytest.mark.parametrize("value", ["None", "(1, 2)"])
+def test_a_build_that_returns_no_recipe(value, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(
+        "from inference.recipes.contract import Training as Options\n"
+        f"def build(options):\n    return {value}\n"
+    )
+    for command in ("fit", "audit"):
+        said = refused(capsys, command, tmp_path / "mine.py")
+        assert "let it return a Recipe" in said
+
+
+def test_options_that_are_no_training(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("Options = dict\nbuild = print\n")
+    assert "inherits Training" in refused(capsys, "fit", tmp_path / "mine.py")
+
+
+def test_what_identifies_a_run():
+    """The same keys as ever, so that a run begun before goes on."""
+    may_change = {"out", "resume", "overwrite", "device", "features", "test_samples"}
+    may_change |= {"beam", "length_penalty"}
+    for name, source in registry.recipes().items():
+        options = source.options()
+        fields = set(vars(options)) - may_change
+        assert identity(name, options).keys() == {"name", *fields}
+
+
+def test_every_recipe_of_ours_has_the_options_that_its_room_declares():
+    for source in registry.recipes().values():
+        assert importlib.import_module(source.module).Options is source.options

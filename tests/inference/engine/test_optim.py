@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from guides.empty import Empty
 from inference import UserError, fit
-from inference.engine.gradient.averaged import dense
 from inference.engine.gradient.plain import clip
 from inference.engine.optim import RowwiseSGD, SparseAdagrad
 from inference.engine.program.nonfinite import _finite
+from inference.engine.sparse_rows import dense
 from ppl_models.language import LogBilinear, WordScores
 from ppl_models.nce import NCE, NegativeSampling, Noise
 from ppl_models.skip_gram import Products, SkipGram, WordVectors

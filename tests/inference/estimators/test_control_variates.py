@@ -1,6 +1,7 @@
 """REBAR's and RELAX's own parameters descend the variance of the estimate, under the same draws."""
 
 import copy
+import math
 
 import pyro
 import pyro.distributions as dist
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from inference.estimators import REBAR, RELAX
+from inference.estimators.control_variates import conditional_logits
 from tests.support.estimators import Bump
 
 DATA = torch.tensor([0.4, -1.2, 2.0, 0.9], dtype=torch.float64)
@@ -71,3 +73,25 @@ def test_its_average_is_a_baseline_beside():
     score = torch.bernoulli(logits.sigmoid()) - logits.sigmoid()
     moved = (second - first) / score  # the loss is −ELBO
     torch.testing.assert_close(moved, (centre[0] / centre[1]).expand(4), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("kind", [dist.Bernoulli, dist.OneHotCategorical])
+def test_perturbed_logits_given_the_draw(kind):
+    """They decide for that draw; over draws they have the law of φ + noise: |z| < 4.5, six times.
+
+    Of one-hot draws, φ is normalised: its mean is log softmax φ + γ, its variance π²/6.
+    """
+    count, logits = 200_000, torch.tensor([0.4, -0.9, 1.2])
+    inner = kind(logits=logits.expand(count, 3))
+    b = inner.sample()
+    z = conditional_logits(inner, b)
+    decided = (z > 0).double() if kind is dist.Bernoulli else torch.eye(3)[z.argmax(-1)]
+    assert torch.equal(decided, b)
+    if kind is dist.Bernoulli:
+        mean, variance = logits, math.pi**2 / 3
+    else:
+        mean, variance = logits.log_softmax(-1) + 0.5772156649015329, math.pi**2 / 6
+    squares = (z - mean).square()
+    z_of_mean = (z.mean(0) - mean) / (variance / count) ** 0.5
+    z_of_variance = (squares.mean(0) - variance) / squares.std(0) * count**0.5
+    assert torch.cat([z_of_mean, z_of_variance]).abs().max() < 4.5

@@ -11,11 +11,13 @@ import torch
 from pyro.infer import config_enumerate
 from pyro.infer.autoguide import AutoNormal
 
-from inference import UserError, fit
+from inference import fit
 from inference.data.columns import Columns
 from inference.engine.program.program import Program
 from inference.results import evaluate
 from inference.results.arviz_versions import arviz
+from inference.results.draws import sampler
+from inference.results.draws.sampler import Sampler, looking
 from tests.support.examples import exact_local_guide, global_only, local
 
 
@@ -33,8 +35,7 @@ def exact_local(x, m=0.3):
 def test_weights_of_the_exact_posterior_are_the_evidence():
     model, _, data = local()
     program = ready(model, exact_local_guide(40), data)
-    with program.scope(), torch.no_grad():
-        weights = evaluate.log_weights(program, data, 7)
+    weights = evaluate.log_weights(program, data, 7)
     assert torch.allclose(weights, exact_local(data["x"]).expand(7, 40), atol=1e-12)
 
 
@@ -42,8 +43,7 @@ def test_weights_ignore_the_scale_of_a_subsample():
     model, _, data = local()
     program = ready(model, exact_local_guide(40), data)
     part = {"x": data["x"][:5]}
-    with program.scope(), torch.no_grad():
-        weights = evaluate.log_weights(program, part, 2)
+    weights = evaluate.log_weights(program, part, 2)
     assert torch.allclose(weights, exact_local(part["x"]).expand(2, 5), atol=1e-12)
 
 
@@ -68,7 +68,7 @@ def test_chunks_do_not_change_the_bound(monkeypatch):
     model, _, data = local()
     program = ready(model, exact_local_guide(40), data)
     whole = evaluate.importance_weighted_bound(program, data, 100, progress=False)
-    monkeypatch.setattr(evaluate, "CHUNK_ELEMENTS", 40 * 7)
+    monkeypatch.setattr(sampler, "CHUNK_ELEMENTS", 40 * 7)
     assert torch.allclose(
         whole, evaluate.importance_weighted_bound(program, data, 100, progress=False), atol=1e-12
     )
@@ -137,18 +137,29 @@ def test_active_units_counts_those_that_move():
     assert evaluate.active_units(ready(model, guide, {"x": x}), {"x": x}) == {"z": 2}
 
 
-def test_marginalised_latents_are_refused():
+def test_latents_that_the_model_sums_over_are_summed_over_in_the_weights():
     _, guide, data = global_only()
 
     @config_enumerate
     def model(x):
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
         with pyro.plate("data", 40, subsample=x):
-            k = pyro.sample("k", dist.Bernoulli(0.5))
+            k = pyro.sample("k", dist.Bernoulli(0.3))
             pyro.sample("x", dist.Normal(w + k, 1.0), obs=x)
 
-    with pytest.raises(UserError, match="site 'k' of the model has no draw in the guide"):
-        evaluate.khat(ready(model, guide, data), data)
+    program = ready(model, guide, data)
+    with looking(program):
+        taken = Sampler(program)
+        (draws,) = taken.draw(data, 6)
+    assert taken.reason is None
+    w = draws.guide["w"].value
+    mixture = dist.MixtureSameFamily(
+        dist.Categorical(torch.tensor([0.7, 0.3])),
+        dist.Normal(w[..., None] + torch.tensor([0.0, 1.0]), 1.0),
+    )
+    expected = mixture.log_prob(data["x"]).sum(1) + dist.Normal(0.0, 1.0).log_prob(w[:, 0])
+    expected = expected - dist.Normal(0.5, 0.4).log_prob(w[:, 0])
+    assert torch.allclose(evaluate.weights_of(draws, None)[:, 0], expected, atol=1e-12)
 
 
 def regression(size=60):

@@ -4,17 +4,19 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO
 
 from inference import UserError, audit
 from inference.estimators import (
     DisARM,
+    Exact,
     GumbelSoftmax,
     LeaveOneOut,
     MovingAverage,
     Pathwise,
     ScoreFunction,
 )
+from inference.workflow.bias import TOLERANCE
 from ppl_models.toys import (
     ExpectedSquare,
     ExpectedSquareGuide,
@@ -33,8 +35,8 @@ def of(result, name, step=0):
 
 
 @pytest.mark.parametrize("reparameterised", [False, True])
-def test_expected_square_has_the_slides_gradient_and_variances(reparameterised):
-    """2aμ; a²(μ⁴ + 14μ² + 15) for the score, 4a² for the path (seed 003, corrected)."""
+def test_expected_square_has_the_analytic_gradient_and_variances(reparameterised):
+    """2aμ; a²(μ⁴ + 14μ² + 15) for the score, 4a² for the path."""
     samples = 1_000_000
     guide = ExpectedSquareGuide(THETA, A, B, reparameterised=reparameterised)
     guide.theta = torch.nn.Parameter(torch.full((samples,), THETA))  # one for each draw
@@ -67,18 +69,24 @@ def test_the_exact_gradient_is_found_and_nobody_is_accused():
     assert list(result.table().columns[0].cells) == [r.name for r in ranked]
 
 
-def test_a_bias_is_seen():
+def test_a_bias_is_seen_and_what_cannot_be_seen_is_said():
     result = audit(
         SquaredDistance(),
         SquaredDistanceGuide(0.3),
         ONE,
-        [GumbelSoftmax(temperature=2.0), DisARM()],
-        samples=1000,
+        [GumbelSoftmax(temperature=2.0), DisARM(), Exact()],
+        samples=500,
         progress=False,
     )
-    assert of(result, "GumbelSoftmax").biased
-    assert of(result, "GumbelSoftmax").bias > 0.2
-    assert not of(result, "DisARM").biased
+    relaxed, pairs, enumerated = result.rows
+    assert relaxed.says == "biased"
+    assert relaxed.bias > 0.2
+    assert pairs.says == "cannot tell"  # of biases below its resolution
+    assert TOLERANCE < pairs.resolution < 0.2
+    assert enumerated.says == "unbiased"
+    assert [r.bias for r in (pairs, enumerated)] == pytest.approx([0, 0], abs=0.01)
+    shown = [cell.partition("!")[0] for cell in result.table().columns[2].cells]
+    assert set(shown) == {"<0", f"<{100 * pairs.resolution:.0f}", f"{100 * relaxed.bias:.0f}"}
 
 
 def test_without_the_exact_gradient_the_quietest_unbiased_one_is_the_reference():
@@ -103,7 +111,62 @@ def test_without_the_exact_gradient_the_quietest_unbiased_one_is_the_reference()
         progress=False,
     )
     assert result.reference == "the quietest unbiased estimator"
+    assert [r.against for r in result.rows] == ["Trace_ELBO", "Pathwise"]
+    assert "site 'z' is a Gamma" in result.inexact
+    assert "no exact gradient: Exact enumerates" in str(result.table().caption)
     assert not any(r.biased for r in result.rows)
+
+
+def mixture(x):
+    with pyro.plate("data", 4, subsample=x):
+        z = pyro.sample("z", dist.Bernoulli(0.4), infer={"enumerate": "parallel"})
+        pyro.sample("x", dist.Normal(pyro.param("loc", torch.tensor(1.5)) * z, 1.0), obs=x)
+
+
+@pytest.mark.filterwarnings("ignore:Found vars in model but not guide")
+def test_bounds_that_sum_over_a_latent_are_labelled_apart_and_compared_with_their_own_kind():
+    estimators = {
+        "enumerated": TraceEnum_ELBO(max_plate_nesting=1),
+        "with particles": TraceEnum_ELBO(max_plate_nesting=1, num_particles=2),
+        "drawn": Trace_ELBO(),
+    }
+    x = {"x": torch.tensor([0.1, 1.2, -0.3, 2.0])}
+    result = audit(mixture, lambda x: None, x, estimators, samples=40, progress=False)
+    assert [(r.bound, r.against) for r in result.rows] == [
+        ("ELBO, summed over z", "with particles"),
+        ("ELBO, summed over z", "enumerated"),
+        ("ELBO, z drawn by the model", ""),
+    ]
+    assert [r.says for r in result.rows] == ["unbiased", "unbiased", "cannot tell"]
+    assert "latent site 'z' of the model is not in the guide" in result.inexact
+
+
+def test_a_quadrature_that_has_not_converged_is_no_reference():
+    def model(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 1, subsample=x):
+            pyro.sample("x", dist.Bernoulli(logits=40.0 * z.sign() + 30 * z), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(pyro.param("m", torch.tensor(0.2)), 1.0))
+
+    result = audit(model, guide, ONE, [ScoreFunction()], samples=10, progress=False)
+    assert result.reference == "nothing"
+    assert "quadrature over its Normal latents has not converged" in result.inexact
+
+
+def test_a_program_with_noise_of_its_own_has_no_exact_gradient():
+    def model(x):
+        z = pyro.sample("z", dist.Bernoulli(0.4))
+        with pyro.plate("data", 1, subsample=x):
+            pyro.sample("x", dist.Normal(z + torch.rand(()), 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("m", torch.tensor(0.2))))
+
+    result = audit(model, guide, ONE, [ScoreFunction()], samples=10, progress=False)
+    assert result.reference == "nothing"
+    assert "draws random numbers that are no latents" in result.inexact
 
 
 def test_along_a_training_the_program_moves_and_the_tree_keeps_every_moment(tmp_path):
@@ -129,11 +192,41 @@ def test_at_step_0_nothing_is_trained():
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [({"samples": 1}, "a variance needs two"), ({"at": ()}, "after how many steps")],
+    [
+        ({"samples": 1}, "samples is 1: a variance needs two"),
+        ({"at": ()}, "after how many optimiser steps"),
+        ({"at": -1}, "at is -1: say after how many optimiser steps"),
+        ({"at": (0, -3)}, "after how many optimiser steps"),
+        ({"batch_size": 0}, "batch_size is 0: give 1 or more rows"),
+        ({"batch_size": -2}, "batch_size is -2: give 1 or more rows"),
+    ],
 )
 def test_senseless_options_are_refused(options, sentence):
     with pytest.raises(UserError, match=sentence):
         audit(SquaredDistance(), SquaredDistanceGuide(), ONE, [ScoreFunction()], **options)
+
+
+@pytest.mark.parametrize(
+    ("estimators", "sentence"),
+    [
+        ([], "give one or more estimators"),
+        ("LeaveOneOut", r"estimators is 'LeaveOneOut': give a list, as in \[ScoreFunction\(\)\]"),
+        (ScoreFunction(), "give a list"),
+        (
+            ["LeaveOneOut:4"],
+            r"'LeaveOneOut:4' is a name: give .* inference.estimators.LeaveOneOut\(",
+        ),
+        ([ScoreFunction], r"estimator ScoreFunction is a class: give an object, ScoreFunction\(\)"),
+        ({"mine": 3}, "estimator 3 is a int, and no pyro.infer.ELBO"),
+        (
+            [ScoreFunction(), ScoreFunction()],
+            "two estimators are called ScoreFunction: give",
+        ),
+    ],
+)
+def test_what_is_no_estimator_is_refused(estimators, sentence):
+    with pytest.raises(UserError, match=sentence):
+        audit(SquaredDistance(), SquaredDistanceGuide(), ONE, estimators, progress=False)
 
 
 def test_a_refusal_names_the_site():

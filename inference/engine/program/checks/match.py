@@ -12,6 +12,7 @@ from pyro.util import check_model_guide_match
 
 from inference.data.columns import Batch
 from inference.engine.program.checks.plates import frames_of
+from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import sample_sites
 
@@ -39,6 +40,8 @@ def matching(
         _refuse_shapes(prior, alone, error)
         raise
     _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
+    with rng.forked():
+        _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
     _refuse_pyros(model_trace, guide_trace)
     return model_trace, guide_trace
 
@@ -66,6 +69,17 @@ def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
 
 def _observed(sites: dict[str, Any]) -> list[str]:
     return [name for name, site in sites.items() if site["is_observed"]]
+
+
+def _refuse_plates(prior: Trace, replayed: Trace) -> None:
+    """The guide's plates take the place of the model's; they must be as long."""
+    frames = frames_of(replayed)
+    for name, frame in frames_of(prior).items():
+        if name in frames and frames[name].size != frame.size:
+            raise UserError(
+                f"plate {name!r} has {frame.size} rows in the model and {frames[name].size} in the "
+                "guide: give it the same size and subsample in both"
+            )
 
 
 def _refuse_pyros(model: Trace, guide: Trace) -> None:

@@ -27,10 +27,8 @@ def frames_of(trace: Trace) -> dict[str, Frame]:
 
 
 def other_rows(batch: Batch) -> Batch:
-    """The batch without its last row; a single row twice."""
-    rows = rows_in(batch)
-    index = torch.arange(rows - 1, device="cpu") if rows > 1 else torch.zeros(2, dtype=torch.long)
-    return {name: column[index.to(column.device)] for name, column in batch.items()}
+    """The batch with its last row twice."""
+    return {name: torch.cat([column, column[-1:]]) for name, column in batch.items()}
 
 
 def data_plate(

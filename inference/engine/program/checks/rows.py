@@ -120,7 +120,7 @@ class Question:
         try:
             before, again = self._pull(batch, 0, 1), self._pull(batch, 0, 2)
             after = self._pull({n: column.roll(1, 0) for n, column in batch.items()}, 1, 1)
-        except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError):
+        except (RuntimeError, ValueError, IndexError, NotImplementedError):
             return None
         if any(map(_differ, before, again)):
             return None
@@ -149,7 +149,7 @@ class Question:
             own = any(_plate(f) == _plate(self.frame) for f in site["cond_indep_stack"])
             value = site["value"].detach()
             value = value.roll(places, dim) if own or name in self.local else value
-            moved.add_node(**{**site, "value": value, "name": name})
+            moved.add_node(name, **{**site, "value": value})
         return moved
 
 

@@ -37,11 +37,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inference.data.sources import PERMUTATION_SEED, datasets_library, find_folder
-from inference.data.vocabulary import Vocabulary, tokens
 from inference.recipes.captions.data.pictures import Captioned, Picture, Split
+from inference.recipes.captions.data.scenes import scenes
 from inference.util.errors import UserError
-
-__all__ = ["Captioned", "Picture", "Vocabulary", "load", "tokens"]
 
 Read = Callable[[], bytes]
 Files = Mapping[str, list[Read]]  # by name, whatever the folder
@@ -71,12 +69,8 @@ def load(source: str) -> Captioned:
     Raises:
         UserError: it does not exist, or a file, line or picture of it cannot be used.
     """
-    from inference.recipes.captions.data import (
-        scenes,  # which makes sets of the kind that this file reads
-    )
-
     if source in ("scenes", "scenes-clothing"):
-        return scenes.scenes(clothing=source == "scenes-clothing")
+        return scenes(clothing=source == "scenes-clothing")
     if source == "flickr8k":
         return from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
     if source.startswith("hub:"):

@@ -19,17 +19,15 @@ import importlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
 
 import numpy as np
 import torch
+from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inference.util.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 NAMES = (
     "efficientnet-lite0, efficientnet-lite2, pixels, timm:NAME, torchvision:NAME, MODULE:FACTORY"
@@ -74,8 +72,6 @@ class Encoder:
         Raises:
             UserError: the network does not give a grid.
         """
-        from PIL.Image import Resampling
-
         shape = (self.size, self.size)
         sized = [np.asarray(p.resize(shape, Resampling.BICUBIC)) for p in pictures]
         device = next((p.device for p in self.grid.parameters()), torch.device("cpu"))
@@ -108,6 +104,11 @@ def load_encoder(name: str) -> Encoder:
     raise UserError(f"no encoder {name!r}: give one of {NAMES}")
 
 
+def default_encoder(data: str) -> str:
+    """What scenes, and what photographs are looked at with."""
+    return "pixels" if data.startswith("scenes") else "efficientnet-lite2"
+
+
 class _Patches(nn.Module):
     """A patch's pixels, then its row and its column, one-hot (a convolution's padding tells)."""
 
@@ -123,12 +124,12 @@ class _Patches(nn.Module):
 class _Grid(nn.Module):
     """A network asked for its last feature map instead of its classes."""
 
-    def __init__(self, network: nn.Module, ask: Callable[[Any, Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, ask: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.network, self.ask = network, ask
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.ask(self.network, x)
+        return self.ask(x)
 
 
 def _efficientnet(name: str) -> Encoder:
@@ -141,7 +142,7 @@ def _efficientnet(name: str) -> Encoder:
     # TensorFlow's (pixel − 127) / 128.  Of 96 photographs of dogs in Flickr8k, lite0 / lite2 take
     # 88 / 86 % for one of ImageNet's dogs so, with an entropy of 3.15 / 1.87; 78 / 76 % and
     # 3.67 / 2.23 under the usual mean and deviation, 81 / 84 % and 3.36 / 2.07 under [0, 1].
-    grid = _Grid(network, lambda network, x: network.extract_features(x))
+    grid = _Grid(network, network.extract_features)
     return Encoder(name, grid, 224, (127 / 255,) * 3, (128 / 255,) * 3)
 
 
@@ -150,7 +151,7 @@ def _timm(name: str, model: str) -> Encoder:
     with _named(name):
         network = timm.create_model(model, pretrained=True, features_only=True, out_indices=(-1,))
     settings = network.pretrained_cfg
-    grid = _Grid(network, lambda network, x: network(x)[-1])
+    grid = _Grid(network, lambda x: network(x)[-1])
     return Encoder(name, grid, settings["input_size"][-1], settings["mean"], settings["std"])
 
 
@@ -186,7 +187,7 @@ def _own(name: str, module: str, factory: str) -> Encoder:
     return Encoder(name, network, getattr(network, "size", 224))
 
 
-def _import(module: str, package: str) -> Any:
+def _import(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:

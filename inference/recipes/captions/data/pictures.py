@@ -7,17 +7,16 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import PIL.Image
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from inference.data.columns import Columns
 from inference.data.vocabulary import END, Vocabulary, tokens
 from inference.util.errors import UserError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 Split = Literal["train", "valid", "test"]
 NOWHERE = -1  # the place of a word that names no object
@@ -46,12 +45,8 @@ class Picture:
         """The picture in RGB.
 
         Raises:
-            UserError: it cannot be read or decoded, or Pillow is not installed.
+            UserError: it cannot be read or decoded.
         """
-        try:
-            import PIL.Image
-        except ImportError:
-            raise UserError("pictures need the extra: pip install 'lowerbound[captions]'") from None
         try:
             return PIL.Image.open(io.BytesIO(self.read())).convert("RGB")
         except Exception as error:  # Pillow's decoders raise many kinds

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from inference.data.sources import digits, find_folder, idx_folder
@@ -120,8 +121,6 @@ def _small(x: Tensor) -> np.ndarray:
 
 
 def _png(canvas: np.ndarray) -> bytes:
-    from PIL import Image
-
     out = io.BytesIO()
     Image.fromarray(canvas).save(out, "png")
     return out.getvalue()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -81,7 +81,7 @@ def _refuse(said: Sequence[Words], references: Sequence[Sequence[Words]]) -> Non
         )
 
 
-def _library(module: str) -> Any:
+def _library(module: str) -> ModuleType:
     try:
         return import_module(f"pycocoevalcap.{module}")
     except ImportError:

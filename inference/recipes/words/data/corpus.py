@@ -30,7 +30,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, TextIO
+from typing import IO, BinaryIO, Literal, NamedTuple, TextIO
 from xml.etree.ElementTree import ParseError
 
 import numpy as np
@@ -186,7 +186,7 @@ def _pieces(file: TextIO) -> Iterator[str]:
     yield rest
 
 
-def tagged(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+def tagged(raw: IO[bytes], path: Path) -> Iterator[list[str]]:
     """The words of each line of ``word/tag``, latin-1.
 
     Raises:
@@ -210,7 +210,8 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
         for member in members:
             name = Path(member.name)
             if member.isfile() and BROWN.fullmatch(name.name):
-                content: Any = members.extractfile(member)
+                content = members.extractfile(member)
+                assert content is not None  # a file's
                 yield from tagged(content, path / name)
                 empty = False
     if empty:

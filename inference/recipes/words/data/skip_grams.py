@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,22 +12,7 @@ from torch import Tensor
 
 from inference.data.columns import Batch, Columns
 from inference.engine.training.validation import EVALUATION_SEED
-
-
-class Noise(Protocol):
-    """A distribution over V words, such as ``ppl_models.nce.Noise``."""
-
-    def draw(self, *shape: int) -> Tensor:
-        """Independent words of this shape."""
-        ...
-
-    def log_prob(self) -> Tensor:
-        """(V,) log q(w)."""
-        ...
-
-    def to(self, device: torch.device) -> Noise:
-        """Itself, moved."""
-        ...
+from ppl_models.nce import Noise
 
 
 def staying(counts: Tensor, share: float) -> Tensor:
@@ -137,7 +122,7 @@ class Chunks(Columns):
     def _fixed(self) -> Tensor:
         return self.places(EVALUATION_SEED, 0)
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Chunks:
+    def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same on ``device``."""
         self.noise.to(device)
-        return super().to(device, dtype)  # type: ignore[return-value]
+        return super().to(device, dtype)

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 import torch
@@ -113,8 +113,7 @@ def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
 
 def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
     """The bytes of this file, gunzipped where its name says so."""
-    packed: Any = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-    return packed
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
 
 
 def decoded(raw: BinaryIO, path: Path) -> TextIO:

@@ -16,8 +16,8 @@ from pyro.infer import TraceGraph_ELBO, TraceMeanField_ELBO
 from inference import UserError, fit
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.captured import Captured
+from inference.engine.training import loop
 from inference.engine.training.schedules import warm_up
-from inference.engine.training.trainer import Trainer
 from inference.estimators import (
     DecayingAverage,
     DisARM,
@@ -182,14 +182,14 @@ def test_a_long_training_does_not_grow(compiled, monkeypatch):
     """Resident memory after 2,000 steps and after 30,000: what an hour would add is the trace."""
     model, guide, data = local()
     sizes = {}
-    take = Trainer._take_step
+    take = loop.take_step
 
-    def weigh(self, batch):
-        take(self, batch)
-        if self.step in (2_000, 30_000):
+    def weigh(training, batch):
+        take(training, batch)
+        if training.step in (2_000, 30_000):
             gc.collect()
-            sizes[self.step] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            sizes[training.step] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    monkeypatch.setattr(Trainer, "_take_step", weigh)
+    monkeypatch.setattr(loop, "take_step", weigh)
     quiet(model, guide, data, steps=30_000, batch_size=16, compile=compiled)
     assert sizes[30_000] - sizes[2_000] < 4  # MiB; the trace's 10,000 rows take 0.5

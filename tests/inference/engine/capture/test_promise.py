@@ -248,15 +248,15 @@ def test_recurrent_networks_masks_and_priors_made_outside():
 
 @pytest.mark.usefixtures("_backend")
 def test_eval_half_way_is_another_graph(monkeypatch):
-    from inference.engine.training.trainer import Trainer
+    from inference.engine.training import loop
 
-    take = Trainer._take_step
+    take = loop.take_step
 
-    def turning(self, batch):
-        self.program.guide.train(self.step < 3)
-        take(self, batch)
+    def turning(training, batch):
+        training.seeds[0].program.guide.train(training.step < 3)
+        take(training, batch)
 
-    monkeypatch.setattr(Trainer, "_take_step", turning)
+    monkeypatch.setattr(loop, "take_step", turning)
     torch.manual_seed(0)
     assert_same_training(outside, Listening(), {"x": torch.randn(SIZE)}, steps=6)
 

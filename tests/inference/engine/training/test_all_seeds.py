@@ -14,7 +14,7 @@ from torch import nn
 
 from inference import UserError, fit
 from inference.data.columns import Columns
-from inference.engine.training.all_seeds import beside
+from inference.engine.training.loop import together
 from inference.engine.training.schedules import warm_up
 from inference.estimators import DisARM, LeaveOneOut, MovingAverage, ScoreFunction
 from tests.support.examples import Bits, Guess, global_only, local
@@ -190,4 +190,4 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(UserError, match="draws within a step by rejection"):
         at_once(gamma_model, gamma_guide, data, steps=2)
     with pytest.raises(UserError, match="another shape in each seed's batch"):
-        beside([{"x": torch.zeros(2)}, {"x": torch.zeros(3)}])
+        together([{"x": torch.zeros(2)}, {"x": torch.zeros(3)}])

@@ -16,7 +16,7 @@ import torch
 from pyro.infer import TraceGraph_ELBO
 
 from inference import UserError, fit
-from inference.engine.training.trainer import Trainer
+from inference.engine.training.seed_training import SeedTraining
 from inference.results.traces import read
 from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from tests.support.examples import global_only
@@ -131,9 +131,9 @@ def test_an_epoch_that_was_not_evaluated_before_the_end_is_after_it(tmp_path, mo
             raise KeyboardInterrupt
         evaluate(self, valid)
 
-    evaluate = Trainer._evaluate
+    evaluate = SeedTraining.evaluate
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_evaluate", stop)
+        patch.setattr(SeedTraining, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(directory=tmp_path / "cut", **options)
     fit(directory=tmp_path / "cut", resume=True, **options)

@@ -10,9 +10,10 @@ from PIL import Image
 from inference import UserError
 from inference.cli.main import main
 from inference.data.vocabulary import MARKS, Vocabulary
-from inference.recipes.captions import captioning
 from inference.recipes.captions.captioner import Options, build
 from inference.recipes.captions.data.pictures import Picture
+from inference.recipes.captions.report.figures import scored
+from inference.recipes.captions.trained import trained as trained_captioner
 from ppl_models.decoding import Captions
 
 FAST = ["--encoder", "pixels", "--epochs", 2, "--hidden", 8, "--minimum", 1, "--batch-size", 8]
@@ -65,7 +66,9 @@ def test_caption(trained, pictures, capsys):
 def test_a_fit_begins_with_another_s_networks(trained, pictures, tmp_path):
     kept = ["--data", pictures, *FAST, "--features", tmp_path, "--out", tmp_path / "run"]
     run("fit", "captioner", "--start", trained, *kept, "--learning-rate", 0, "--epochs", 1)
-    found, given = (captioning.trained(d)[2].state_dict() for d in (tmp_path / "run", trained))
+    found, given = (
+        trained_captioner(d).captioner.state_dict() for d in (tmp_path / "run", trained)
+    )
     assert all((found[name] == given[name]).all() for name in given)
 
 
@@ -107,5 +110,5 @@ def test_the_full_stop_can_count_as_a_word():
         ("a cat", True, 1 / 3),
     ):
         picture = Picture("x", "test", (caption,), bytes)
-        found = captioning.scored(said, [picture], known, stop).corpus["BLEU-1"].value
+        found = scored(said, [picture], known, stop).corpus["BLEU-1"].value
         assert found == pytest.approx(100 * share, rel=1e-6)

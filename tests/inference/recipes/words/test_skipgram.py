@@ -8,12 +8,13 @@ import re
 import pytest
 import torch
 
-from inference.cli import recipes as registry
+from inference.cli.fit import fit_recipe
 from inference.cli.main import main
+from inference.cli.registry import find
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.recipes.words import skipgram
-from inference.recipes.words.report.word_vectors import load
+from inference.recipes.words.report.vectors import load
 from inference.results.traces import read
 
 GARDEN = ["apple", "cherry", "flower", "garden", "leaf", "orchard", "petal", "root"]
@@ -75,7 +76,7 @@ def test_neighbours_share_their_topic(corpus, tmp_path, how):
     """By chance, with probability (7 · 6 · 5 / (15 · 14 · 13))¹⁶ < 1e-18."""
     small = {"hidden": 8, "length": 16, "batch_size": 16, "subsample": 1.0, "epochs": 5}
     chosen = skipgram.Options(data=str(corpus), out=tmp_path, **small | how)
-    registry.fit_recipe("skipgram", chosen)
+    fit_recipe(find("skipgram"), chosen)
     assert nearest_share_the_topic(load(tmp_path / "vectors.txt"))
 
 
@@ -140,10 +141,10 @@ MISTAKES = [
     (["--window", -1], "window is -1: give at least 1"),
     (["--length", 0], "length is 0: give at least 1"),
     (["--hidden", 0], "hidden is 0: give at least 1"),
-    (["--subsample", 0], "subsample is 0.0: give a share above 0"),
-    (["--subsample", -1], "subsample is -1.0: give a share above 0"),
-    (["--subsample", "nan"], "subsample is nan: give a share above 0"),
-    (["--noise-power", "nan"], "noise-power nan"),
+    (["--subsample", 0], "subsample is 0.0: give a finite number above 0"),
+    (["--subsample", -1], "subsample is -1.0: give a finite number above 0"),
+    (["--subsample", "nan"], "subsample is nan: give a finite number above 0"),
+    (["--noise-power", "nan"], "--noise-power is nan: give a finite number"),
     (["--noise-power", 500], "noise-power 500"),
     (["--held-out", 1], "held-out is 1.0: give a share"),
     (["--held-out", "nan"], "held-out is nan: give a share"),

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from inference import UserError
-from inference.data.vocabulary import END, UNKNOWN
-from inference.recipes.captions.data.captions import Vocabulary, load
+from inference.data.vocabulary import END, UNKNOWN, Vocabulary
+from inference.recipes.captions.data.captions import load
 
 image = pytest.importorskip("PIL.Image")
 

@@ -8,8 +8,8 @@ import torch
 
 from inference import UserError
 from inference.data.sources import digits
-from inference.data.vocabulary import tokens
-from inference.recipes.captions.data.captions import Vocabulary, load
+from inference.data.vocabulary import Vocabulary, tokens
+from inference.recipes.captions.data.captions import load
 from inference.recipes.captions.data.features import extract
 from inference.recipes.captions.data.scenes import CELL, CLOTHES, DIGITS, SIDE, compose, scenes
 

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 from torch import Tensor
 
+from inference.recipes.contract import Figures
 from inference.results import plots
 from inference.results.report import Estimate
 
 FEWEST = 10  # words that a correlation is told of
 
 
-def figures(counts: Tensor, scale: Tensor) -> dict[str, Any]:
+def figures(counts: Tensor, scale: Tensor) -> Figures:
     """Spearman's ρ of counts (V,) and posterior standard deviations (V,), and these at both ends.
 
     ρ's standard error is √((1 + ρ²/2) / (V − 3)) (1 − ρ²), Bonett & Wright 2000.  Of fewer than ten
     words, or words that all occur as often, there is no ρ.  Words as rare as the rarest tenth are
     with them.
     """
-    from scipy.stats import spearmanr
-
     often, sd = counts.cpu().numpy(), scale.cpu().numpy()
-    found: dict[str, Any] = {
+    found: Figures = {
         "posterior sd, the rarest tenth": float(sd[often <= np.quantile(often, 0.1)].mean()),
         "posterior sd, the hundred most frequent": float(sd[:100].mean()),
     }

@@ -13,18 +13,16 @@ from matplotlib.figure import Figure
 
 from inference import UserError
 from inference.data.sources import gensim_file
-from inference.recipes.words.report import word_pictures
-from inference.recipes.words.report.word_vectors import (
+from inference.recipes.words.neighbours import neighbours
+from inference.recipes.words.report import pictures
+from inference.recipes.words.report.examinations import (
     JUDGEMENTS,
     Judged,
     analogies,
-    build,
     evaluate,
     judgements,
-    load,
-    neighbours,
-    save,
 )
+from inference.recipes.words.report.vectors import build, load, save
 from inference.results.report import Estimate, plain
 
 WORDS = ("the", "cat", "café", "don't", "42")
@@ -266,21 +264,21 @@ NAMES = [f"word{a}{b}" for a, b in itertools.product(LETTERS, "abcd")]
 
 def test_a_map_is_of_content_words_and_the_same_each_time(tmp_path):
     vectors = random_vectors(["the", "of", "42", ",", "is", "which", *NAMES])
-    assert word_pictures.content_words(vectors, 3) == ["wordaa", "wordab", "wordac"]
-    word_pictures.draw(vectors, tmp_path / "a.png")
-    word_pictures.draw(vectors, tmp_path / "b.png")
+    assert pictures.content_words(vectors, 3) == ["wordaa", "wordab", "wordac"]
+    pictures.draw(vectors, tmp_path / "a.png")
+    pictures.draw(vectors, tmp_path / "b.png")
     content = (tmp_path / "a.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert content == (tmp_path / "b.png").read_bytes()
     with pytest.raises(UserError, match="a map needs 5 content words, not 2: add words"):
-        word_pictures.draw(random_vectors(["the", "cat", "dog"]), tmp_path / "c.png")
+        pictures.draw(random_vectors(["the", "cat", "dog"]), tmp_path / "c.png")
 
 
 def test_neighbours_are_neighbours_on_the_map():
     generator = torch.Generator().manual_seed(0)
     centres = 5 * torch.randn(4, 10, generator=generator)
     rows = centres.repeat(10, 1) + 0.5 * torch.randn(40, 10, generator=generator)
-    at = torch.from_numpy(word_pictures.places(build(NAMES, rows), NAMES))
+    at = torch.from_numpy(pictures.places(build(NAMES, rows), NAMES))
     nearest = torch.cdist(at, at).fill_diagonal_(torch.inf).argmin(1)
     assert (nearest % 4 == torch.arange(40) % 4).all()
 
@@ -289,7 +287,7 @@ def test_labels_hide_no_other():
     figure = Figure(figsize=(6, 4))
     axis = figure.add_axes((0.1, 0.1, 0.8, 0.8))
     at = np.array([[0.0, 0.0], [0.02, 0.01], [0.04, -0.02], [1.0, 1.0], [1.03, 1.0]])
-    word_pictures.label(axis, ["government", "president", "state", "john", "mrs"], at)
+    pictures.label(axis, ["government", "president", "state", "john", "mrs"], at)
     boxes = [text.get_window_extent() for text in axis.texts]
     assert [text.get_text() for text in axis.texts] == [
         *("government", "president", "state", "john", "mrs")
@@ -300,4 +298,4 @@ def test_labels_hide_no_other():
 def test_hidden_areas():
     boxes = np.array([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     others = np.array([[1.0, 1.0, 3.0, 4.0], [-1.0, 0.0, 0.5, 0.25], [2.0, 0.0, 3.0, 9.0]])
-    assert word_pictures.hidden(boxes, others).tolist() == [1.125, 0.0]
+    assert pictures.hidden(boxes, others).tolist() == [1.125, 0.0]

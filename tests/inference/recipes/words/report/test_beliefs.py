@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from inference.recipes.words.report.word_beliefs import figures
+from inference.recipes.words.report.beliefs import figures
 
 COUNTS = torch.arange(200, 0, -1) * 5
 SD = torch.linspace(0.1, 0.9, 200)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.recipes.captions.report.attention_pictures import STRONGEST, draw
+from inference.recipes.captions.report.attention import STRONGEST, draw
 from inference.util.errors import UserError
 from tests.support.attended import example
 

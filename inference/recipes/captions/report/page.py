@@ -7,13 +7,13 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from inference.engine.training.validation import EVALUATION_SEED
-from inference.recipes.captions.report.attention_pictures import POINT, Example, Point
+from inference.recipes.captions.report.attention import POINT, Example, Point
+from inference.recipes.contract import Figure, Figures
 from inference.results.report import Estimate, estimated
 from inference.util.files import replacing
 
@@ -53,7 +53,7 @@ figure i {{ position: absolute; width: 9px; height: 9px; margin: -5.5px; border-
 
 
 def page(
-    path: Path, title: str, figures: Mapping[str, Any], examples: Mapping[str, Sequence[Example]]
+    path: Path, title: str, figures: Figures, examples: Mapping[str, Sequence[Example]]
 ) -> None:
     """Write the page: the figures, then under each heading its examples.
 
@@ -89,7 +89,7 @@ def choose(scores: np.ndarray, count: int) -> dict[str, list[int]]:
     return {heading: some.tolist() for heading, some in rows.items()}
 
 
-def _list(figures: Mapping[str, Any]) -> str:
+def _list(figures: Mapping[str, Figure]) -> str:
     rows = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(_number(value))}</dd></div>"
         for name, value in estimated(figures).items()
@@ -97,7 +97,7 @@ def _list(figures: Mapping[str, Any]) -> str:
     return f"<dl>{rows}</dl>"
 
 
-def _number(value: Any) -> str:
+def _number(value: Figure) -> str:
     if isinstance(value, Estimate):
         error = "" if np.isnan(value.error) else f" ± {value.error:.2f}"
         return _number(value.value) + error

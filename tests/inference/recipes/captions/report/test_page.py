@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from inference.recipes.captions.report.caption_page import choose, page
+from inference.recipes.captions.report.page import choose, page
 from inference.results.report import Estimate
 from tests.support.attended import example
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+from sklearn.manifold import TSNE
 
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.results import plots
@@ -29,8 +31,6 @@ SIDES = (  # of a point: offset in printer's points, alignment
 
 def content_words(vectors: KeyedVectors, count: int) -> list[str]:
     """The most frequent words of at least three letters that are not scikit-learn's stop words."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
     words = (
         word
         for word in vectors.index_to_key
@@ -46,8 +46,6 @@ def enough(vectors: KeyedVectors) -> bool:
 
 def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     """(n, 2) by t-SNE of the cosine distances between n words, with a fixed seed."""
-    from sklearn.manifold import TSNE
-
     tsne = TSNE(
         metric="cosine",
         perplexity=min(10.0, (len(words) - 1) / 3),

@@ -1,0 +1,265 @@
+"""What moves the parameters: torch's optimisers and Pyro's, for parameters of any age."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import pyro
+import torch
+from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
+from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from inference.util.errors import UserError
+
+Named = Mapping[str, Tensor]
+OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
+Optimizable = OptimizerFactory | PyroOptim
+FACTORY = "give what makes one: functools.partial(torch.optim.Adam, lr=1e-3)"
+
+
+class Mover(Protocol):
+    """What a training asks of an optimiser."""
+
+    def follow(self, named: Named) -> None:
+        """Move these parameters from now on; those not known yet begin with a fresh state."""
+
+    def scale_rates(self, factor: float) -> None:
+        """Set the learning rates to this share of those given."""
+
+    def step(self, count: int) -> None:
+        """Move by the gradients, nats per datum, of a loss that speaks for ``count`` data."""
+
+    def end_epoch(self) -> None:
+        """A pass over the data is done."""
+
+    def state_dict(self) -> Any:
+        """All that a step changes."""
+
+    def load_state_dict(self, state: Any, named: Named) -> None:
+        """Go on from there; ``named`` holds all parameters of that time."""
+
+
+def mover(optimizer: Optimizable) -> Mover:
+    """For what ``fit`` is given as ``optimizer``.
+
+    Raises:
+        UserError: it is nothing that ``fit`` can step with.
+    """
+    if isinstance(optimizer, PyroOptim):
+        return _of_pyro(optimizer)
+    if isinstance(optimizer, torch.optim.Optimizer | LRScheduler | ReduceLROnPlateau):
+        raise UserError(f"the optimizer is a finished {type(optimizer).__name__}: {FACTORY}")
+    if not callable(optimizer):
+        raise UserError(f"the optimizer is a {type(optimizer).__name__}: {FACTORY}")
+    return TorchMover(optimizer)
+
+
+class TorchMover:
+    """A torch optimiser for the parameters there are at first, and one for each later birth.
+
+    Args:
+        factory: parameters → optimiser.
+        follows_sum: the gradient is the whole loss's, as in Pyro's SVI, not per datum.
+    """
+
+    def __init__(self, factory: OptimizerFactory, follows_sum: bool = False) -> None:
+        self.factory, self.follows_sum = factory, follows_sum
+        self.generations: list[tuple[list[str], torch.optim.Optimizer, list[Any]]] = []
+        self.named: dict[str, Tensor] = {}
+        self.factor = 1.0
+
+    def follow(self, named: Named) -> None:
+        """Those not known yet get an optimiser of their own."""
+        if len(named) == len(self.named):
+            return
+        born = [name for name in named if name not in self.named]
+        self.named |= {name: named[name] for name in born}
+        optimizer = _made(self.factory, [named[name] for name in born])
+        rates = [group.get("lr") for group in optimizer.param_groups]
+        self.generations.append((born, optimizer, rates))
+
+    def scale_rates(self, factor: float) -> None:
+        """Of all groups, unless the factor is 1 throughout.
+
+        Raises:
+            UserError: the optimiser changes its rates itself.
+        """
+        if factor == self.factor == 1:
+            return
+        for _, optimizer, rates in self.generations:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                if rate is None or group["lr"] not in (rate, rate * self.factor):
+                    raise UserError(
+                        f"{type(optimizer).__name__} changes its learning rate itself: leave out "
+                        "the schedule, or that option"
+                    )
+                group["lr"] = rate * factor
+        self.factor = factor
+
+    def step(self, count: int) -> None:
+        """One step of each generation."""
+        if self.follows_sum:
+            multiply(list(self.named.values()), count)
+        for _, optimizer, _ in self.generations:
+            optimizer.step()
+
+    def end_epoch(self) -> None:
+        """Nothing: rates follow the fit's schedule."""
+
+    def state_dict(self) -> Any:
+        """Of each generation, the names and torch's own."""
+        states = [(names, optimizer.state_dict()) for names, optimizer, _ in self.generations]
+        return {"generations": states, "factor": self.factor}
+
+    def load_state_dict(self, state: Any, named: Named) -> None:
+        """The generations, made again."""
+        self.generations, self.named = [], {}
+        for names, _ in state["generations"]:
+            self.follow(self.named | {name: named[name] for name in names})
+        for (_, optimizer, _), (_, its) in zip(self.generations, state["generations"], strict=True):
+            optimizer.load_state_dict(its)
+        self.factor = state["factor"]
+
+
+class PyroMover:
+    """An optimiser of ``pyro.optim``, which has one of torch's, and clips, for each parameter.
+
+    As in Pyro's SVI it follows the gradient of the whole loss, so that thresholds of clipping mean
+    what they mean there.  Its scheduler, if it has one, steps after each epoch.
+    """
+
+    def __init__(self, optimizer: PyroOptim) -> None:
+        self.optimizer: Any = copy.copy(optimizer)
+        self.optimizer.optim_objs, self.optimizer.grad_clip = {}, {}
+        self.named: dict[str, Tensor] = {}
+
+    def follow(self, named: Named) -> None:
+        """Those not known yet get an optimiser when they are first used."""
+        if len(named) != len(self.named):
+            self.named = dict(named)
+
+    def scale_rates(self, factor: float) -> None:
+        """Refused: these optimisers have rates of their own."""
+        if factor != 1:
+            raise UserError(
+                "schedule sets one learning rate, and this pyro.optim has rates, or a scheduler, "
+                "for each parameter: leave out one of the two"
+            )
+
+    def step(self, count: int) -> None:
+        """Of every parameter that the batch has used."""
+        used = {name: p for name, p in self.named.items() if p.grad is not None}
+        multiply(list(used.values()), count)
+        for name, parameter in used.items():
+            if parameter not in self.optimizer.optim_objs:
+                self._begin(name, parameter)
+        self.optimizer(list(used.values()))
+
+    def end_epoch(self) -> None:
+        """The scheduler's step."""
+        if isinstance(self.optimizer, PyroLRScheduler):
+            self.optimizer.step()
+
+    def state_dict(self) -> Any:
+        """Of each parameter that was moved."""
+        made = self.optimizer.optim_objs
+        return {name: _states(made[p]) for name, p in self.named.items() if p in made}
+
+    def load_state_dict(self, state: Any, named: Named) -> None:
+        """The optimisers, made again."""
+        self.follow(named)
+        for name, its in state.items():
+            made = self._begin(name, named[name])
+            for part, kept in zip(_chain(made), its, strict=True):
+                part.load_state_dict(kept)
+
+    def _begin(self, name: str, parameter: Tensor) -> Any:
+        """The parameter's optimiser, or scheduler; and its clipping."""
+        store = pyro.get_param_store()
+        if store.param_name(parameter) is None:  # a module's own, whose name Pyro's may ask for
+            store._param_to_name[parameter] = name
+        pyros = self.optimizer
+        with _sentences():
+            made = pyros.optim_objs[parameter] = pyros._get_optim(parameter)
+            pyros.grad_clip[parameter] = pyros._get_grad_clip(parameter)
+        _refuse_rates(_chain(made)[0])
+        return made
+
+
+def multiply(parameters: Sequence[Tensor], count: int) -> None:
+    """Turn gradients per datum into those of all ``count`` data, in place."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    dense = [g for g in gradients if not g.is_sparse]
+    if dense:
+        torch._foreach_mul_(dense, float(count))
+    for gradient in gradients:
+        if gradient.is_sparse:
+            gradient.mul_(count)
+
+
+def _of_pyro(optimizer: PyroOptim) -> Mover:
+    """One torch optimiser for all parameters where that is the same, which is faster."""
+    constructor: Any = optimizer.pt_optim_constructor
+    arguments = optimizer.pt_optim_args
+    if isinstance(optimizer, PyroLRScheduler):
+        if optimizer.pt_scheduler_constructor is ReduceLROnPlateau:
+            raise UserError(
+                "ReduceLROnPlateau needs a figure that fit does not give it: use another scheduler "
+                "of pyro.optim, or fit's schedule, or its patience"
+            )
+    elif type(optimizer) is not PyroOptim:
+        raise UserError(f"fit cannot step with a {type(optimizer).__name__}: {FACTORY}")
+    elif _is_torchs(constructor) and isinstance(arguments, dict) and not optimizer.pt_clip_args:
+        return TorchMover(functools.partial(constructor, **arguments), follows_sum=True)
+    return PyroMover(optimizer)
+
+
+def _is_torchs(constructor: Any) -> bool:
+    return getattr(constructor, "__module__", "").startswith("torch.optim")
+
+
+def _made(factory: OptimizerFactory, parameters: list[Tensor]) -> torch.optim.Optimizer:
+    with _sentences():
+        optimizer = factory(parameters)
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UserError("LBFGS evaluates a step many times, which SVI's noise forbids: use Adam")
+    if isinstance(optimizer, LRScheduler | ReduceLROnPlateau):
+        raise UserError(
+            "the optimizer makes a scheduler: give what makes the optimizer alone, and "
+            "schedule=progress → factor beside it"
+        )
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UserError(f"the optimizer makes a {type(optimizer).__name__}: {FACTORY}")
+    _refuse_rates(optimizer)
+    return optimizer
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Whatever torch and Pyro say of options, as a ``UserError``."""
+    try:
+        yield
+    except (TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"the optimizer cannot be made: {error}") from error
+
+
+def _refuse_rates(optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        if not math.isfinite(rate := float(group.get("lr", 0.0))):
+            raise UserError(f"the learning rate is {rate}: give a finite one")
+
+
+def _chain(made: Any) -> list[Any]:
+    """An optimiser; a scheduler after the optimiser that it moves."""
+    return [made.optimizer, made] if hasattr(made, "optimizer") else [made]
+
+
+def _states(made: Any) -> list[Any]:
+    return [part.state_dict() for part in _chain(made)]

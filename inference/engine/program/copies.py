@@ -1,0 +1,71 @@
+"""Copies of a program, one for each further seed, with parameters of their own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pyro.infer.autoguide import AutoGuide
+from torch import nn
+
+from inference.engine.program.program import Program
+from inference.util.errors import UserError
+
+
+def copies(model: Callable[..., Any], guide: Callable[..., Any], count: int) -> list[Program]:
+    """``count`` programs: model and guide themselves, then deep copies."""
+    return [Program(model, guide), *(_copy(model, guide) for _ in range(count - 1))]
+
+
+def reset_modules(program: Program, first: Program | None = None) -> None:
+    """Draw new initial weights in every module that knows how (``reset_parameters``).
+
+    Where ``first`` (initialised) is given, in those whose weights it trains: what is not trained,
+    as an encoder trained before, stays.
+    """
+    trained = None if first is None else set(_trained(first))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            known = trained is None or f"{root}.{name}" in trained
+            if known and callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
+
+
+def refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
+    """Raise a ``UserError`` if a parameter is one of another seed's."""
+    trained = {id(p) for other in earlier for p in other.parameters.values()}
+    for name, parameter in program.parameters.items():
+        if id(parameter) in trained:
+            raise UserError(
+                f"parameter {name!r} belongs to a module that the model or guide function closes "
+                "over, so a second seed cannot have its own: write them as PyroModules, or fit "
+                "one seed at a time"
+            )
+
+
+def _copy(model: Callable[..., Any], guide: Callable[..., Any]) -> Program:
+    """A deep copy; autoguides, which forget their model when copied, are reminded of it."""
+    originals = _autoguides(guide)
+    kept = [(part._model, part.master) for part in originals]
+    models = [part._model for part in originals]
+    new_model, new_guide, new_models = copy.deepcopy((model, guide, models))
+    for part, (its_model, master) in zip(originals, kept, strict=True):
+        part._model, part.master = its_model, master
+    for part, its_model in zip(_autoguides(new_guide), new_models, strict=True):
+        part._model = its_model
+    return Program(new_model, new_guide)
+
+
+def _autoguides(guide: Callable[..., Any]) -> list[Any]:
+    modules = guide.modules() if isinstance(guide, nn.Module) else ()
+    return [module for module in modules if isinstance(module, AutoGuide)]
+
+
+def _trained(program: Program) -> Iterator[str]:
+    """Names of the modules that hold a parameter of the program."""
+    own = set(map(id, program.parameters.values()))
+    for root, module in program.modules():
+        for name, part in module.named_modules():
+            if any(id(p) in own for p in part.parameters()):
+                yield f"{root}.{name}"

@@ -1,0 +1,79 @@
+"""The directory of a run: it refuses another fit's, resumes this one's, and holds checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inference.engine.processes import Processes
+from inference.engine.training.identity import refuse_other
+from inference.engine.training.loop import Training, train
+from inference.util.errors import UserError
+from inference.util.files import load_checkpoint, save_checkpoint, write_json
+from inference.util.progress import Bar
+
+
+class RunDirectory:
+    """Where a fit's ``config.json`` and ``checkpoint.pt`` are kept.
+
+    Args:
+        path: None keeps everything in memory.
+        identity: of the fit; see ``identity.identity``.
+        every: seconds between checkpoints.
+        processes: who train; the first alone reads and writes.
+    """
+
+    def __init__(
+        self, path: Path | None, identity: Mapping[str, Any], every: float, processes: Processes
+    ) -> None:
+        self.path, self.identity, self.every = path, identity, every
+        self.processes = processes
+        self.states: dict[Any, Any] = {}
+        self._claimed = path is None
+
+    def open(self, *, resume: bool, overwrite: bool) -> None:
+        """Read what it holds; nothing is written before the first seed is ready.
+
+        Raises:
+            UserError: it holds a fit, and that is not this one, or was not to be gone on with.
+        """
+        self.states = self.processes.on_rank_zero(lambda: self._read(resume, overwrite))
+
+    def train(self, training: Training, bar: Bar) -> None:
+        """Resume the training if it was begun before, and take it to its end."""
+        self.processes.on_rank_zero(self._claim)
+        if state := self.states.get(training.seeds[0].seed):
+            training.load_state_dict(state)
+        if training.finished:
+            return
+        with bar:
+            train(training, bar, lambda: self.save(training), self.every)
+        self.save(training)
+
+    def save(self, training: Training) -> None:
+        """Write the states of all trainings so far; a collective call."""
+        if self.path is not None:
+            self.states[training.seeds[0].seed] = training.state_dict()
+            if self.processes.rank == 0:
+                save_checkpoint(self.path / "checkpoint.pt", self.states)
+
+    def _read(self, resume: bool, overwrite: bool) -> dict[Any, Any]:
+        if self.path is None or not (self.path / "config.json").exists() or overwrite:
+            return {}
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a fit: --resume goes on with it, --overwrite replaces it, "
+                "or choose another directory (in Python, resume=True and overwrite=True)"
+            )
+        refuse_other(self.path, self.identity)
+        self._claimed = True
+        checkpoint = self.path / "checkpoint.pt"
+        return load_checkpoint(checkpoint) if checkpoint.exists() else {}
+
+    def _claim(self) -> None:
+        if self.path is not None and not self._claimed:
+            for old in ("checkpoint.pt", "trace.nc"):  # before config.json, which vouches for them
+                (self.path / old).unlink(missing_ok=True)
+            write_json(self.path / "config.json", dict(self.identity))
+        self._claimed = True

@@ -1,0 +1,209 @@
+"""The training loop, over one seed or over all of them at once.
+
+A seed that stops before the others keeps its best parameters and records no more; its slices of the
+stacked parameters go on idly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.data.columns import Batch
+from inference.engine.gradient.protocol import Gradient, StepResult
+from inference.engine.program.program import defaults
+from inference.engine.training.interrupts import checkpointing
+from inference.engine.training.seed_training import SeedTraining
+from inference.util.errors import UserError
+from inference.util.progress import Bar
+
+OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
+
+
+def train(training: Training, bar: Bar, save: Callable[[], None], every: float) -> None:
+    """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
+    bar.start = training.step
+    training.gradient.announce = lambda note: bar.update(training.step, note)
+    with training.opened(), checkpointing(save, every, training.processes) as save_if_due:
+        while not training.finished:
+            for batch in training.batches():
+                take_step(training, batch)
+                save_if_due()
+                if bar.due:
+                    bar.update(training.step, training.note())
+            training.end_epoch()
+        bar.update(training.step, training.note())
+
+
+def take_step(training: Training, batch: Batch) -> None:
+    """Rate, gradient, check, step, record."""
+    progress = training.step / training.plan.steps
+    beta = training.plan.anneal(progress)
+    training.scale_rates(training.plan.schedule(progress))
+    result = training.gradient(batch, beta)
+    training.refuse_nonfinite(result, batch)
+    training.optimizer.step()
+    training.record(result, batch, beta)
+
+
+class Training:
+    """Seeds that step together: a list of one, or all of them, with what moves them.
+
+    Args:
+        seeds: just made.
+        gradient: of the seed, or of all seeds.
+        optimizer: of the gradient's parameters; for several seeds, stacked, it must treat each
+            element by itself, as Adam does.
+    """
+
+    def __init__(
+        self, seeds: Sequence[SeedTraining], gradient: Gradient, optimizer: OptimizerFactory
+    ) -> None:
+        self.seeds, self.gradient = seeds, gradient
+        self.plan, self.processes = seeds[0].plan, seeds[0].processes
+        self.optimizer = optimizer(gradient.parameters)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    @property
+    def step(self) -> int:
+        """Steps taken so far."""
+        return max(seed.step for seed in self.seeds)
+
+    @property
+    def going(self) -> list[tuple[int, SeedTraining]]:
+        """(place, seed) of those that are not finished."""
+        return [(i, seed) for i, seed in enumerate(self.seeds) if not seed.finished]
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to do."""
+        return not self.going
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Within it, one seed's scope stays open; of several, each opens its own when asked."""
+        with ExitStack() as stack:
+            stack.enter_context(defaults(self.plan.device, self.plan.dtype))
+            if len(self.seeds) == 1:
+                stack.enter_context(self.seeds[0].program.scope())
+            yield
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the epoch; of several seeds, (seeds, rows, …) columns.
+
+        In the place of a finished seed's batch stands that of one that goes on.
+        """
+        (_, first), *_ = self.going
+        if len({seed.epoch for _, seed in self.going}) > 1:
+            return  # an interruption came between the seeds' evaluations
+        sources = [(first if seed.finished else seed).batches() for seed in self.seeds]
+        for _ in first.remaining():
+            yield together([self._drawn(i, source) for i, source in enumerate(sources)])
+
+    def scale_rates(self, factor: float) -> None:
+        """Set the learning rates to this share of their largest."""
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def refuse_nonfinite(self, result: StepResult, batch: Batch) -> None:
+        """Raise a ``UserError`` on a NaN; on a GPU, which would wait, ``record`` does."""
+        if result.loss.device.type == "cpu":
+            sums = result.loss + result.norm
+            if not math.isfinite(sums.sum().item()):
+                for i, _ in self.going:
+                    if not sums.reshape(-1)[i].isfinite():
+                        self._raise_nonfinite(i, batch, self.step + 1)
+
+    def record(self, result: StepResult, batch: Batch, beta: float) -> None:
+        """Count the step, and note it for each seed."""
+        rows = self.seeds[0].row(result, beta).reshape(len(self.seeds), -1).unbind()
+        step = self.step + 1
+        for i, seed in self.going:
+            seed.step = step
+            seed.recorder.append(rows[i])
+            block_ends = result.loss.device.type != "cpu" and step % seed.recorder.block == 0
+            if block_ends and not seed.last_norm_is_finite():
+                self._raise_nonfinite(i, batch, step)
+
+    def end_epoch(self) -> None:
+        """Evaluate the seeds; at the end, all go back to their best parameters."""
+        least = min(seed.epoch for _, seed in self.going)
+        for i, seed in self.going:
+            if seed.epoch == least:
+                with self._within(i):
+                    seed.end_epoch()
+        if self.finished:
+            for seed in self.seeds:
+                with seed.within():
+                    seed.restore_best()
+
+    def note(self) -> str:
+        """The first unfinished seed's."""
+        seed = next((seed for _, seed in self.going), self.seeds[0])
+        return seed.note() if len(self.seeds) == 1 else f"seed {seed.seed}: {seed.note()}"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a step changes; a collective call."""
+        states = []
+        for seed in self.seeds:
+            with seed.within():
+                states.append(seed.state_dict())
+        optimizer = self.optimizer.state_dict()
+        if len(states) == 1:
+            return states[0] | {"optimizer": optimizer}
+        return {"optimizer": optimizer, "seeds": states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where ``state_dict`` left off, bit for bit."""
+        for seed, its in zip(self.seeds, state.get("seeds", [state]), strict=True):
+            with seed.within():
+                seed.load_state_dict(its)
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _drawn(self, i: int, source: Iterator[Batch]) -> Batch:
+        with self.seeds[i].stream:
+            return next(source)
+
+    @contextmanager
+    def _within(self, i: int) -> Iterator[None]:
+        """The seed's scope and random numbers; of several, its number before a complaint."""
+        try:
+            with self.seeds[i].within():
+                yield
+        except UserError as error:
+            if len(self.seeds) == 1:
+                raise
+            raise UserError(f"seed {self.seeds[i].seed}: {error}") from error
+
+    def _raise_nonfinite(self, i: int, batch: Batch, step: int) -> None:
+        own = batch if len(self.seeds) == 1 else {name: c[i] for name, c in batch.items()}
+        with self._within(i):
+            raise self.seeds[i].nonfinite(own, step)
+
+
+def together(batches: Sequence[Batch]) -> Batch:
+    """One seed's batch; of several, columns (seeds, rows, …), and one that all share not copied.
+
+    Raises:
+        UserError: their shapes differ.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    return {name: _beside(name, batches) for name in batches[0]}
+
+
+def _beside(name: str, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    parts = [batch[name] for batch in batches]
+    if any(part.shape != parts[0].shape for part in parts):
+        raise UserError(
+            f"column {name!r} has another shape in each seed's batch: pad it to one length, or "
+            "leave out seeds_at_once"
+        )
+    if all(part is parts[0] for part in parts):
+        return parts[0].expand(len(parts), *parts[0].shape)
+    return torch.stack(parts)

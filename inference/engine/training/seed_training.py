@@ -1,0 +1,238 @@
+"""One seed's training: all of its state, which can be saved after any step and taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from inference.data.columns import Batch, Columns, Streamed
+from inference.engine.gradient.averaged import AveragedGradient, mutable_state
+from inference.engine.gradient.captured import CapturedGradient
+from inference.engine.gradient.plain import PlainGradient
+from inference.engine.gradient.protocol import Gradient, StepResult
+from inference.engine.processes import DistributedProcesses, Index, Processes
+from inference.engine.program import nonfinite
+from inference.engine.program.objective import bound
+from inference.engine.program.program import Program
+from inference.engine.program.terms import Terms
+from inference.engine.training.plan import Plan
+from inference.engine.training.recorder import Recorder
+from inference.engine.training.validation import HeldOut, held_out_bounds
+from inference.util import rng
+from inference.util.errors import UserError
+
+Kind = TypeVar("Kind", bound=PlainGradient)
+
+
+class SeedTraining:
+    """A program on its way through its data; the optimiser is the loop's.
+
+    The constructor initialises the program, within its ``scope``, with the seed's random numbers.
+
+    Args:
+        program: to be trained.
+        estimator: the ELBO to follow.
+        data, valid: training data, and held-out data evaluated after each epoch (or None).
+        plan: what to do.
+        seed: of initial values, noise and the order of data.
+        processes: who share each batch; this one alone unless given.
+
+    Attributes:
+        terms: watches the estimator.
+        recorder: what each step told of itself.
+        held_out: the held-out bounds so far.
+        best: the program's state at the best of them, if training may stop early.
+        step, epoch: done so far (an epoch is done when it is evaluated).
+        finished: nothing is left to do.
+        stream: its random numbers.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        estimator: ELBO,
+        *,
+        data: Columns | Streamed,
+        valid: Columns | Streamed | None = None,
+        plan: Plan,
+        seed: int,
+        processes: Processes | None = None,
+    ) -> None:
+        self.program, self.data, self.valid = program, data, valid
+        self.plan, self.seed = plan, seed
+        self.processes = processes or Processes(plan.device)
+        self.stream: AbstractContextManager[Any] = nullcontext()  # the process's own
+        if isinstance(estimator, nn.Module):
+            estimator.to(plan.device, plan.dtype)
+        self.terms = Terms(estimator)
+        self.estimator = self.terms.estimator
+        self.best: dict[str, Any] | None = None
+        self.step, self.epoch, self.finished = 0, 0, False
+        self.held_out = HeldOut(plan.patience)
+        pyro.set_rng_seed(seed)
+        first = next(iter(data.batches(self._order(0)[:1])))
+        self._initialise(first)
+        self._name_terms(first)
+        extra = ("beta",) if plan.annealed else ()
+        self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
+        rng.seed(seed, rank=self.processes.rank)
+
+    def gradient(self) -> Gradient:
+        """What puts the gradient of a batch into the parameters; a new one at each call."""
+        kind = CapturedGradient if self.plan.compile else PlainGradient
+        if not isinstance(self.processes, DistributedProcesses):
+            return self._own_gradient(kind, self.plan.clip_norm)
+        own = self._own_gradient(kind, None)
+        self._broadcast(own.parameters)
+        return AveragedGradient(own, self.plan.clip_norm, self.processes)
+
+    def captured(self) -> CapturedGradient:
+        """The same, captured, as the gradient of all seeds takes it."""
+        return self._own_gradient(CapturedGradient, self.plan.clip_norm)
+
+    def keep_stream(self) -> rng.Stream:
+        """From now on, random numbers of its own, which go on where they are now."""
+        self.stream = stream = rng.Stream(self.plan.device)
+        return stream
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """Its program's scope, and its random numbers."""
+        with self.program.scope(), self.stream:
+            yield
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left of the epoch, or of the plan."""
+        return self.data.batches(self.remaining())
+
+    def remaining(self) -> list[Index]:
+        """This process's rows of each of these batches."""
+        position = self.step - self.epoch * self.plan.steps_per_epoch
+        return self._order(self.epoch)[position:][: self.plan.steps - self.step]
+
+    def row(self, result: StepResult, beta: float) -> Tensor:
+        """(…, names) what is recorded of a step whose loss and norm are (…,)."""
+        loss, norm, terms = result
+        elbo = -loss
+        if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
+            is_kl = [name.startswith("kl") for name in self.terms.names]
+            at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
+            terms = torch.where(at, terms / beta, terms)
+            elbo = elbo - (1 - beta) * terms.where(at, 0.0).sum(-1) if is_kl else elbo * torch.nan
+        extra = [loss.new_full((*loss.shape, 1), beta)] if self.plan.annealed else []
+        return torch.cat([elbo[..., None], terms, norm[..., None].to(loss), *extra], -1)
+
+    def last_norm_is_finite(self) -> bool:
+        """Whether the last recorded gradient's norm is; waits for the device."""
+        norm = self.recorder.rows()[-1, self.recorder.names.index("grad_norm")]
+        return bool(norm.isfinite())
+
+    def nonfinite(self, batch: Batch, step: int) -> UserError:
+        """The error to raise when this step's bound or gradient is not finite."""
+        return nonfinite.explain(self.program, batch, step, self.processes)
+
+    def end_epoch(self) -> None:
+        """Evaluate, and decide whether to go on."""
+        if self.valid is not None:
+            self.evaluate(self.valid)
+        self.epoch += 1
+        self.finished = self.step >= self.plan.steps or self.held_out.exhausted
+
+    def evaluate(self, valid: Columns | Streamed) -> None:
+        """Note the held-out bound, and the program's state if it is the best so far."""
+        with self.plan.autocast():
+            bounds, weights = held_out_bounds(
+                self.estimator, self.program, valid, self.plan.batch_size, self.processes
+            )
+        self.terms.take()
+        self._broadcast()
+        if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
+            self.best = self.program.state_dict()
+
+    def restore_best(self) -> None:
+        """Go back to the best parameters, where they were kept."""
+        if self.best is not None:
+            self.program.load_state_dict(self.best)
+
+    def note(self) -> str:
+        """The current ELBO, in words."""
+        rows = self.recorder.rows()
+        if not len(rows):
+            return ""
+        note = f"ELBO {rows[-50:, 0].mean():.2f}"
+        if self.held_out.history:
+            note += f", held out {self.held_out.history[-1][1]:.2f}"
+        return note
+
+    def state_dict(self) -> dict[str, Any]:
+        """Parameters, randomness, place in the data, trace; a collective call."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "finished": self.finished,
+            "program": self.program.state_dict(),
+            "estimator": self._module_state(),
+            "rng": self.processes.gather(rng.get_state()),
+            "recorder": self.recorder.state_dict(),
+            "held_out": self.held_out.state_dict(),
+            "best": self.best,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where ``state_dict`` left off: bit for bit, if there are as many processes."""
+        self.program.load_state_dict(state["program"])
+        if isinstance(self.estimator, nn.Module):
+            self.estimator.load_state_dict(state["estimator"])
+        self.recorder.load_state_dict(state["recorder"], self.plan.device)
+        self.held_out.load_state_dict(state["held_out"])
+        self.best = state["best"]
+        self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
+        if len(state["rng"]) == self.processes.size:
+            rng.set_state(state["rng"][self.processes.rank])
+        else:
+            rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _own_gradient(self, kind: type[Kind], clip_norm: float | None) -> Kind:
+        return kind(self.program, self.terms, clip_norm, self.plan.autocast)
+
+    def _initialise(self, first: Batch) -> None:
+        try:
+            self.program.initialise(first, len(self.data))
+        except (RuntimeError, ValueError, IndexError) as error:
+            known = isinstance(error, UserError) or self.plan.batch_size is not None
+            if known or self.processes.size == 1:
+                raise
+            raise UserError(
+                f"the program fails on {len(next(iter(first.values())))} of the {len(self.data)} "
+                f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
+                f'pyro.plate("data", {len(self.data)}, subsample=column), or train in one process'
+            ) from error
+
+    def _name_terms(self, first: Batch) -> None:
+        """Find the ELBO's terms; they must have names in every process."""
+        with self.plan.autocast():
+            count = self.program.datum_count(first)
+            loss = -bound(self.estimator, self.program, first) * count
+        self.terms.probe(torch.tensor(loss, device=self.plan.device))
+        if not all(self.processes.gather(self.terms.names)):
+            self.terms.names = ()
+        self._broadcast()
+
+    def _broadcast(self, tensors: Iterable[Tensor] = ()) -> None:
+        """Let the first process's tensors be everybody's, and the state beside parameters, too."""
+        state = [tensor for _, tensor in mutable_state(self.program, self.estimator)]
+        self.processes.broadcast([*tensors, *state])
+
+    def _order(self, epoch: int) -> list[Index]:
+        """This process's rows of each batch."""
+        order = self.data.order(self.plan.batch_size, self.seed, epoch)
+        return [self.processes.part(index, len(self.data)) for index in order]
+
+    def _module_state(self) -> dict[str, Any]:
+        return self.estimator.state_dict() if isinstance(self.estimator, nn.Module) else {}

@@ -1,0 +1,58 @@
+"""``lowerbound caption``: say what is on pictures, with a trained captioner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inference.recipes.captions.data.encoders import Encoder, default_encoder, load_encoder
+from inference.recipes.captions.data.pictures import Picture
+from inference.recipes.captions.options import CaptionOptions
+from inference.recipes.captions.report.attention import draw
+from inference.recipes.captions.report.said import example, search
+from inference.recipes.captions.trained import Trained, trained
+from inference.util.errors import UserError
+
+
+def run(options: CaptionOptions) -> None:
+    """Print a caption for each picture; keep a picture of its looks."""
+    for file, words in captions(options).items():
+        print(f"{file}: {words}")
+    print(f"where it looked: {options.run / 'captions'}")
+
+
+def captions(options: CaptionOptions) -> dict[Path, str]:
+    """Caption pictures with a trained run; a picture of each with its looks beside the run.
+
+    Returns:
+        file → caption.
+
+    Raises:
+        UserError: the directory holds no finished captioner, its encoder is code that was not asked
+            for, or a picture cannot be read.
+    """
+    found = trained(options.run)
+    encode = encoder_of(found, options)
+    pictures = [Picture(file.name, "test", (), file.read_bytes) for file in options.images]
+    said = {}
+    for file, picture in zip(options.images, pictures, strict=True):
+        grid = encode([picture.open()]).to(found.captioner.embed.weight)
+        caption = search(found.captioner, grid, options.beam, options.length_penalty)
+        shown = example(picture, caption, found.vocabulary, found.options["attention"], {})
+        draw(shown, options.run / "captions" / f"{file.stem}.png")
+        said[file] = found.vocabulary.decode(caption.words[0].tolist())
+    return said
+
+
+def encoder_of(found: Trained, options: CaptionOptions) -> Encoder:
+    """The encoder that the run was trained with.
+
+    Raises:
+        UserError: it is code of somebody's, which runs only if the options name it, too.
+    """
+    name = found.options["encoder"] or default_encoder(found.options["data"])
+    library, _, what = name.partition(":")
+    if what and library not in ("timm", "torchvision") and options.encoder != name:
+        raise UserError(
+            f"the encoder of {options.run} is code, {name}: if you trust it, say --encoder {name}"
+        )
+    return load_encoder(name).to(options.device)

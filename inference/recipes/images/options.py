@@ -1,0 +1,96 @@
+"""The flags of the recipes of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from inference.recipes.options import (
+    EstimatorName,
+    MayChange,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Training,
+    WithBaseline,
+)
+
+
+@dataclass(frozen=True)
+class VAEOptions(Training):
+    """A VAE of images: z ~ N(0, I), x ~ p(x | decoder(z)), q(z | x) a Gaussian by a network."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, binarized-mnist, hub:NAME, or the path of a file or folder."""
+    latent_dim: PositiveInt = 20
+    """Length of z."""
+    hidden: tuple[PositiveInt, ...] = (400,)
+    """Widths of the MLP's hidden layers; for conv, the first number of channels."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Kind of encoder and decoder."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Of the MLP."""
+    likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli"
+    """p(x | z), pixel by pixel."""
+    binarize: Literal["none", "dynamic"] = "none"
+    """Draw pixels x ~ Bernoulli(grey level) anew for each batch."""
+    validation: bool = True
+    """Hold the validation split out; without it, train on it too, as published figures do."""
+    test_samples: MayChange[NonNegativeInt] = 0
+    """K of the importance-weighted bound L_K on the test data (0: not computed)."""
+
+
+@dataclass(frozen=True)
+class SBNOptions(WithBaseline):
+    """A sigmoid belief network of binary images: layers of 0/1 latents, NVIL's and ARM's model."""
+
+    data: str = "binarized-mnist"
+    """binarized-mnist, or any source of images in [0, 1]: grey levels are binarised dynamically."""
+    latent_dims: tuple[PositiveInt, ...] = (200,)
+    """Units of the stochastic layers, from the bottom up."""
+    network: Literal["linear", "nonlinear"] = "linear"
+    """Between layers: one linear map, or two hidden tanh layers of 200 units before it."""
+    estimator: EstimatorName = "DisARM"
+    """Gradient estimator; ScoreFunction takes --baseline."""
+    temperature: PositiveFloat = 0.5
+    """Of GumbelSoftmax."""
+    batch_size: PositiveInt | None = 200
+    """Rows a step."""
+    test_samples: MayChange[NonNegativeInt] = 0
+    """K of the importance-weighted bound L_K on the test data (0: not computed)."""
+
+
+@dataclass(frozen=True)
+class AttentionOptions(Training):
+    """Hard attention: T one-hot looks at patches of a labelled image, the label said after each."""
+
+    data: str = "digits"
+    """A source of labelled images."""
+    patch: PositiveInt = 2
+    """Side of a location, pixels."""
+    steps_of_attention: PositiveInt = 4
+    """T."""
+    estimator: EstimatorName = "LeaveOneOut"
+    """Gradient estimator."""
+    particles: PositiveInt = 4
+    """Draws from the guide a step."""
+    batch_size: PositiveInt | None = 64
+    """Rows a step."""
+
+
+@dataclass(frozen=True)
+class CategoricalVAEOptions(Training):
+    """A VAE whose code is V one-hot variables of C classes."""
+
+    data: str = "digits"
+    """Any source of images in [0, 1]: grey levels are binarised dynamically."""
+    variables: PositiveInt = 20
+    """V."""
+    classes: PositiveInt = 10
+    """C."""
+    hidden: tuple[PositiveInt, ...] = (200,)
+    """Widths of the hidden layers."""
+    estimator: EstimatorName = "GumbelSoftmax"
+    """Gradient estimator."""
+    temperature: PositiveFloat = 0.7
+    """Of GumbelSoftmax."""

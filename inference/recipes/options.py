@@ -1,0 +1,141 @@
+"""The flags that every recipe has, and the types of flags.  Light: importing it imports no torch.
+
+Types say what a number must be (``PositiveInt``), and ``MayChange`` marks options that are no part
+of what a fit is: they may differ when it is resumed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+
+from inference.util.errors import UserError
+
+T = TypeVar("T")
+
+
+class Rule(NamedTuple):
+    """What a number must be, within an ``Annotated`` type."""
+
+    holds: Callable[[float], bool]
+    remedy: str
+
+
+PositiveInt = Annotated[int, Rule(lambda n: n >= 1, "at least 1")]
+NonNegativeInt = Annotated[int, Rule(lambda n: n >= 0, "0 or more")]
+PositiveFloat = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a finite number above 0")]
+NonNegativeFloat = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a finite number from 0 on")]
+FiniteFloat = Annotated[float, Rule(math.isfinite, "a finite number")]
+Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share from 0 to 1")]
+MAY_CHANGE = "may change when a fit is resumed"
+MayChange = Annotated[T, MAY_CHANGE]
+
+EstimatorName = Literal[
+    "Trace_ELBO",
+    "TraceMeanField_ELBO",
+    "TraceGraph_ELBO",
+    "TraceEnum_ELBO",
+    "DecayingAverage",
+    "Pathwise",
+    "ScoreFunction",
+    "LeaveOneOut",
+    "ARM",
+    "DisARM",
+    "REBAR",
+    "GumbelSoftmax",
+    "IWAE",
+    "DReG",
+    "VIMCO",
+    "ReweightedWakeSleep",
+]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train; every recipe's ``Options`` inherits these flags and may change defaults."""
+
+    epochs: PositiveInt = 20
+    """Passes over the training data."""
+    batch_size: PositiveInt | None = 128
+    """Rows a step; None for all of them."""
+    learning_rate: NonNegativeFloat = 1e-3
+    """Of Adam, at its largest."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The learning rate's course."""
+    estimator: EstimatorName = "Trace_ELBO"
+    """Gradient estimator, one of Pyro's (…_ELBO) or of inference.estimators."""
+    particles: PositiveInt = 1
+    """Draws from the guide a step."""
+    anneal: Share = 0.0
+    """Share of training over which the weight of the KL grows from 0 to 1."""
+    clip_norm: PositiveFloat | None = None
+    """Largest norm of the whole gradient."""
+    patience: PositiveInt | None = None
+    """Stop after so many epochs without a better held-out bound, and keep the best."""
+    seeds: PositiveInt = 1
+    """Trainings from different initial values and noise."""
+    device: MayChange[str] = "cpu"
+    """cpu, cuda or cuda:N."""
+    precision: Literal["float32", "float64", "bf16-mixed"] = "float32"
+    """Floating type."""
+    compile: bool = False
+    """Capture the step as a graph and compile it: the same numbers, faster after a minute."""
+    seeds_at_once: bool = False
+    """With --compile: train all seeds as one vectorised program."""
+    out: MayChange[Path | None] = None
+    """The run's directory [runs/RECIPE]."""
+    resume: MayChange[bool] = False
+    """Go on with the fit that the directory holds, if any; it must be the same one."""
+    overwrite: MayChange[bool] = False
+    """Replace the fit that the directory holds."""
+
+
+@dataclass(frozen=True)
+class WithBaseline(Training):
+    """Training that may take ``ScoreFunction``, with a baseline."""
+
+    baseline: Literal["none", "average", "neural"] = "none"
+    """Of ScoreFunction: none, a moving average, or NVIL's network with its variance normalised."""
+
+
+def refuse_impossible(options: object) -> None:
+    """Hold an options' dataclass against the rules in the types of its fields.
+
+    Raises:
+        UserError: a number is none of those that its flag takes.
+    """
+    for name, hint in _hints(type(options)).items():
+        value = getattr(options, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            for rule in _annotations(hint):
+                if isinstance(rule, Rule) and number is not None and not rule.holds(number):
+                    flag = "--" + name.replace("_", "-")
+                    raise UserError(f"{flag} is {number}: give {rule.remedy}")
+
+
+def identity(name: str, options: Training) -> dict[str, object]:
+    """The recipe's name and the options that make a fit what it is, as plain JSON types."""
+    fixed = {
+        field: getattr(options, field)
+        for field, hint in _hints(type(options)).items()
+        if MAY_CHANGE not in _annotations(hint)
+    }
+    return json.loads(json.dumps({"name": name, **fixed}, default=str))
+
+
+def _hints(kind: type) -> Mapping[str, object]:
+    """Field → type, with its annotations."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _annotations(hint: object) -> Iterator[object]:
+    """Whatever stands within a type: tuple[Annotated[int, rule], ...] → …, rule, …"""
+    for part in get_args(hint):
+        yield part
+        yield from _annotations(part)

@@ -1,0 +1,169 @@
+"""Vectors of words: gensim's KeyedVectors, built and kept in word2vec's formats.
+
+Files are text (.txt, .vec) or binary (.bin), each also gzipped (.txt.gz, …).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.data.sources import gensim_module
+from inference.recipes.words.data.text import decoded, readable, unpacked
+from inference.util.errors import UserError
+from inference.util.files import replacing
+
+if TYPE_CHECKING:
+    from gensim.models import KeyedVectors
+
+KEPT = "vectors.txt"  # in a run's directory
+FORMATS = {".txt": False, ".vec": False, ".bin": True}  # whether binary
+
+
+def build(
+    words: Sequence[str], vectors: Tensor | np.ndarray, counts: Tensor | None = None
+) -> KeyedVectors:
+    """Vectors (V, D) of V words, and how often each occurs, (V,), the most frequent first.
+
+    Raises:
+        UserError: there are not as many vectors as words, a word holds a blank or stands twice, a
+            vector is not finite, or gensim is not installed.
+    """
+    rows = torch.as_tensor(vectors).detach().cpu().float().numpy()
+    if rows.ndim != 2 or len(rows) != len(words) or not len(words):
+        raise UserError(f"{len(words)} words, but vectors of shape {rows.shape}: give one for each")
+    seen: set[str] = set()
+    for word, finite in zip(words, np.isfinite(rows).all(1), strict=True):
+        if word in seen or not word or " " in word or "\n" in word:
+            raise UserError(f"the word {word!r} stands twice or holds blanks: rename or delete it")
+        if not finite:
+            raise UserError(f"the vector of {word!r} is not finite: lower the learning rate")
+        seen.add(word)
+    found = gensim_module("gensim.models.keyedvectors").KeyedVectors(rows.shape[1])
+    found.add_vectors(list(words), rows)
+    often = range(len(words), 0, -1) if counts is None else counts.tolist()
+    for word, count in zip(words, often, strict=True):
+        found.set_vecattr(word, "count", count)
+    return _with_norms(found)
+
+
+def _with_norms(vectors: KeyedVectors) -> KeyedVectors:
+    vectors.fill_norms()
+    vectors.norms[vectors.norms == 0] = 1.0  # a vector of zeros is like no other: cosine 0
+    return vectors
+
+
+def save(vectors: KeyedVectors, path: Path) -> None:
+    """Write them in word2vec's text or binary format, as the name ends; counts are not kept.
+
+    Raises:
+        UserError: the name has another ending, or the file cannot be written.
+    """
+    binary = _binary(path)
+    with replacing(path) as beside:
+        vectors.save_word2vec_format(str(beside), binary=binary)
+
+
+def load(path: Path) -> KeyedVectors:
+    """What ``save``, word2vec, gensim or fastText wrote.
+
+    Args:
+        path: a file, or the directory of a run, which holds ``vectors.txt``.
+
+    Raises:
+        UserError: it does not exist, is cut short, or is no such file; text is told by its line.
+    """
+    if path.is_dir():
+        path = path / KEPT
+    binary = _binary(path)
+    if not path.is_file():
+        raise UserError(
+            f"no vectors {path}: give a run that learnt vectors of words, or a .txt, .vec or .bin "
+            "file of word2vec's format"
+        )
+    return _load_binary(path) if binary else _load_text(path)
+
+
+def _binary(path: Path) -> bool:
+    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if ending not in FORMATS:
+        raise UserError(f"{path}: name vectors .txt, .vec (text) or .bin (binary), or these .gz")
+    return FORMATS[ending]
+
+
+def _sizes(line: str, path: Path) -> tuple[int, int]:
+    """The numbers of words and of a vector's entries that the first line tells."""
+    sizes = line.split()
+    if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
+        raise UserError(
+            f"{path}, line 1: word2vec's format begins with the numbers of words and of a vector's "
+            f"entries, not with {line[:40]!r}: put them there"
+        )
+    return int(sizes[0]), int(sizes[1])
+
+
+def _load_text(path: Path) -> KeyedVectors:
+    places: dict[str, int] = {}
+    rows: list[np.ndarray] = []
+    with readable(path) as raw, decoded(raw, path) as file:
+        count, width = _sizes(file.readline(), path)
+        for line, content in enumerate(file, 2):
+            word, row = _row(content, width, f"{path}, line {line}")
+            if word in places:
+                first = places[word]
+                raise UserError(f"{path}, line {line}: {word!r} has line {first}: delete one")
+            places[word] = line
+            rows.append(row)
+    if len(rows) != count:
+        raise UserError(
+            f"{path} holds {len(rows)} vectors, but line 1 says {count}: it was cut short; write "
+            "it again"
+        )
+    return build(list(places), np.stack(rows))
+
+
+def _row(content: str, width: int, where: str) -> tuple[str, np.ndarray]:
+    """A word and its vector (width,)."""
+    word, *entries = content.rstrip().split(" ")
+    if len(entries) != width:
+        raise UserError(
+            f"{where}: {len(entries)} numbers after {word!r}, but line 1 says {width}: mend either"
+        )
+    try:
+        row = np.array(entries, np.float32)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}: give {width} numbers after {word!r}") from None
+    if not np.isfinite(row).all():
+        raise UserError(f"{where}: the vector of {word!r} is not finite: delete the line")
+    return word, row
+
+
+def _load_binary(path: Path) -> KeyedVectors:
+    with readable(path) as raw:
+        count, width = _sizes(_first_line(unpacked(raw, path)), path)
+    if path.suffix == ".bin" and path.stat().st_size < 4 * count * width:
+        raise UserError(
+            f"{path} is cut short: {count} vectors of {width} do not fit; write it again"
+        )
+    keyed = gensim_module("gensim.models.keyedvectors").KeyedVectors
+    try:
+        found = keyed.load_word2vec_format(str(path), binary=True)
+    except (OSError, EOFError, ValueError, MemoryError) as error:
+        raise UserError(f"{path} is cut short or damaged ({error}): write it again") from None
+    if (words := len(found.key_to_index)) != count:
+        raise UserError(
+            f"{path} holds {words} different words, but says {count}: some stand twice; write it "
+            "again"
+        )
+    if not np.isfinite(found.vectors).all():
+        raise UserError(f"{path} holds vectors that are not finite: write it again")
+    return _with_norms(found)
+
+
+def _first_line(file: BinaryIO) -> str:
+    return file.readline(100).decode("utf-8", "replace")

@@ -1,0 +1,44 @@
+"""Whether draws of one run are those of single runs, and whether rows of data are apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inference.results.draws.joint import Draws
+from inference.results.draws.sites import Site
+
+
+def difference(together: Draws, alone: Draws, k: int) -> str | None:
+    """Why draw k of several in one run is not that single run; None if it is."""
+    for (side, many), (_, one) in zip(together.sides(), alone.sides(), strict=True):
+        if wrong := sorted(many.keys() ^ one.keys()):
+            return f"whether there is a site {wrong[0]!r} depends on the draw"
+        for name, site in many.items():
+            drawn = site.kind == "latent" and side in ("guide", "predicted") and not site.is_delta
+            if drawn and site.value is not None and len(site.value) != together.count:
+                return f"site {name!r} is drawn once for all draws"
+            if not _same_site(site, one[name], k):
+                return f"at site {name!r} the program does not treat draws as a leading dimension"
+    return None
+
+
+def _same_site(many: Site, one: Site, k: int) -> bool:
+    pairs = ((many.value, one.value), (many.log_prob, one.log_prob), (many.mask, one.mask))
+    return all(_same_draw(a, b, k) for a, b in pairs)
+
+
+def _same_draw(many: Tensor | None, one: Tensor | None, k: int) -> bool:
+    if many is None or one is None:
+        return many is one
+    return same(many[k if len(many) > 1 else 0], one[0])
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    """Of one shape, and equal but for rounding."""
+    if a.shape != b.shape:
+        return False
+    if not a.is_floating_point():
+        return torch.equal(a, b.to(a.dtype))
+    close = torch.finfo(a.dtype).eps ** 0.5
+    return torch.allclose(a, b.to(a.dtype), rtol=close, atol=close, equal_nan=True)

@@ -1,0 +1,187 @@
+"""From measured gradients to verdicts: which bound, against what, biased or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    Trace_ELBO,
+    Trace_MMD,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    TraceTailAdaptive_ELBO,
+)
+from torch import Tensor
+
+from inference.data.columns import Batch
+from inference.engine.program.program import Program
+from inference.estimators import IWAE, VIMCO, DReG, Exact, ReweightedWakeSleep
+from inference.util.errors import UserError
+from inference.util.sites import sample_sites
+from inference.workflow.audit_report import EXACT, Verdict
+from inference.workflow.bias import Sample, log_level, log_wealth, resolution
+from inference.workflow.moments import Moments, gradient_of, rounding
+
+MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, RenyiELBO)
+OTHER_BOUNDS = (Trace_MMD, TraceTailAdaptive_ELBO)
+UNBIASED = (Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO)  # of Pyro's
+CONVERGED = 1e-3  # of the gradient's norm: between two quadratures, or two runs
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An estimator's gradients.
+
+    Attributes:
+        estimator: settled.
+        bound: which it follows, see ``bound_of``.
+        is_unbiased: by construction, see ``is_unbiased``.
+        moments: of its gradients.
+        evaluations: of the model, for one gradient.
+    """
+
+    estimator: ELBO
+    bound: str
+    is_unbiased: bool
+    moments: Moments
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a mean is compared with: its name, the (P,) gradient and its error, its draws."""
+
+    name: str
+    mean: Tensor
+    error: Tensor
+    sample: Sample
+
+
+def bound_of(estimator: ELBO, undrawn: Sequence[str] = ()) -> str:
+    """Which bound an estimator follows, in a program whose guide leaves these latents undrawn."""
+    inner = getattr(estimator, "elbo", estimator)
+    if isinstance(inner, OTHER_BOUNDS):
+        return type(inner).__name__
+    many = isinstance(inner, MULTI_SAMPLE) and inner.num_particles > 1
+    name = f"L_{inner.num_particles}" if many else "ELBO"
+    if not undrawn:
+        return name
+    sites = ", ".join(undrawn)
+    summed = isinstance(inner, TraceEnum_ELBO)
+    return f"{name}, summed over {sites}" if summed else f"{name}, {sites} drawn by the model"
+
+
+def undrawn_latents(program: Program, batch: Batch) -> list[str]:
+    """Latents of the model that are not in the guide."""
+    with torch.no_grad():
+        model_trace, guide_trace = program.traces(batch)
+    model = sample_sites(model_trace)
+    return [n for n, s in model.items() if not s["is_observed"] and n not in guide_trace.nodes]
+
+
+def is_unbiased(estimator: ELBO, undrawn: Sequence[str] = ()) -> bool:
+    """By construction: what may serve as a reference."""
+    if undrawn:
+        return isinstance(estimator, TraceEnum_ELBO)
+    pyros = isinstance(estimator, UNBIASED) and not isinstance(estimator, TraceMeanField_ELBO)
+    return getattr(estimator, "unbiased", pyros)
+
+
+def exact_gradient(program: Program, batch: Batch) -> tuple[Tensor | None, str]:
+    """(P,) the enumerated gradient, or None and why there is none."""
+    nesting = program.nesting
+    try:
+        fine = gradient_of(Exact(max_plate_nesting=nesting), program, batch)
+        coarse = gradient_of(Exact(nodes=24, max_plate_nesting=nesting), program, batch)
+    except (UserError, RuntimeError, ValueError, NotImplementedError) as refusal:
+        return None, str(refusal).strip().partition("\n")[0]
+    if not (fine - coarse).norm() <= CONVERGED * fine.norm():
+        return None, (
+            "the quadrature over its Normal latents has not converged, or the program draws random "
+            "numbers that are no latents"
+        )
+    return fine, ""
+
+
+def verdicts(
+    program: Program, measured: Mapping[str, Measured], exact: Tensor | None, step: int, tests: int
+) -> list[Verdict]:
+    """One for each estimator; ``tests`` share the family-wise error."""
+    return [
+        _verdict(name, program, mine, _reference(name, measured, exact, tests), (step, tests))
+        for name, mine in measured.items()
+    ]
+
+
+def _verdict(
+    name: str, program: Program, mine: Measured, known: Reference | None, at: tuple[int, int]
+) -> Verdict:
+    step, tests = at
+    moments, worst, bias, least = mine.moments, math.nan, math.nan, math.nan
+    norm = float(torch.as_tensor(moments.mean if known is None else known.mean).norm())
+    if known is not None:
+        difference = moments.sample().minus(known.sample)
+        worst = math.sqrt(2 * max(0.0, log_wealth(difference)))
+        least = _norm_of(resolution(difference, tests), moments) / norm if norm else math.inf
+        noise = moments.error.square() + known.error.square()
+        excess = float(((moments.mean - known.mean) ** 2 - noise).sum())
+        bias = math.sqrt(max(0.0, excess)) / norm if norm else math.nan
+    deviation = math.sqrt(float(moments.variance.sum()))
+    return Verdict(
+        name=name,
+        step=step,
+        bound=mine.bound,
+        against="" if known is None else known.name,
+        worst_z=worst,
+        critical=math.sqrt(2 * log_level(tests)),
+        bias=bias,
+        resolution=least,
+        variance=float(moments.variance.sum()),
+        signal_to_noise=norm / deviation if deviation else math.inf,
+        evaluations=mine.evaluations,
+        milliseconds=1e3 * float(np.median(moments.seconds)),
+        by_parameter=_by_parameter(program, moments.variance),
+    )
+
+
+def _reference(
+    name: str, measured: Mapping[str, Measured], exact: Tensor | None, tests: int
+) -> Reference | None:
+    """The exact gradient, else the most precise of the other unbiased estimators of the bound."""
+    mine = measured[name]
+    if exact is not None and mine.bound == "ELBO":
+        draws = (mine.moments.directions @ exact).double()[None]
+        nothing = torch.zeros_like(draws[0])
+        sample = Sample(draws, nothing, rounding(draws, exact.dtype))
+        return Reference(EXACT, exact, torch.zeros_like(exact), sample)
+    peers = {
+        n: m for n, m in measured.items() if n != name and m.bound == mine.bound and m.is_unbiased
+    }
+    if not peers:
+        return None
+    samples = {n: m.moments.sample() for n, m in peers.items()}
+    best = min(samples, key=lambda n: _norm_of(resolution(samples[n], tests), mine.moments))
+    found = peers[best].moments
+    return Reference(best, torch.as_tensor(found.mean), found.error, samples[best])
+
+
+def _norm_of(resolution: Tensor, moments: Moments) -> float:
+    """Norm of the least gradient that is seen, whatever its direction (with Gaussian ones: about).
+
+    In Gaussian directions a gradient is as long as its norm, times a standard normal number.
+    """
+    each = len(resolution) == moments.directions.shape[1]
+    return float(resolution.norm() if each else resolution.median())
+
+
+def _by_parameter(program: Program, variance: Tensor) -> dict[str, float]:
+    sizes = [p.numel() for p in program.parameters.values()]
+    parts = variance.split(sizes)
+    return {n: float(v.sum()) for n, v in zip(program.parameters, parts, strict=True)}

@@ -1,0 +1,45 @@
+"""What is not said: an estimator's options are those that its paper, or Pyro, has by default."""
+
+import inspect
+import math
+
+import pytest
+
+from inference import estimators
+
+PYROS = {"num_particles": 1, "vectorize_particles": False, "max_plate_nesting": math.inf}
+DEFAULTS = {
+    "ARM": PYROS,
+    "DisARM": PYROS,
+    "IWAE": PYROS,
+    "DReG": PYROS,
+    "REBAR": {"num_particles": 1, "temperature": 0.5, "scale": 1.0},
+    "RELAX": {"num_particles": 1},
+    "VIMCO": {"num_particles": 2},
+    "LeaveOneOut": PYROS | {"num_particles": 2},
+    "Exact": {"nodes": 32},
+    "GumbelSoftmax": {"num_particles": 1, "temperature": 0.5, "hard": False},
+    "Pathwise": {"num_particles": 1, "kl": "sampled", "sticking_the_landing": False},
+    "ReweightedWakeSleep": {"num_particles": 2, "divergence": "inclusive"},
+    "ScoreFunction": {"num_particles": 1, "baseline": None, "normalise": False},
+    "MovingAverage": {"decay": 0.9, "shared": False},
+    "NeuralBaseline": {"decay": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults(name):
+    arguments = inspect.signature(getattr(estimators, name)).parameters.values()
+    found = {a.name: a.default for a in arguments if a.default is not a.empty}
+    assert found == DEFAULTS[name]
+
+
+def test_what_is_biased_says_so():
+    classes = (getattr(estimators, name) for name in estimators.__all__)
+    kinds = [c for c in classes if issubclass(c, estimators.Estimator)]
+    biased = {
+        "GumbelSoftmax",
+        "ReweightedWakeSleep",
+        "Wrapped",
+    }  # of what it wraps it knows nothing
+    assert {c.__name__ for c in kinds if not c.unbiased} == biased

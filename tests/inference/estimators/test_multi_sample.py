@@ -1,0 +1,136 @@
+"""K-sample bounds by hand: weights, shares and baselines written out for one datum and for two."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+from inference.estimators import IWAE, VIMCO, DReG
+
+K = 3
+X = torch.tensor([0.4, -1.2], dtype=torch.float64)
+
+
+def model(phi, theta):
+    with pyro.plate("data", 2):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]))
+        pyro.sample("x", dist.Normal(theta * z, 0.7), obs=X)
+
+
+def guide(phi, theta):
+    with pyro.plate("data", 2):
+        pyro.sample("z", dist.Normal(phi * X + 0.1, 0.8))
+
+
+def bit_model(phi, theta):
+    with pyro.plate("data", 2):
+        b = pyro.sample("b", dist.Bernoulli(0.3).expand([2]))
+        pyro.sample("x", dist.Normal(theta * b, 0.7), obs=X)
+
+
+def bit_guide(phi, theta):
+    with pyro.plate("data", 2):
+        pyro.sample("b", dist.Bernoulli(logits=phi * X))
+
+
+def leaves():
+    return torch.tensor(0.6, requires_grad=True), torch.tensor(1.3, requires_grad=True)
+
+
+def found(estimator, programs, vectorize):
+    parameters = leaves()
+    options = {"vectorize_particles": vectorize, "max_plate_nesting": 1}
+    pyro.set_rng_seed(6)
+    loss = estimator(K, **options).differentiable_loss(*programs, *parameters)
+    return loss.detach(), torch.autograd.grad(loss, parameters)
+
+
+def normals(phi, vectorize):
+    pyro.set_rng_seed(6)
+    noise = torch.randn(K, 2) if vectorize else torch.stack([torch.randn(2) for _ in range(K)])
+    return phi * X + 0.1 + 0.8 * noise
+
+
+def log_w(z, phi, theta):
+    """(K, 2) log p(x, z) and log q(z)."""
+    log_p = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(theta * z, 0.7).log_prob(X)
+    return log_p, dist.Normal(phi * X + 0.1, 0.8).log_prob(z)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_iwae(vectorize):
+    phi, theta = leaves()
+    log_p, log_q = log_w(normals(phi, vectorize), phi, theta)
+    expected = -((log_p - log_q).exp().mean(0).log()).sum()
+    loss, gradients = found(IWAE, (model, guide), vectorize)
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad(expected, (phi, theta)), rtol=1e-10, atol=0
+    )
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_dreg(vectorize):
+    """w̃² on the path of the guide; w̃ on the model's parameters."""
+    phi, theta = leaves()
+    z = normals(phi, vectorize)
+    fixed_phi, fixed_theta, fixed_z = phi.detach(), theta.detach(), z.detach()
+    log_p, log_q = log_w(fixed_z, fixed_phi, fixed_theta)
+    share = (log_p - log_q).softmax(0)
+    path_p, path_q = log_w(z, fixed_phi, fixed_theta)
+    (of_guide,) = torch.autograd.grad(-(share**2 * (path_p - path_q)).sum(), phi)
+    of_model = torch.autograd.grad(-(share * log_w(fixed_z, fixed_phi, theta)[0]).sum(), theta)[0]
+    loss, gradients = found(DReG, (model, guide), vectorize)
+    expected = -((log_p - log_q).exp().mean(0).log()).sum()
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradients, (of_guide, of_model), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_vimco(vectorize):
+    """Σ_k (L − L_{−k}) ∇log q(b_k) + Σ_k w̃_k ∇log w_k, by a loop over particles."""
+    phi, theta = leaves()
+    pyro.set_rng_seed(6)
+    p = (phi * X).sigmoid().detach()
+    b = torch.bernoulli(p.expand(K, 2)) if vectorize else torch.stack(
+        [torch.bernoulli(p) for _ in range(K)]
+    )  # fmt: skip
+    log_q = dist.Bernoulli(logits=phi * X).log_prob(b)
+    log_p = dist.Bernoulli(0.3).log_prob(b) + dist.Normal(theta * b, 0.7).log_prob(X)
+    weights = log_p - log_q
+    bound = weights.logsumexp(0) - math.log(K)
+    surrogate = bound.sum()
+    for k in range(K):
+        others = [weights[j] for j in range(K) if j != k]
+        replaced = torch.stack([*others, sum(others) / (K - 1)])
+        without = replaced.logsumexp(0) - math.log(K)
+        surrogate = surrogate + ((bound - without).detach() * log_q[k]).sum()
+    loss, gradients = found(VIMCO, (bit_model, bit_guide), vectorize)
+    torch.testing.assert_close(loss, -bound.sum().detach(), rtol=1e-12, atol=0)
+    expected = torch.autograd.grad(-surrogate, (phi, theta))
+    torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=0)
+
+
+def test_a_part_of_the_data_is_scaled():
+    def part(program):
+        def of_part(*parameters):
+            with pyro.plate("data", 20, subsample=X):
+                program(*parameters)
+
+        return of_part
+
+    def inner_model(phi, theta):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]))
+        pyro.sample("x", dist.Normal(theta * z, 0.7), obs=X)
+
+    def inner_guide(phi, theta):
+        pyro.sample("z", dist.Normal(phi * X + 0.1, 0.8))
+
+    for kind in (IWAE, DReG, VIMCO):
+        whole = found(kind, (model, guide), False)
+        scaled = found(kind, (part(inner_model), part(inner_guide)), False)
+        torch.testing.assert_close(scaled[0], 10 * whole[0], rtol=1e-12, atol=0)
+        for ten, one in zip(scaled[1], whole[1], strict=True):
+            torch.testing.assert_close(ten, 10 * one, rtol=1e-10, atol=0)

@@ -1,0 +1,30 @@
+"""What is not said: the programs' options by default, those of their papers."""
+
+import inspect
+
+import pytest
+
+from ppl_models import captioner, decoding, density, language, nce, regression, skip_gram
+
+DEFAULTS = {
+    captioner.Captioner: {"embedding": 512, "hidden": 512, "attention": 256, "dropout": 0.5},
+    captioner.SoftAttention: {"penalty": 1.0},
+    captioner.HardAttention: {"entropy": 0.002, "expected": 0.5},
+    decoding.beam_search: {
+        "width": 1, "longest": 30, "length_penalty": 0.0, "unknown": False, "attention": "expected",
+    },
+    decoding.draw: {"longest": 30, "unknown": False, "attention": "expected"},
+    density.DensityNCE: {"log_z": 0.0},
+    language.WordScores: {"sparse": False},
+    language.LogBilinear: {"sparse": False},
+    language.Recurrent: {"dropout": 0.0, "sparse": False},
+    nce.NCE: {"shared": None, "log_z": 0.0, "learn_log_z": False},
+    regression.GaussianRegression: {"scale": 1.0},
+    skip_gram.WordVectors: {"spread": 0.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DEFAULTS, ids=lambda what: what.__name__)
+def test_defaults(what):
+    arguments = inspect.signature(what).parameters.values()
+    assert {a.name: a.default for a in arguments if a.default is not a.empty} == DEFAULTS[what]
