@@ -129,7 +129,7 @@ def deterministic_values():
         w = pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
         pyro.deterministic("length", w.square().sum(-1).sqrt())
         with pyro.plate("data", N, subsample=x):
-            mean = pyro.deterministic("fitted", (x * w).sum(-1))
+            mean = pyro.deterministic("fitted", (x * w).sum(-1), event_dim=0)
             pyro.sample("y", dist.Normal(mean, 0.5), obs=y)
         pyro.factor("penalty", -0.5 * w.abs().sum(-1))
 

@@ -70,7 +70,7 @@ def assigning_guide(x):
         pyro.sample("kind", dist.Categorical(logits=logits))
 
 
-@program(TraceGraph_ELBO)
+@program(TraceGraph_ELBO, other_noise=True)
 def gmm_score():
     """Gaussian mixture: assignments drawn, score function."""
     return gmm, assigning_guide, points()

@@ -1,7 +1,7 @@
 """What a program of the catalogue is, and the list of all of them."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
@@ -32,16 +32,15 @@ class Program:
         make: builds it anew; initial weights come from the global generator, data from their own.
         elbo: → the Pyro estimator that it is trained with.
         batch_size: rows a step; None for all.
-        refused: facet → what the sentence says that refuses it there.
-        slow: facets that take too long for every day.
+        other_noise: whether a captured step draws its noise in another order than Pyro does: what
+            a rejection sampler (gamma, beta, Dirichlet) draws comes after all else.
     """
 
     name: str
     make: Callable[[], Made]
     elbo: Callable[[], ELBO] = Trace_ELBO
     batch_size: int | None = None
-    refused: Mapping[str, str] = field(default_factory=dict)
-    slow: frozenset[str] = frozenset()
+    other_noise: bool = False
 
     @property
     def family(self) -> str:
@@ -60,8 +59,7 @@ PROGRAMS: dict[str, Program] = {}
 def program(
     elbo: Callable[[], ELBO] = Trace_ELBO,
     batch_size: int | None = None,
-    refused: Mapping[str, str] | None = None,
-    slow: str = "",
+    other_noise: bool = False,
 ) -> Callable:
     """Register the decorated function, which returns (model, guide, data, modules …), by name."""
 
@@ -71,8 +69,7 @@ def program(
             return Made(model, guide, data, tuple(modules))
 
         made.__doc__, made.__module__ = make.__doc__, make.__module__
-        name, facets = make.__name__, frozenset(slow.split())
-        PROGRAMS[name] = Program(name, made, elbo, batch_size, refused or {}, facets)
+        PROGRAMS[make.__name__] = Program(make.__name__, made, elbo, batch_size, other_noise)
         return make
 
     return register

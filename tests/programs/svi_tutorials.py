@@ -62,7 +62,7 @@ def coin_vectorised():
     return model, coin_guide, tosses()
 
 
-@program()
+@program(other_noise=True)
 def coin_subsampled():
     """Part II: a vectorised plate that draws its own subsample."""
 
@@ -86,7 +86,7 @@ def coin_subsampled_sequential():
     return model, coin_guide, tosses()
 
 
-@program()
+@program(other_noise=True)
 def local_subsampled():
     """Part II: latents of each row, amortised guide, both in one subsample."""
 

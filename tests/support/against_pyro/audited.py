@@ -12,7 +12,7 @@ from tests.programs import Program
 from tests.support.against_pyro import by_hand
 from tests.support.against_pyro.by_hand import SEED, Values
 
-SAMPLES, LONG = 100, 400
+SAMPLES, LONG = 60, 200
 TILT = 1.5
 TAIL = 20.0  # chi-squared of one degree is larger with probability 8e-6
 

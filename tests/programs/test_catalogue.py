@@ -1,0 +1,48 @@
+"""Every program of the catalogue, held against Pyro facet by facet: equal, or refused by a sentence.
+
+``tests/support/against_pyro`` says what is compared with what.
+"""
+
+import re
+
+import pytest
+
+from inference import UserError
+from tests.programs import PROGRAMS, Program
+from tests.support.against_pyro import FACETS
+
+EVERY_DAY = {
+    "ELBO": 1,  # every so many programs, the others among the slow tests
+    "SGD": 1,
+    "posterior": 2,
+    "audit": 24,
+    "compile": 8,
+    "resume": 6,
+    "seeds": 6,
+}
+
+
+def cells():
+    for facet, every in EVERY_DAY.items():
+        for number, program in enumerate(PROGRAMS.values()):
+            slow = number % every or facet in program.slow
+            marks = [pytest.mark.slow] if slow else []
+            if reason := program.wrong.get(facet):
+                marks.append(pytest.mark.xfail(strict=True, reason=reason))
+            yield pytest.param(program, facet, id=f"{program.name}-{facet}", marks=marks)
+
+
+@pytest.mark.parametrize(("program", "facet"), cells())
+def test_is_pyros(program: Program, facet: str):
+    refusal = program.refused.get(facet)
+    if refusal is None:
+        FACETS[facet](program)
+    else:
+        with pytest.raises(UserError, match=re.escape(refusal)):
+            FACETS[facet](program)
+
+
+def test_there_are_programs_of_every_family():
+    families = {program.family for program in PROGRAMS.values()}
+    assert len(families) == 12
+    assert len(PROGRAMS) >= 100
