@@ -15,7 +15,7 @@ from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Columns
 from inference.engine.gradient.all_seeds import AllSeedsGradient
 from inference.engine.program.program import Program
-from inference.engine.training.loop import Training, take_step
+from inference.engine.training.loop import TrainingRun, take_step
 from inference.engine.training.plan import Plan
 from inference.engine.training.seed_training import SeedTraining
 from inference.estimators import Pathwise
@@ -50,7 +50,7 @@ def begun(program: Program, columns: Columns, seed: int) -> SeedTraining:
         return SeedTraining(program, Pathwise(), data=columns, plan=plan, seed=seed)
 
 
-def stepping(training: Training) -> Step:
+def stepping(training: TrainingRun) -> Step:
     """fit's step, with its data, trace, norm and check for NaN, epoch after epoch."""
 
     def loop() -> Iterator[None]:
@@ -77,9 +77,9 @@ def measure() -> Iterator[Row]:
             streams.append(each[-1].keep_stream())
         gradient = AllSeedsGradient([seed.captured() for seed in each], streams)
         alone = begun(program(), columns, 0)
-        one = stepping(Training([alone], alone.gradient(), vae.Adam))
+        one = stepping(TrainingRun([alone], alone.gradient(), vae.Adam))
         contenders = {
-            f"{SEEDS} seeds at once": stepping(Training(each, gradient, vae.Adam)),
+            f"{SEEDS} seeds at once": stepping(TrainingRun(each, gradient, vae.Adam)),
             f"{SEEDS} in turn": partial(repeated, one),
             "one seed": one,
         }

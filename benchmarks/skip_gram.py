@@ -16,7 +16,7 @@ from benchmarks.timing import Row, Step, in_turn, rows
 from guides.empty import Empty
 from inference.engine.optim import RowwiseSGD
 from inference.engine.program.program import Program
-from inference.engine.training.loop import Training, take_step
+from inference.engine.training.loop import TrainingRun, take_step
 from inference.engine.training.plan import Plan
 from inference.engine.training.seed_training import SeedTraining
 from inference.recipes.words import skipgram
@@ -56,7 +56,7 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
         sgd = partial(RowwiseSGD, lr=OPTIONS.learning_rate * batch, reach=skipgram.REACH)
         with program.scope():
             seed = SeedTraining(program, Trace_ELBO(), data=data, plan=plan, seed=0)
-            training = Training([seed], seed.gradient(), sgd)
+            training = TrainingRun([seed], seed.gradient(), sgd)
             while True:
                 for row in training.batches():
                     take_step(training, row)

@@ -16,7 +16,7 @@ from guides.amortized import AmortizedGaussian
 from inference.data.columns import Batch, Columns, epoch_order
 from inference.engine.processes import Processes
 from inference.engine.program.program import Program
-from inference.engine.training.loop import Training, take_step
+from inference.engine.training.loop import TrainingRun, take_step
 from inference.engine.training.plan import Plan
 from inference.engine.training.seed_training import SeedTraining
 from inference.estimators import Pathwise
@@ -66,7 +66,7 @@ def fitted(
         estimator = Pathwise() if compiled else Trace_ELBO()
         with p.scope():  # once for all steps, as in fit
             seed = SeedTraining(p, estimator, data=columns, plan=plan, seed=0, processes=processes)
-            training = Training([seed], seed.gradient(), Adam)
+            training = TrainingRun([seed], seed.gradient(), Adam)
             for batch in batches(columns, batch_size, processes):
                 take_step(training, batch)
                 yield

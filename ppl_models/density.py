@@ -70,7 +70,9 @@ class DensityNCE(PyroModule):
 
     def refuse_uncovered(self, x: Tensor) -> None:
         """Where noise cannot come, data are told without knowing p: nothing would be learned."""
-        inside = self.noise.support.check(x)  # type: ignore[union-attr]
+        support = self.noise.support
+        assert support is not None  # of a density
+        inside = support.check(x)
         if bool(inside.all()):
             inside = self.noise.log_prob(x) > -math.inf
         if not bool(inside.all()):

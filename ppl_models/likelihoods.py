@@ -14,7 +14,19 @@ from torch import Tensor, nn
 Size = torch.Size | list[int] | tuple[int, ...]
 
 
-class Bernoulli(nn.Module):
+class Likelihood(nn.Module):
+    """p(x | z) of an image x, given the decoder's output at z."""
+
+    def forward(self, output: Tensor, event_dim: int) -> TorchDistribution:
+        """p(x | z), an image an event of so many dimensions."""
+        raise NotImplementedError
+
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x | z], the shape of ``output``."""
+        raise NotImplementedError
+
+
+class Bernoulli(Likelihood):
     """p(x = 1 | z) = σ(output), pixel by pixel.
 
     Grey levels in [0, 1] are accepted, as in the reference VAE scripts; the log-probability is
@@ -30,7 +42,7 @@ class Bernoulli(nn.Module):
         return torch.sigmoid(output)
 
 
-class Gaussian(nn.Module):
+class Gaussian(Likelihood):
     """x ~ N(output, σ²) with one learned σ."""
 
     def __init__(self) -> None:
@@ -46,7 +58,7 @@ class Gaussian(nn.Module):
         return output
 
 
-class DiscretizedLogistic(nn.Module):
+class DiscretizedLogistic(Likelihood):
     """A logistic around the output, integrated over each of 256 grey levels; one learned scale."""
 
     def __init__(self) -> None:
@@ -62,7 +74,7 @@ class DiscretizedLogistic(nn.Module):
         return output.clamp(0, 1)
 
 
-LIKELIHOODS = {
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
     "discretized-logistic": DiscretizedLogistic,

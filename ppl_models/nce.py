@@ -285,7 +285,7 @@ def answer(
         value = value[(0,) * (value.dim() - times.dim())]
     with pyro.plate_stack(name, value.shape[1:]), ExitStack() as counted:
         if times is not None:
-            counts = times > 0
-            counted.enter_context(poutine.mask(mask=counts))  # type: ignore[call-overload]
+            counts: Any = times > 0  # Pyro's types ask for a BoolTensor, which torch's never give
+            counted.enter_context(poutine.mask(mask=counts))
             counted.enter_context(poutine.scale(scale=times.where(counts, 1.0)))
         pyro.sample(name, question, obs=value)

@@ -10,6 +10,8 @@ import pyro.distributions as dist
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from ppl_models.likelihoods import Likelihood
+
 
 class VAE(PyroModule):
     """p(x, z) for images x, with a Gaussian prior on z.
@@ -22,7 +24,7 @@ class VAE(PyroModule):
             N / B, so that its ELBO is an unbiased estimate of the data set's.
     """
 
-    def __init__(self, decoder: nn.Module, likelihood: nn.Module, latent_dim: int, size: int):
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood, latent_dim: int, size: int):
         super().__init__()
         self.decoder = decoder
         self.likelihood = likelihood
@@ -41,4 +43,4 @@ class VAE(PyroModule):
 
     def mean(self, z: Tensor) -> Tensor:
         """E[x | z]: (..., latent_dim) → (..., *shape)."""
-        return self.likelihood.mean(self.decoder(z))  # type: ignore[operator]
+        return self.likelihood.mean(self.decoder(z))

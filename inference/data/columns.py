@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -140,7 +140,8 @@ class Streamed:
     chosen: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
-        return len(self.dataset)  # type: ignore[arg-type]
+        assert isinstance(self.dataset, Sized)
+        return len(self.dataset)
 
     def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
         """The rows of each batch of one epoch, see ``epoch_order``."""

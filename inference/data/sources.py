@@ -29,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from inference.data.columns import Columns
@@ -113,8 +115,6 @@ def columns(arrays: Arrays) -> Columns:
 
 def digits() -> Splits:
     """The 1,797 images of 8 × 8 that scikit-learn holds (17 grey levels)."""
-    from sklearn.datasets import load_digits
-
     bunch = load_digits()
     x = (bunch.images[:, None] / 16).astype(np.float32)
     return _permuted({"x": x, "label": bunch.target}, (1297 / 1797, 1547 / 1797))
@@ -224,8 +224,6 @@ def _read_npz(path: Path) -> Arrays:
 
 
 def _read_csv(path: Path) -> Arrays:
-    import pandas as pd
-
     table = pd.read_csv(path)
     if empty := [c for c in table if table[c].isna().any()]:
         row = int(table[empty[0]].isna().to_numpy().argmax()) + 2
@@ -245,7 +243,7 @@ def datasets_library() -> Any:
         UserError: it is not installed.
     """
     try:
-        import datasets
+        datasets = importlib.import_module("datasets")
     except ImportError:
         raise UserError("this source needs the extra: pip install 'lowerbound[data]'") from None
     datasets.disable_progress_bars()

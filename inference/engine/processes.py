@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class DistributedProcesses(Processes):
             value, sentence = self.fabric.broadcast((value, sentence))
         if sentence:
             raise UserError(sentence)
-        return value  # type: ignore[return-value]
+        return cast(T, value)
 
     def gather(self, value: T) -> list[T]:
         """Everybody's value, by rank; a collective call."""

@@ -132,7 +132,7 @@ class Enumerate(Messenger):
     The dimensions are to the left of ``rank`` dimensions of plates.
     """
 
-    def __init__(self, rank: int, nodes: int = 32) -> None:
+    def __init__(self, rank: int, nodes: int) -> None:
         super().__init__()
         self.rank, self.nodes = rank, nodes
         self.count = 0

@@ -161,7 +161,8 @@ class Units:
         """(K, units …) log w of each unit, or its log p or −log q alone; not scaled."""
         terms = [t for t in self.ledger.terms if of_guide is None or t.of_guide == of_guide]
         if not terms:
-            return self.ledger.terms[0].value.new_zeros(self.particles)
+            any_term = self.ledger.terms[0].value
+            return any_term.new_zeros(self.particles, *(1,) * (any_term.dim() - 1))
         by_unit = (keep_plates(t.value, t.plates, self.plates) for t in terms)
         return torch.stack(torch.broadcast_tensors(*by_unit)).sum(0) / self.scale
 

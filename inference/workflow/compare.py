@@ -112,8 +112,22 @@ def compare(
         level: bound to time (nats per datum); the worst final training bound unless given.
 
     Raises:
-        UserError: fewer than two runs, or a tree without group ``svi``.
+        UserError: fewer than two runs, runs without names, or a tree without group ``svi``.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> from inference import compare, fit
+        >>> def model(x):
+        ...     loc, scale = pyro.param("loc", torch.tensor(0.0)), torch.tensor(1.0)
+        ...     with pyro.plate("data", 20, subsample=x):
+        ...         pyro.sample("x", dist.Normal(loc, scale), obs=x)
+        >>> run = lambda steps: fit(model, lambda x: None, {"x": torch.ones(20)}, steps=steps,
+        ...     optimizer=pyro.optim.SGD({"lr": 0.1}), progress=False)
+        >>> [row.name for row in compare({"short": run(2), "long": run(40)}).rows]
+        ['long', 'short']
     """
+    if not isinstance(runs, Mapping):
+        raise UserError('the runs have no names: give a dict, compare({"a": a, "b": b})')
     if len(runs) < 2:
         raise UserError("give two or more runs to compare")
     trees = {name: _tree(name, run) for name, run in runs.items()}

@@ -13,10 +13,8 @@ import torch
 import xarray as xr
 from pyro.infer import ELBO, Trace_ELBO
 from pyro.optim import PyroOptim
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from inference.data.columns import Columns, Streamed, as_columns
+from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
 from inference.engine.gradient.all_seeds import AllSeedsGradient
 from inference.engine.processes import launched
@@ -24,7 +22,7 @@ from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
 from inference.engine.training.identity import identity
-from inference.engine.training.loop import OptimizerFactory, Training
+from inference.engine.training.loop import OptimizerFactory, TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
 from inference.engine.training.seed_training import SeedTraining
@@ -34,7 +32,6 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 
-Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
@@ -108,6 +105,18 @@ def fit(
 
     Raises:
         UserError: data, program and options do not fit together; the sentence says where.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> from inference import fit
+        >>> def model(x):
+        ...     loc = pyro.param("loc", torch.tensor(0.0))
+        ...     with pyro.plate("data", 20, subsample=x):
+        ...         pyro.sample("x", dist.Normal(loc, torch.tensor(1.0)), obs=x)
+        >>> run = fit(model, lambda x: None, {"x": torch.ones(20)}, steps=100,
+        ...     optimizer=pyro.optim.SGD({"lr": 0.1}), progress=False)
+        >>> round(float(run.params["loc"]), 2)
+        1.0
     """
     elbo = Trace_ELBO() if estimator is None else estimator
     with launch.exit_together(), launched(device) as processes:
@@ -208,11 +217,11 @@ def _trained(
             streams.append(seed.keep_stream())
             continue
         with seed.within():
-            training = Training([seed], seed.gradient(), optimizer)
+            training = TrainingRun([seed], seed.gradient(), optimizer)
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
         gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
-        training = Training(done, gradient, optimizer)
+        training = TrainingRun(done, gradient, optimizer)
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()
     return done

@@ -18,7 +18,7 @@ DEFAULTS = {
     language.WordScores: {"sparse": False},
     language.LogBilinear: {"sparse": False},
     language.Recurrent: {"dropout": 0.0, "sparse": False},
-    nce.NCE: {"shared": None, "log_z": 0.0, "learn_log_z": False},
+    nce.NCE: {"log_z": 0.0, "learn_log_z": False},
     regression.GaussianRegression: {"scale": 1.0},
     skip_gram.WordVectors: {"spread": 0.0},
 }  # fmt: skip

@@ -43,11 +43,26 @@ MODELS = {
     "toys": ("toys", "", ""),
     "vae": ("vae", "", ""),
 }
-PROGRAM = {"objective": ("objective", "caches", "")}
+PROGRAM = {"objective": ("objective", "caches", ""), "terms": ("terms", "", "")}
+GRADIENT = {"averaged": ("averaged", "", ""), "plain": ("averaged plain", "", "")}
+WORKFLOW = {
+    "moments": ("moments", "audit", ""),
+    "verdicts": ("verdicts", "audit", ""),
+    "bias": ("bias", "audit", ""),
+    "rare": ("rare", "audit", ""),
+}
+ENGINE = {"processes": ("averages", "", "")}
+RESULTS = {"evaluate": ("posterior", "", "not groups and not arviz")}
+# path → the functions of it that are mathematics, where others are not
+ONLY = {"inference/engine/processes.py": {"average", "part", "agreed", "in_form_of"}}
 FOLDERS = {
     "inference/estimators": ("defaults", ESTIMATORS),
     "ppl_models": ("defaults", MODELS),
     "inference/engine/program": ("", PROGRAM),
+    "inference/engine/gradient": ("", GRADIENT),
+    "inference/engine": ("", ENGINE),
+    "inference/results": ("", RESULTS),
+    "inference/workflow": ("", WORKFLOW),
 }
 
 

@@ -1,4 +1,4 @@
-"""How a graph is run: compiled by torch's inductor, on a GPU also recorded as a CUDA graph."""
+"""How a graph is run: compiled by torch's inductor, on a GPU also as_cuda_graph as a CUDA graph."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from inference.engine.capture.graph import Graph, Outputs
 from inference.util.errors import UserError
 
-Run = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
-Backend = Callable[[Graph, Sequence[Tensor]], Run]
+Runner = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
+Backend = Callable[[Graph, Sequence[Tensor]], Runner]
 OPTIONS = {
     "fallback_random": True,
     "size_asserts": False,
@@ -20,9 +20,9 @@ OPTIONS = {
 }
 
 
-def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Run:
+def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Runner:
     """The graph's operations one by one: no compiler, no Pyro."""
-    held = detached(graph.held)
+    held = outside_autograd(graph.held)
 
     def run(variables: Sequence[Tensor], noise: Sequence[Tensor]) -> Outputs:
         with torch.no_grad():
@@ -31,14 +31,14 @@ def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Run:
     return run
 
 
-def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
+def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
     """Compiled; what remains random draws as torch does.
 
     Raises:
         UserError: there is no C++ compiler.
     """
-    inputs: list[Any] = [*detached([*variables, *graph.noise(), *graph.held])]
-    held = detached(graph.held)
+    inputs: list[Any] = [*outside_autograd([*variables, *graph.noise(), *graph.held])]
+    held = outside_autograd(graph.held)
     try:
         compiled = torch._inductor.standalone_compile(
             graph.module,
@@ -56,10 +56,10 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Run:
     def run(variables: Sequence[Tensor], noise: Sequence[Tensor]) -> Outputs:
         return compiled(*variables, *noise, *held)
 
-    return run if inputs[0].device.type != "cuda" else recorded(run, graph, variables)
+    return run if inputs[0].device.type != "cuda" else as_cuda_graph(run, graph, variables)
 
 
-def recorded(run: Run, graph: Graph, variables: Sequence[Tensor]) -> Run:
+def as_cuda_graph(run: Runner, graph: Graph, variables: Sequence[Tensor]) -> Runner:
     """A run as a CUDA graph, launched at once; changes what the run changes in place.
 
     Its outputs are the same tensors each time: use them before the next run.
@@ -84,6 +84,6 @@ def recorded(run: Run, graph: Graph, variables: Sequence[Tensor]) -> Run:
     return replayed
 
 
-def detached(tensors: Sequence[Tensor]) -> list[Tensor]:
+def outside_autograd(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same memory, outside of autograd."""
     return [tensor.detach() for tensor in tensors]

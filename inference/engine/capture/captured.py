@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from inference.engine.capture.backends import Backend, Run, inductor, interpreted
+from inference.engine.capture.backends import Backend, Runner, inductor, interpreted
 from inference.engine.capture.graph import Graph, Outputs, capture
-from inference.engine.capture.noise import Noise
+from inference.engine.capture.noise import NoiseRecorder
 from inference.engine.capture.sharing import ChangedInPlaceError
 from inference.util import rng
 from inference.util.errors import UserError
 
-Columns = Mapping[str, Tensor]
+NamedTensors = Mapping[str, Tensor]
 Function = Callable[..., Outputs]
 Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
@@ -31,7 +31,7 @@ MANY = 8  # compilations after which a word is in place
 class Inputs(NamedTuple):
     """What a captured function is called with."""
 
-    columns: Columns
+    columns: NamedTensors
     numbers: Sequence[Tensor] = ()
 
     def variables(self) -> list[Tensor]:
@@ -48,7 +48,7 @@ class Captured:
 
     Args:
         function: (columns, *numbers) → tensors; it may run Pyro programs and take gradients.
-            Numbers are tensors () whose values change from call to call.
+            ItemsAsTensors are tensors () whose values change from call to call.
         names: of the outputs, for messages.
         restored: a context that gives a function, which tells by name what a run changes, and at
             whose end all that is as it was before.
@@ -72,7 +72,7 @@ class Captured:
         self.ready: OrderedDict[object, Compiled] = OrderedDict()
         self.compilations = 0
 
-    def __call__(self, columns: Columns, *numbers: Tensor) -> Outputs:
+    def __call__(self, columns: NamedTensors, *numbers: Tensor) -> Outputs:
         """The outputs; None where the function gives None.
 
         Raises:
@@ -90,7 +90,7 @@ class Captured:
         ready.uses += 1
         if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
             with self._undisturbed():
-                self._refuse(self._culprit(ready.graph, ready.run, inputs))
+                refuse_differing(self._culprit(ready.graph, ready.run, inputs))
         return ready.run(inputs.variables(), ready.graph.noise())
 
     def graph(self, inputs: Inputs, share: bool) -> Graph:
@@ -122,13 +122,14 @@ class Captured:
     def _prepare(self, inputs: Inputs) -> Compiled:
         shapes = ", ".join(f"{n} {tuple(c.shape)}" for n, c in inputs.columns.items())
         self.announce(f"compiling for {shapes} …")
-        self._count()
+        self.compilations += 1
+        warn_of_shapes(self.compilations)
         with self.restored():
             self.uncaptured(inputs)  # whatever is made at the first call is made now
         graph = self._capture(inputs)
         with self.restored():
             run = self.backend(graph, inputs.variables())
-        self._refuse(self._culprit(graph, run, inputs))
+        refuse_differing(self._culprit(graph, run, inputs))
         return Compiled(graph, run)
 
     def _capture(self, inputs: Inputs) -> Graph:
@@ -144,33 +145,14 @@ class Captured:
             except ChangedInPlaceError:
                 continue
             if not alike(graph, again):  # however little: a slow counter moves less than rounding
-                self._refuse("two runs of the program")
+                refuse_differing("two runs of the program")
             culprit = self._culprit(graph, interpreted(graph, variables), inputs)
             if culprit is None:
                 return graph
-        self._refuse(culprit)
+        refuse_differing(culprit)
         raise AssertionError("without sharing, nothing shared is changed")
 
-    def _refuse(self, differing: str | None) -> None:
-        if differing is not None:
-            raise UserError(
-                f"{differing} differ under the same noise: the program "
-                "depends on something that is neither a parameter, nor data, nor drawn by torch "
-                "(Python's or NumPy's random numbers, a counter, an attribute that changes), or "
-                "keeps something in another way than by changing a buffer in place; fit without "
-                "compile"
-            )
-
-    def _count(self) -> None:
-        self.compilations += 1
-        if self.compilations == MANY:
-            warnings.warn(
-                f"batches came in {MANY} shapes so far, and each costs a compilation: pad them "
-                "to a few common lengths, or fit without compile",
-                stacklevel=2,
-            )
-
-    def _culprit(self, graph: Graph, run: Run, inputs: Inputs) -> str | None:
+    def _culprit(self, graph: Graph, run: Runner, inputs: Inputs) -> str | None:
         """None, after two agreements under different noise and at most one disagreement.
 
         In single precision a draw can fall on either side of its threshold once in a while.
@@ -180,7 +162,7 @@ class Captured:
             differences.append(self._differing(graph, run, inputs))
         return None if differences.count(None) == 2 else next(filter(None, differences))
 
-    def _differing(self, graph: Graph, run: Run, inputs: Inputs) -> str | None:
+    def _differing(self, graph: Graph, run: Runner, inputs: Inputs) -> str | None:
         """What differs first, an output or a state, from the same random state.
 
         Where something remains random in the graph, it is drawn after all noise, and the function
@@ -188,7 +170,10 @@ class Captured:
         """
         noise = graph.noise() if graph.is_random else None
         before, others = self.generators(), rng.non_torch_states()
-        with self.restored() as state, nullcontext() if noise is None else Noise(iter(noise)):
+        with (
+            self.restored() as state,
+            nullcontext() if noise is None else NoiseRecorder(iter(noise)),
+        ):
             wanted = self._named(self.uncaptured(inputs)) | state()
         if rng.non_torch_states() != others:
             return "Python's or NumPy's random states, captured and uncaptured,"
@@ -209,8 +194,30 @@ class Compiled:
     """A graph, how it runs, and how often it did."""
 
     graph: Graph
-    run: Run
+    run: Runner
     uses: int = 0
+
+
+def refuse_differing(differing: str | None) -> None:
+    """Raise a ``UserError`` if something differs between two runs under the same noise."""
+    if differing is not None:
+        raise UserError(
+            f"{differing} differ under the same noise: the program "
+            "depends on something that is neither a parameter, nor data, nor drawn by torch "
+            "(Python's or NumPy's random numbers, a counter, an attribute that changes), or "
+            "keeps something in another way than by changing a buffer in place; fit without "
+            "compile"
+        )
+
+
+def warn_of_shapes(compilations: int) -> None:
+    """Warn when batches have come in many shapes."""
+    if compilations == MANY:
+        warnings.warn(
+            f"batches came in {MANY} shapes so far, and each costs a compilation: pad them "
+            "to a few common lengths, or fit without compile",
+            stacklevel=2,
+        )
 
 
 def alike(a: Graph, b: Graph) -> bool:
@@ -220,7 +227,7 @@ def alike(a: Graph, b: Graph) -> bool:
     return a.module.code == b.module.code and len(a.held) == len(b.held) and constants
 
 
-def signature(columns: Columns) -> object:
+def signature(columns: NamedTensors) -> object:
     """Equal for columns that one graph is right for."""
     kinds = [(n, c.shape, c.stride(), c.dtype, c.device) for n, c in columns.items()]
     places = [id(column) for column in columns.values()]

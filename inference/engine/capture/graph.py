@@ -23,7 +23,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from inference.engine.capture.noise import Draw, Noise
+from inference.engine.capture.noise import Draw, NoiseRecorder
 from inference.engine.capture.refusal import DependsOnValuesError, refused
 from inference.engine.capture.sharing import Sharing
 from inference.engine.capture.views import share_views
@@ -81,27 +81,27 @@ def capture(
         UserError: the function needs the value of a tensor to decide what to do; says where.
         ChangedInPlaceError: it changed in place what was computed once for two.
     """
-    noise = Noise()
+    noise = NoiseRecorder()
     sharing = Sharing(noise)
 
     def traced() -> Outputs:
         with (
             capturable(),
-            NoValues(),
+            NoValueReads(),
             noise,
-            Numbers(),
+            ItemsAsTensors(),
             sharing if share else contextlib.nullcontext(),
         ):
             return function()
 
     traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
     with refused():
-        module = written(traced)
+        module = traced_graph(traced)
     sharing.refuse_changes()
     return _with_inputs(module, variables, noise)
 
 
-def written(
+def traced_graph(
     function: Callable[..., Any], *arguments: Tensor, decompositions: Decompositions = None
 ) -> GraphModule:
     """What the function does with the arguments, as aten operations.
@@ -129,7 +129,7 @@ def capturable() -> Iterator[None]:
         torch._C._set_mkldnn_enabled(mkldnn)
 
 
-class Numbers(TorchFunctionMode):
+class ItemsAsTensors(TorchFunctionMode):
     """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument.
 
     Ways past torch's dispatcher to a tensor's values are errors.
@@ -146,7 +146,7 @@ class Numbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class NoValues(TorchDispatchMode):
+class NoValueReads(TorchDispatchMode):
     """Within it, it is an error to read values, also by a result whose shape depends on them."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -171,7 +171,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
 
 
-def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: Noise) -> Graph:
+def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: NoiseRecorder) -> Graph:
     """Constants of the graph become its inputs."""
     graph = module.graph
     constants = [node for node in graph.nodes if node.op == "get_attr"]

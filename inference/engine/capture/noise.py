@@ -30,7 +30,7 @@ BY_SHAPE = {  # of their first argument, they see nothing but the shape
 }
 
 
-class Noise(TorchDispatchMode):
+class NoiseRecorder(TorchDispatchMode):
     """Within it, random operations are written as functions of noise.
 
     What needs no tensor's values (normal, uniform, a permutation) is noise itself.  A normal draw's
@@ -65,17 +65,17 @@ class Noise(TorchDispatchMode):
     def _written(self, func: Any, args: Any, kwargs: Any) -> Tensor | None:
         """The draw as a function of noise, or None."""
         if func in BY_SHAPE:
-            noise = self._noise(like(args[0], lambda x: func(x, *args[1:], **kwargs)))
+            noise = self._noise(filled_like(args[0], lambda x: func(x, *args[1:], **kwargs)))
             return args[0].copy_(noise) if func._schema.is_mutable else noise
         if func is aten.bernoulli.default:
-            uniform = self._noise(like(args[0], finely_uniform))
+            uniform = self._noise(filled_like(args[0], finely_uniform))
             return (uniform < args[0].to(uniform.dtype)).to(args[0].dtype)
         if func is aten.multinomial.default and args[1] == 1:
-            race = self._noise(like(args[0], torch.Tensor.exponential_))
+            race = self._noise(filled_like(args[0], torch.Tensor.exponential_))
             return (args[0] / race).argmax(-1, keepdim=True)
         if func.overloadpacket is aten.normal and any(isinstance(a, Tensor) for a in args):
             loc, scale = (*args, 1.0)[:2]  # Normal.sample
-            return loc + scale * self._noise(like(loc + scale, torch.Tensor.normal_))
+            return loc + scale * self._noise(filled_like(loc + scale, torch.Tensor.normal_))
         if not any(isinstance(argument, Tensor) for argument in args):
             return self._noise(functools.partial(func, *args, **kwargs))
         return None
@@ -88,7 +88,7 @@ class Noise(TorchDispatchMode):
         return value
 
 
-def like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
+def filled_like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
     """``fill``, applied to an uninitialised tensor of this kind; the tensor itself is not kept."""
     empty = functools.partial(
         torch.empty_strided,

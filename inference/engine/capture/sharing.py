@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from inference.engine.capture.noise import Noise
+from inference.engine.capture.noise import NoiseRecorder
 
 # of these, each call gives a tensor of its own (whose flag may be set), or is no computation
 OWN = {"detach", "requires_grad_", "retain_grad", "register_hook", "__get__", "__set__"}
@@ -34,7 +34,7 @@ class Sharing(TorchFunctionMode):
         noise: tells which functions draw.
     """
 
-    def __init__(self, noise: Noise) -> None:
+    def __init__(self, noise: NoiseRecorder) -> None:
         super().__init__()
         self.noise = noise
         self.known: dict[Any, tuple[Any, list[Tensor], list[int]]] = {}

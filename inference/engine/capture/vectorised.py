@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch._decomp import core_aten_decompositions
 from torch.func import functionalize, vmap
 from torch.fx import Interpreter
 
-from inference.engine.capture.graph import Graph, Outputs, written
+from inference.engine.capture.graph import Graph, Outputs, traced_graph
 from inference.engine.capture.views import share_views
 from inference.util.errors import UserError
 
@@ -48,7 +48,7 @@ def vectorised(
     noise = [draw() for draw in draws]
     try:
         function = _over_all(graphs[0], [v[0] for v in variables], len(graphs), shared)
-        module = written(function, *copies([*variables, *noise, *held]))
+        module = traced_graph(function, *copied_elsewhere([*variables, *noise, *held]))
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"the seeds' steps cannot be one ({reason}): {REMEDY}") from error
@@ -67,20 +67,21 @@ def _over_all(
     over = (*[0] * (first + each), *[None if alone else 0 for alone in shared])
     together = vmap(lambda *inputs: [o for o in once(*inputs) if o is not None], over)
 
-    def function(*inputs):  # type: ignore[no-untyped-def]  # types would be in the graph
+    def function(*inputs: Tensor) -> Outputs:
         noise, held = inputs[first : first + count * each], inputs[first + count * each :]
         drawn = [torch.stack(noise[i::each]) for i in range(each)]
         found = iter(together(*inputs[:first], *drawn, *held))
         return [next(found).contiguous() if there else None for there in has]
 
+    function.__annotations__ = {}  # they would be in the graph
     return function
 
 
 def _pure(graph: Graph, example: Sequence[Tensor]) -> Callable[..., Outputs]:
     """The graph's operations, with none in place but on inputs, and each known to ``vmap``."""
     run = functionalize(OneByOne(graph.module).run, remove="mutations")
-    inputs = copies([*example, *graph.noise(), *graph.held])
-    return written(run, *inputs, decompositions=decompositions())
+    inputs = copied_elsewhere([*example, *graph.noise(), *graph.held])
+    return traced_graph(run, *inputs, decompositions=decompositions())
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -141,14 +142,14 @@ class OneByOne(Interpreter):
         return [single(*each, **kwargs) for each in zip(*lists, strict=True)]
 
 
-def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
+def copied_elsewhere(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The same values, elsewhere."""
     return [tensor.detach().clone() for tensor in tensors]
 
 
 def outputs(graph: Graph) -> Sequence[Any]:
     """The graph's output nodes; None where it gives None."""
-    return graph.module.graph.output_node().args[0]  # type: ignore[return-value]
+    return cast(Sequence[Any], graph.module.graph.output_node().args[0])
 
 
 def _refuse_random(graph: Graph) -> None:

@@ -36,7 +36,8 @@ def _same(view: Node) -> Node | None:
     if view.target is aten.detach.default:
         return seen
     twice = view.target is seen.target is aten.t.default
-    return seen.args[0] if twice else None  # type: ignore[return-value]
+    first = seen.args[0] if twice else None
+    return first if isinstance(first, Node) else None
 
 
 def _key(node: Node) -> Any:

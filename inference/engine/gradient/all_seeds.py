@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Batch
-from inference.engine.capture.captured import Captured, Columns, Inputs
+from inference.engine.capture.captured import Captured, Inputs, NamedTensors
 from inference.engine.capture.graph import Graph, Outputs
 from inference.engine.capture.vectorised import vectorised
 from inference.engine.gradient.captured import CapturedGradient, StepOutputs, weight
@@ -25,7 +25,7 @@ from inference.engine.program.program import Program
 from inference.util.errors import UserError
 from inference.util.rng import Stream
 
-State = Callable[[], dict[str, Tensor]]
+ReadState = Callable[[], dict[str, Tensor]]
 
 
 class Stacks:
@@ -80,17 +80,17 @@ class CapturedSeeds(Captured):
         graphs = []
         for i, stream in enumerate(self.streams):
             with self.programs[i].scope():
-                graph = self.each[i].graph(part(inputs, i), share)
+                graph = self.each[i].graph(of_seed(inputs, i), share)
             draws = [functools.partial(drawn, stream, draw) for draw in graph.draws]
             graphs.append(replace(graph, draws=draws))
         return vectorised(graphs, inputs.variables(), self.stacks.hold)
 
-    def _in_turn(self, columns: Columns, *numbers: Tensor) -> Outputs:
+    def _in_turn(self, columns: NamedTensors, *numbers: Tensor) -> Outputs:
         """What the graph must give."""
         found = []
         for i, one in enumerate(self.each):
             with self.programs[i].scope(), self.streams[i]:
-                found.append(one.uncaptured(part(Inputs(columns, numbers), i)))
+                found.append(one.uncaptured(of_seed(Inputs(columns, numbers), i)))
         if any(rows is not None for rows in StepOutputs.unflatten(found[0]).rows):
             raise UserError(
                 "seeds_at_once cannot hold sparse gradients: make them dense (sparse=False), or "
@@ -109,7 +109,7 @@ class CapturedSeeds(Captured):
             stream.states = states
 
     @contextmanager
-    def _all_restored(self) -> Iterator[State]:
+    def _all_restored(self) -> Iterator[ReadState]:
         with ExitStack() as stack:
             pairs = zip(self.programs, self.each, strict=True)
             states = [stack.enter_context(scoped(p, one.restored())) for p, one in pairs]
@@ -119,7 +119,7 @@ class CapturedSeeds(Captured):
 
 
 @contextmanager
-def scoped(program: Program, context: AbstractContextManager[State]) -> Iterator[State]:
+def scoped(program: Program, context: AbstractContextManager[ReadState]) -> Iterator[ReadState]:
     """The context, entered, asked and left within the program's scope, which is open only then."""
     with program.scope():
         state = context.__enter__()
@@ -173,7 +173,7 @@ def drawn(stream: Stream, draw: Callable[[], Any]) -> Any:
         return draw()
 
 
-def part(inputs: Inputs, i: int) -> Inputs:
+def of_seed(inputs: Inputs, i: int) -> Inputs:
     """What the seed in place i is called with."""
     columns = {name: column[i] for name, column in inputs.columns.items()}
     return Inputs(columns, [number[i] for number in inputs.numbers])

@@ -110,7 +110,8 @@ def put_back(program: Program, state: dict[str, Any]) -> None:
 
 def _bear(program: Program, state: dict[str, Any]) -> None:
     """Let those parameters be that were there: some of them later than the first batch."""
-    store, born = pyro.get_param_store(), state["constraints"]
+    store = pyro.get_param_store()
+    born = state.get("constraints", {})  # older checkpoints have none
     for name in program.born - born.keys():
         del store[name], program.parameters[name]
     for name in [n for n in born if n not in program.parameters]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from inference.engine.processes import Processes
 from inference.engine.training.identity import refuse_other
-from inference.engine.training.loop import Training, train
+from inference.engine.training.loop import TrainingRun, train
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from inference.util.progress import Bar
@@ -40,7 +40,7 @@ class RunDirectory:
         """
         self.states = self.processes.on_rank_zero(lambda: self._read(resume, overwrite))
 
-    def train(self, training: Training, bar: Bar) -> None:
+    def train(self, training: TrainingRun, bar: Bar) -> None:
         """Resume the training if it was begun before, and take it to its end."""
         self.processes.on_rank_zero(self._claim)
         if state := self.states.get(training.seeds[0].seed):
@@ -51,7 +51,7 @@ class RunDirectory:
             train(training, bar, lambda: self.save(training), self.every)
         self.save(training)
 
-    def save(self, training: Training) -> None:
+    def save(self, training: TrainingRun) -> None:
         """Write the states of all trainings so far; a collective call."""
         if self.path is not None:
             self.states[training.seeds[0].seed] = training.state_dict()

@@ -25,7 +25,7 @@ from inference.util.progress import Bar
 OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
-def train(training: Training, bar: Bar, save: Callable[[], None], every: float) -> None:
+def train(training: TrainingRun, bar: Bar, save: Callable[[], None], every: float) -> None:
     """Train to the end, calling ``save`` every ``every`` seconds and when interrupted."""
     bar.start = training.step
     training.gradient.announce = lambda note: bar.update(training.step, note)
@@ -40,7 +40,7 @@ def train(training: Training, bar: Bar, save: Callable[[], None], every: float) 
         bar.update(training.step, training.note())
 
 
-def take_step(training: Training, batch: Batch) -> None:
+def take_step(training: TrainingRun, batch: Batch) -> None:
     """Rate, gradient, check, step, record."""
     progress = training.step / training.plan.steps
     beta = training.plan.anneal(progress)
@@ -51,7 +51,7 @@ def take_step(training: Training, batch: Batch) -> None:
     training.record(result, batch, beta)
 
 
-class Training:
+class TrainingRun:
     """Seeds that step together: a list of one, or all of them, with what moves them.
 
     Args:

@@ -59,8 +59,12 @@ class Fixed(Messenger):
 class DrawObserved(Messenger):
     """Observed sites are drawn; what other sites determine, and factors, stay."""
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] and kind_of(msg) == "observed":
+            fn, value = msg["fn"], msg["value"]
+            shape = value.shape[: value.dim() - fn.event_dim]  # a plate need not say how many
+            if shape != fn.batch_shape:
+                msg["fn"] = fn.expand(torch.broadcast_shapes(fn.batch_shape, shape))
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
@@ -99,7 +103,7 @@ class Sampler:
         bar.start = done
         with bar:
             for k in range(done, count):
-                yield self.run(batch)
+                yield self.run(batch, scored=False)
                 if bar.due:
                     bar.update(k + 1)
 
@@ -132,7 +136,7 @@ class Sampler:
         with whole_plates(batch):
             traces = self._traces(batch, count, rank, Fixed(values or {}))
             guide_trace, model_trace, _ = traces
-            rank = rank if count else max(rank, batch_rank((guide_trace, model_trace)))
+            rank = rank or batch_rank((guide_trace, model_trace))
             summed = summed_over(model_trace, guide_trace)
             sums: Sites = {}
             taken: set[str] = set()

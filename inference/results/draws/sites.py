@@ -104,7 +104,7 @@ def recorded(
         unscored: names of sites whose log-probability is not to be recorded.
 
     Raises:
-        ValueError: a site has more batch dimensions than that.
+        UserError: a site has more batch dimensions than that.
     """
     left_out, without = set(leave_out), set(unscored)
     return {
@@ -123,8 +123,9 @@ def _site(site: Any, rank: int, event_dim: int | None, scored: bool) -> Site:
     value = padded(site["value"], 1 + rank, event_dim)
     if kind != "deterministic" and scored:
         own = (1,) * (1 + rank - len(fn.batch_shape)) + tuple(fn.batch_shape)
-        batch = torch.broadcast_shapes(own, value.shape[: 1 + rank])
-        value = value.expand(*batch, *value.shape[1 + rank :])
+        if own != value.shape[: 1 + rank]:
+            batch = torch.broadcast_shapes(own, value.shape[: 1 + rank])
+            value = value.expand(*batch, *value.shape[1 + rank :])
     return Site(
         kind,
         value,
@@ -144,11 +145,11 @@ def padded(tensor: Tensor, rank: int, event_dim: int = 0) -> Tensor:
     """With ones to the left, up to ``rank`` batch dimensions.
 
     Raises:
-        ValueError: it has more.
+        UserError: it has more.
     """
     missing = rank + event_dim - tensor.dim()
     if missing < 0:
-        raise ValueError("a site has more batch dimensions than in a run of one draw")
+        raise UserError("a site has more batch dimensions in one draw than in another")
     return tensor.reshape((1,) * missing + tensor.shape)
 
 

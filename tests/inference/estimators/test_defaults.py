@@ -43,3 +43,11 @@ def test_what_is_biased_says_so():
         "Wrapped",
     }  # of what it wraps it knows nothing
     assert {c.__name__ for c in kinds if not c.unbiased} == biased
+
+
+@pytest.mark.parametrize("name", ["ARM", "IWAE", "REBAR", "VIMCO", "LeaveOneOut", "Pathwise"])
+def test_options_of_pyro_s_are_kept(name):
+    kind = getattr(estimators, name)
+    given = kind(5, max_plate_nesting=3)
+    assert (given.num_particles, given.max_plate_nesting) == (5, 3)
+    assert kind(5, vectorize_particles=True).vectorize_particles

@@ -11,6 +11,8 @@ from pyro import poutine
 
 from inference import UserError
 from inference.estimators import Exact, exact
+from inference.estimators.exact import LARGEST, all_values, refuse_large
+from tests.support.catalogue import CASES
 
 X = torch.tensor([0.4, -1.0, 0.7], dtype=torch.float64)
 P = [0.3, 0.5, 0.6]
@@ -200,3 +202,28 @@ def test_the_comparison_draws_no_random_number():
     before = torch.get_rng_state()
     Exact().differentiable_loss(scores(lambda z: z.sum()), bits, p)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "nested", "normal", "two_normals", "categorical"])
+def test_a_program_of_leading_dimensions_is_run_once(name):
+    """What one run a value would hide: that its fast way has stopped to work."""
+    model, guide, _ = CASES[name].programs(1)
+    exact = Exact(max_plate_nesting=CASES[name].nesting + 1)
+    assert len(list(exact._get_traces(model, guide, (), {}))) == 1
+
+
+def test_a_table_may_have_the_largest_number_of_entries():
+    refuse_large("z", LARGEST)
+    with pytest.raises(UserError, match="at site 'z' has 10,000,001 entries"):
+        refuse_large("z", LARGEST + 1)
+
+
+def test_values_of_an_event_of_several_draws():
+    two = dist.OneHotCategorical(torch.ones(3)).expand([2]).to_event(1)
+    values = all_values(two)
+    assert values.shape == (9, 2, 3)
+    assert len({tuple(v.argmax(-1).tolist()) for v in values}) == 9
+    assert (values.sum(-1) == 1).all()
+    assert all_values(dist.Bernoulli(torch.ones(2, 3)).to_event(1)).shape == (8, 3)
+    assert len(all_values(dist.Bernoulli(torch.ones(17)).to_event(1))) == 2**17
+    assert all_values(dist.Categorical(torch.ones(4))).tolist() == [0, 1, 2, 3]

@@ -7,7 +7,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.estimators import IWAE, VIMCO, DReG
+from inference import UserError
+from inference.estimators import IWAE, VIMCO, DReG, ReweightedWakeSleep
 
 K = 3
 X = torch.tensor([0.4, -1.2], dtype=torch.float64)
@@ -39,12 +40,12 @@ def leaves():
     return torch.tensor(0.6, requires_grad=True), torch.tensor(1.3, requires_grad=True)
 
 
-def found(estimator, programs, vectorize):
+def found(estimator, programs, vectorize, unused=False):
     parameters = leaves()
     options = {"vectorize_particles": vectorize, "max_plate_nesting": 1}
     pyro.set_rng_seed(6)
     loss = estimator(K, **options).differentiable_loss(*programs, *parameters)
-    return loss.detach(), torch.autograd.grad(loss, parameters)
+    return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=unused)
 
 
 def normals(phi, vectorize):
@@ -134,3 +135,59 @@ def test_a_part_of_the_data_is_scaled():
         torch.testing.assert_close(scaled[0], 10 * whole[0], rtol=1e-12, atol=0)
         for ten, one in zip(scaled[1], whole[1], strict=True):
             torch.testing.assert_close(ten, 10 * one, rtol=1e-10, atol=0)
+
+
+def apart_model(phi, theta):
+    """A part of the data; w with an observation of its own; and two that no latent reaches."""
+    with pyro.plate("data", 20, subsample=X):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).expand([2]))
+        pyro.sample("x", dist.Normal(theta * z, 0.7), obs=X)
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    pyro.sample("y", dist.Normal(w, 1.0), obs=torch.tensor(0.4))
+    with pyro.plate("auxiliary", 2):
+        pyro.sample("k", dist.Normal(0.0, 1.0), obs=torch.zeros(2))
+
+
+def apart_guide(phi, theta):
+    """And two auxiliary numbers, which the model does not know."""
+    with pyro.plate("data", 20, subsample=X):
+        pyro.sample("z", dist.Normal(phi * X, 0.8))
+    pyro.sample("w", dist.Normal(0.2, torch.tensor(0.9)))
+    with pyro.plate("auxiliary", 2):
+        pyro.sample("u", dist.Normal(0.0, torch.tensor(1.0)), infer={"is_auxiliary": True})
+
+
+@pytest.mark.parametrize("kind", [IWAE, DReG, VIMCO, ReweightedWakeSleep])
+def test_what_shares_nothing_with_a_subsample_is_a_unit_of_its_own(kind):
+    """The sum of the bounds, those of the rows scaled by 10."""
+    loss, _ = found(kind, (apart_model, apart_guide), False)
+    pyro.set_rng_seed(6)
+    draws = [(torch.randn(2), torch.randn(()), torch.randn(2)) for _ in range(K)]
+    z, w, u = (torch.stack(v) for v in zip(*draws, strict=True))
+    z, w = 0.6 * X + 0.8 * z, 0.2 + 0.9 * w
+    rows = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(1.3 * z, 0.7).log_prob(X)
+    rows = rows - dist.Normal(0.6 * X, 0.8).log_prob(z)
+    of_w = dist.Normal(0.0, 1.0).log_prob(w) + dist.Normal(w, 1.0).log_prob(torch.tensor(0.4))
+    of_w = of_w - dist.Normal(0.2, 0.9).log_prob(w)
+    of_u = -dist.Normal(0.0, 1.0).log_prob(u)
+    bounds = [(v.logsumexp(0) - math.log(K)).sum() for v in (rows, of_w, of_u)]
+    free = -math.log(2 * math.pi)
+    expected = -(10 * bounds[0] + bounds[1] + bounds[2] + free)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_dreg_takes_a_point_that_is_not_learned():
+    def point(loc):
+        def guide(phi, theta):
+            with pyro.plate("data", 2):
+                pyro.sample("z", dist.Delta(loc(phi)))
+
+        return guide
+
+    fixed = point(lambda phi: X + phi.detach())
+    loss, gradients = found(DReG, (model, fixed), False, unused=True)
+    log_p, _ = log_w(X + 0.6, torch.tensor(0.6), torch.tensor(1.3))
+    torch.testing.assert_close(loss, -log_p.sum(), rtol=1e-12, atol=0)
+    assert gradients[0] is None
+    with pytest.raises(UserError, match="site 'z' is a Delta at a parameter: use IWAE"):
+        found(DReG, (model, point(lambda phi: X + phi)), False)

@@ -49,8 +49,14 @@ def masked():
     return poutine.mask(mask=MASK)
 
 
+def masked_alike():
+    """By a tensor of its own: that it is equal would have to be read."""
+    return poutine.mask(mask=MASK.clone())
+
+
 @pytest.mark.parametrize(
-    "handlers", [(doubled, plain), (plain, doubled), (masked, plain), (plain, masked)]
+    "handlers",
+    [(masked, masked_alike), (doubled, plain), (plain, doubled), (masked, plain), (plain, masked)],
 )
 def test_scaled_or_masked_in_one_alone_is_sampled(handlers):
     for closed, sampled in zip(

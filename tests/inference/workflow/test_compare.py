@@ -85,3 +85,8 @@ def test_bad_input_is_refused(tmp_path):
     (tmp_path / "trace.nc").write_bytes(b"not netCDF")
     with pytest.raises(UserError, match="not a readable netCDF"):
         compare({"a": trace(-1), "b": tmp_path})
+
+
+def test_runs_without_names_are_refused(tmp_path):
+    with pytest.raises(UserError, match="have no names"):
+        compare(["a", "b"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -16,9 +16,6 @@ from torch import Tensor
 
 from inference.results import plots
 from inference.util.errors import UserError
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 GLOW, STRONGEST = "#ff7a00", 0.6
 POINT = "#00e5ff"

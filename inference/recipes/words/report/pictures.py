@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from sklearn.manifold import TSNE
@@ -14,9 +15,8 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.results import plots
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an extra
     from gensim.models import KeyedVectors
-    from matplotlib.axes import Axes
 
 FEWEST, SHORTEST = 5, 3  # words on a map, letters of a word
 SIDES = (  # of a point: offset in printer's points, alignment

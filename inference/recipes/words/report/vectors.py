@@ -18,7 +18,7 @@ from inference.recipes.words.data.text import decoded, readable, unpacked
 from inference.util.errors import UserError
 from inference.util.files import replacing
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an extra
     from gensim.models import KeyedVectors
 
 KEPT = "vectors.txt"  # in a run's directory

@@ -15,7 +15,7 @@ from inference import UserError, fit
 from inference.data.columns import Columns
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.graph import capture
-from inference.engine.capture.noise import Noise
+from inference.engine.capture.noise import NoiseRecorder
 from tests.support.training import assert_same_training, quiet
 
 SIZE = 24
@@ -137,7 +137,7 @@ def test_bernoulli_draws_are_torchs_in_any_precision(dtype):
     torch.manual_seed(0)
     wanted = torch.bernoulli(p)
     torch.manual_seed(0)
-    with Noise():
+    with NoiseRecorder():
         assert torch.equal(torch.bernoulli(p), wanted)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
-from inference.engine.program.objective import backward, bound
+from inference.engine.program.objective import backward, bound, weighted
 from inference.engine.program.program import Program
 from inference.estimators import Pathwise
 from tests.support.examples import local
@@ -55,3 +55,10 @@ def test_a_bound_is_per_datum_and_leaves_no_gradient():
     pyro.set_rng_seed(3)
     assert bound(Pathwise(), program, batch) == pytest.approx(-float(expected.detach()), rel=1e-12)
     assert all(parameter.grad is None for parameter in program.parameters.values())
+
+
+def test_a_weight_of_one_is_none():
+    program, _ = made()
+    assert weighted(program, 1.0) == (program.model, program.guide)
+    assert weighted(program, 0.5) != (program.model, program.guide)
+    assert weighted(program, torch.tensor(1.0)) != (program.model, program.guide)  # no host's look
