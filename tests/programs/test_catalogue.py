@@ -9,6 +9,7 @@ import pytest
 
 from inference import UserError
 from tests.programs import PROGRAMS, Program
+from tests.programs.expected import WRONG, refusal
 from tests.support.against_pyro import FACETS
 
 EVERY_DAY = {
@@ -25,20 +26,19 @@ EVERY_DAY = {
 def cells():
     for facet, every in EVERY_DAY.items():
         for number, program in enumerate(PROGRAMS.values()):
-            slow = number % every or facet in program.slow
-            marks = [pytest.mark.slow] if slow else []
-            if reason := program.wrong.get(facet):
+            marks = [pytest.mark.slow] if number % every else []
+            if reason := WRONG.get((program.name, facet)):
                 marks.append(pytest.mark.xfail(strict=True, reason=reason))
             yield pytest.param(program, facet, id=f"{program.name}-{facet}", marks=marks)
 
 
 @pytest.mark.parametrize(("program", "facet"), cells())
 def test_is_pyros(program: Program, facet: str):
-    refusal = program.refused.get(facet)
-    if refusal is None:
+    words = refusal(program.name, facet)
+    if words is None:
         FACETS[facet](program)
     else:
-        with pytest.raises(UserError, match=re.escape(refusal)):
+        with pytest.raises(UserError, match=re.escape(words)):
             FACETS[facet](program)
 
 

@@ -33,7 +33,8 @@ class Planted(ELBO):
         with poutine.trace(param_only=True) as capture:
             loss = self.elbo.loss_and_grads(model, guide, *args, **kwargs)
         for name, leaf in by_hand.unconstrained(capture.trace).items():
-            leaf.grad = self.change(name, torch.zeros_like(leaf) if leaf.grad is None else leaf.grad)
+            found = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+            leaf.grad = self.change(name, found)
         return loss
 
     def _get_trace(self, *programs):
@@ -63,7 +64,7 @@ def audit_reference(program: Program) -> None:
 
     The distance of the long mean from the reference is compared with what the noise of both allows.
     """
-    plain = Trace_ELBO if program.elbo is None or isinstance(program.elbo(), RenyiELBO) else program.elbo
+    plain = Trace_ELBO if isinstance(program.elbo(), RenyiELBO) else program.elbo
     mean, error = long_mean(program, plain())
     made = by_hand.fresh(program)
     count = by_hand.length(made)
@@ -93,6 +94,9 @@ def audit_reference(program: Program) -> None:
         norm = sum(float(m.square().sum()) for m in mean.values()) ** 0.5
     allowed = TAIL * (noise + (ours.resolution * norm) ** 2) + 1e-18
     gap = (ours.bias * norm) ** 2
-    assert gap <= allowed, f"the reference is {gap**0.5:.3g} from the long mean, {allowed**0.5:.3g} allowed"
+    far = f"{gap**0.5:.3g} from the long mean, {allowed**0.5:.3g} allowed"
+    assert gap <= allowed, f"the reference is {far}"
     if (TILT - 1) > 1.5 * tilted.critical * tilted.resolution:
-        assert tilted.biased, f"a gradient times {TILT} is called unbiased, against {result.reference}"
+        assert tilted.biased, (
+            f"a gradient times {TILT} is called unbiased, against {result.reference}"
+        )

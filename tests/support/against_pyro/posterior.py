@@ -151,7 +151,8 @@ def assert_log_likelihood(
         for n, s in sites.items()
         if s["latent"]
     }
-    fixed = poutine.condition(made.model, data={n: v.to(sites[n]["value"]) for n, v in values.items()})
+    values = {n: v.to(sites[n]["value"]) for n, v in values.items()}
+    fixed = poutine.condition(made.model, data=values)
     trace = poutine.trace(fixed).get_trace(**made.data)
     if any(not s["is_observed"] and not s["latent"] for s in sites.values()):
         assert_marginal(tree, made, fixed, values, draw)
