@@ -32,7 +32,7 @@ def cells():
             yield pytest.param(program, facet, id=f"{program.name}-{facet}", marks=marks)
 
 
-@pytest.mark.parametrize(("program", "facet"), cells())
+@pytest.mark.parametrize(("program", "facet"), list(cells()))
 def test_is_pyros(program: Program, facet: str):
     words = refusal(program.name, facet)
     if words is None:

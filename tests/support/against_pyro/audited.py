@@ -96,7 +96,7 @@ def audit_reference(program: Program) -> None:
     gap = (ours.bias * norm) ** 2
     far = f"{gap**0.5:.3g} from the long mean, {allowed**0.5:.3g} allowed"
     assert gap <= allowed, f"the reference is {far}"
-    if (TILT - 1) > 1.5 * tilted.critical * tilted.resolution:
+    if 1.5 * tilted.critical * tilted.resolution < (TILT - 1):
         assert tilted.biased, (
             f"a gradient times {TILT} is called unbiased, against {result.reference}"
         )

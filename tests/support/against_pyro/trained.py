@@ -121,7 +121,7 @@ def compiled_in_distribution(program: Program) -> None:
     assert (np.abs(z) < CRITICAL).all(), f"captured losses or norms differ, z {np.abs(z).max():.1f}"
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The moment at which a run dies."""
 
 
@@ -133,7 +133,7 @@ class Mortal(torch.optim.SGD):
     def step(self, closure=None):
         Mortal.left -= 1
         if Mortal.left < 0:
-            raise Stopped
+            raise StoppedError
         super().step(closure)
 
 
@@ -142,7 +142,7 @@ def resumed(program: Program) -> None:
     with tempfile.TemporaryDirectory() as folder:
         whole, halves = Path(folder, "whole"), Path(folder, "halves")
         expected = lived(program, whole, math.inf)
-        with contextlib.suppress(Stopped):
+        with contextlib.suppress(StoppedError):
             lived(program, halves, 3, checkpoint_every=0.0)
         assert load_checkpoint(halves / "checkpoint.pt")[SEED]["step"] == 3
         found = lived(program, halves, math.inf, weights=99, resume=True)
