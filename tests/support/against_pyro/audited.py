@@ -1,4 +1,4 @@
-"""Is the audit's reference Pyro's gradient: against a long mean, with nothing and a bias planted."""
+"""Is the audit's reference Pyro's gradient: against a long mean, with a bias planted and none."""
 
 import itertools
 
