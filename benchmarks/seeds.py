@@ -14,10 +14,11 @@ from benchmarks import vae
 from benchmarks.timing import Row, Step, in_turn, rows
 from inference.data.columns import Columns
 from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.program.program import Program
 from inference.engine.training.loop import TrainingRun, take_step
 from inference.engine.training.plan import Plan
-from inference.engine.training.seed_training import SeedTraining
+from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.estimators import Pathwise
 
 SEEDS, SIZE, BATCH = 8, 20_000, 16
@@ -75,7 +76,9 @@ def measure() -> Iterator[Row]:
         for seed in range(SEEDS):
             each.append(begun(program(), columns, seed))
             streams.append(each[-1].keep_stream())
-        gradient = AllSeedsGradient([seed.captured() for seed in each], streams)
+        gradient = AllSeedsGradient(
+            [own_gradient(s, CapturedGradient, None) for s in each], streams
+        )
         alone = begun(program(), columns, 0)
         one = stepping(TrainingRun([alone], alone.gradient(), vae.Adam))
         contenders = {

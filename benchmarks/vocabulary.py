@@ -52,7 +52,7 @@ def step(words: int, objective: str) -> Step:
     with whole.scope():
         whole.initialise(batch(), ROWS)
     gradient = PlainGradient(whole, Terms(Trace_ELBO()), 1.0, nullcontext)
-    optimizer = SparseAdagrad(gradient.parameters, lr=0.1)
+    optimizer = SparseAdagrad(list(gradient.named.values()), lr=0.1)
 
     def once() -> None:
         with whole.scope():

@@ -92,7 +92,7 @@ def draw(
 
 
 class _Limits(NamedTuple):
-    """Of a search, see ``beam_search``."""
+    """Arguments of a search, see ``beam_search``."""
 
     width: int
     longest: int

@@ -83,7 +83,6 @@ def test_a_domain_knows_no_other():
         assert not named & others, path
 
 
-@pytest.mark.xfail(strict=True, reason="program.state names the type of program.program")
 def test_no_circle():
     graph = {name: needs for name, needs in modules().items() if name != "inference"}  # it is lazy
     while free := {m for m, needs in graph.items() if not (needs - {m}) & graph.keys()}:

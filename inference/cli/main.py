@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def usage() -> str:
-    """Every command in a line."""
+    """The help of ``lowerbound`` itself: a line for each command."""
     lines = (
         f"  lowerbound {name:<24}{registry.summary(command.options)}\n"
         for name, command in registry.commands().items()

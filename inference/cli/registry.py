@@ -36,7 +36,7 @@ class Command(NamedTuple):
 
 
 def rooms() -> Iterator[ModuleType]:
-    """One a domain, imported: they are light."""
+    """The packages of the domains; importing them imports nothing heavy."""
     for room in pkgutil.iter_modules(inference.recipes.__path__, "inference.recipes."):
         if room.ispkg:
             yield importlib.import_module(room.name)

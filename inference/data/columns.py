@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from inference.util.errors import UserError
 
@@ -177,18 +177,37 @@ class Streamed:
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
 
 
-def as_columns(data: Data) -> Columns | Streamed:
-    """Accept what users have: a mapping of columns (tensors or arrays), or a torch data set."""
+def as_columns(data: Any) -> Columns | Streamed:
+    """Accept what users have: columns by name (a dict, a data frame), or a torch data set.
+
+    Raises:
+        UserError: the data have no names, or are no data.
+    """
     if isinstance(data, Columns | Streamed):
         return data
+    if hasattr(data, "columns") and hasattr(data, "to_numpy"):  # pandas' data frame
+        data = {str(name): data[name].to_numpy(copy=True) for name in data.columns}
     if isinstance(data, Mapping):
         return Columns({name: _tensor(name, column) for name, column in data.items()})
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return Streamed(data)
-    raise UserError(
-        f"data of type {type(data).__name__} cannot be used: give a dict of tensors by column "
-        "name, or a data set whose items are such dicts"
-    )
+    if isinstance(data, TensorDataset):
+        names = ", ".join(f"'c{i}': data.tensors[{i}]" for i in range(len(data.tensors)))
+        raise UserError(
+            "a TensorDataset's tensors have no names: give a dict by the names of the model's "
+            f"arguments, {{{names}}}"
+        )
+    if isinstance(data, Tensor | np.ndarray | str) or not hasattr(data, "__getitem__"):
+        raise UserError(
+            f"data of type {type(data).__name__} cannot be used: give a dict of tensors by column "
+            "name, or a data set whose items are such dicts"
+        )
+    if not len(data):
+        raise UserError("the data set has no items")
+    if not isinstance(first := data[0], Mapping):
+        raise UserError(
+            f"an item of the data set is a {type(first).__name__}: it must be a dict of tensors by "
+            "column name"
+        )
+    return Streamed(data)
 
 
 def epoch_order(
@@ -220,9 +239,12 @@ def slices(size: int, batch_size: int) -> list[slice]:
 
 def _tensor(name: str, column: Any) -> Tensor:
     try:
-        return torch.as_tensor(column)
+        tensor = torch.as_tensor(column)
     except (TypeError, ValueError) as error:
         raise UserError(f"column {name!r} is not numeric: {error}") from None
+    if not tensor.dim():
+        raise UserError(f"column {name!r} is one number: give one row a datum")
+    return tensor
 
 
 def _move(column: Tensor, device: torch.device | None, dtype: torch.dtype) -> Tensor:

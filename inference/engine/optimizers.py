@@ -33,8 +33,8 @@ class Mover(Protocol):
     def scale_rates(self, factor: float) -> None:
         """Set the learning rates to this share of those given."""
 
-    def step(self, count: int) -> None:
-        """Move by the gradients, nats per datum, of a loss that speaks for ``count`` data."""
+    def step(self, count: Callable[[], int]) -> None:
+        """Move by the gradients, nats per datum, of a loss that speaks for ``count()`` data."""
 
     def end_epoch(self) -> None:
         """A pass over the data is done."""
@@ -46,14 +46,20 @@ class Mover(Protocol):
         """Go on from there; ``named`` holds all parameters of that time."""
 
 
-def mover(optimizer: Optimizable) -> Mover:
-    """For what ``fit`` is given as ``optimizer``.
+def mover(optimizer: Optimizable, many: bool = False) -> Mover:
+    """For what ``fit`` is given as ``optimizer``; ``many`` seeds have their parameters stacked.
 
     Raises:
         UserError: it is nothing that ``fit`` can step with.
     """
     if isinstance(optimizer, PyroOptim):
-        return _of_pyro(optimizer)
+        moving = _of_pyro(optimizer)
+        if many and isinstance(moving, PyroMover):
+            raise UserError(
+                "seeds_at_once stacks the seeds' parameters, which this pyro.optim would treat as "
+                "one: give a torch optimizer, or leave out seeds_at_once"
+            )
+        return moving
     if isinstance(optimizer, torch.optim.Optimizer | LRScheduler | ReduceLROnPlateau):
         raise UserError(f"the optimizer is a finished {type(optimizer).__name__}: {FACTORY}")
     if not callable(optimizer):
@@ -103,10 +109,10 @@ class TorchMover:
                 group["lr"] = rate * factor
         self.factor = factor
 
-    def step(self, count: int) -> None:
+    def step(self, count: Callable[[], int]) -> None:
         """One step of each generation."""
         if self.follows_sum:
-            multiply(list(self.named.values()), count)
+            multiply(list(self.named.values()), count())
         for _, optimizer, _ in self.generations:
             optimizer.step()
 
@@ -153,10 +159,10 @@ class PyroMover:
                 "for each parameter: leave out one of the two"
             )
 
-    def step(self, count: int) -> None:
+    def step(self, count: Callable[[], int]) -> None:
         """Of every parameter that the batch has used."""
         used = {name: p for name, p in self.named.items() if p.grad is not None}
-        multiply(list(used.values()), count)
+        multiply(list(used.values()), count())
         for name, parameter in used.items():
             if parameter not in self.optimizer.optim_objs:
                 self._begin(name, parameter)

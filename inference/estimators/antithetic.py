@@ -13,8 +13,9 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
@@ -70,6 +71,13 @@ class AntitheticPair(Estimator):
 class ARM(AntitheticPair):
     """Augment-REINFORCE-merge: ``[f(b̃) − f(b)] (u − ½)`` in the logits (Yin & Zhou 2019).
 
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.tensor(0.3, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(logits=0.3))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w))
+    >>> torch.autograd.grad(ARM().differentiable_loss(model, guide), w)[0].abs() < 1e-6
+    tensor(True)
+
     Unbiased; Bernoulli sites; 1 + n model evaluations for n sites.
     """
 
@@ -82,6 +90,13 @@ class ARM(AntitheticPair):
 
 class DisARM(AntitheticPair):
     """ARM with u integrated out given the pair (Dong et al. 2020, equation 7).
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.zeros(4, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(torch.ones(4) / 2).to_event(1))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w).to_event(1))
+    >>> torch.autograd.grad(DisARM().differentiable_loss(model, guide), w)[0].abs().max() < 1e-6
+    tensor(True)
 
     ``½ [f(b) − f(b̃)] (−1)^b̃ 1[b ≠ b̃] σ(|φ|)`` in the logits: never a larger variance than
     ARM's.  Unbiased; Bernoulli sites; 1 + n model evaluations for n sites.
@@ -101,7 +116,8 @@ def bernoulli_logits(choice: Choice, estimator: str) -> Tensor:
             f"{estimator} handles Bernoulli sites, but site {choice.name!r} is a "
             f"{distribution_name(choice.fn)}: use LeaveOneOut(num_particles=4) or ScoreFunction()"
         )
-    return base(choice.fn).logits
+    logits: Tensor = base(choice.fn).logits
+    return logits
 
 
 def uniform_given(bit: Tensor, probability: Tensor) -> Tensor:

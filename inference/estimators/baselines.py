@@ -18,6 +18,12 @@ class MovingAverage(nn.Module):
 
     Xu et al. 2015 take d = 0.9.  A step's own signals enter after it has been used.
 
+    >>> import torch
+    >>> average = MovingAverage(decay=0.9)
+    >>> signal = torch.full((2, 3), 4.0)  # K = 2 particles, 3 data
+    >>> [round(average("z", signal, (), {}).item(), 4) for step in range(2)]
+    [0.0, 4.0]
+
     Args:
         decay: d.
         shared: one average for all sites.
@@ -64,6 +70,14 @@ class MovingAverage(nn.Module):
 class NeuralBaseline(nn.Module):
     """A network's guess of the signal from the program's input (Mnih & Gregor 2014, NVIL).
 
+    >>> import torch
+    >>> from inference.estimators import ScoreFunction
+    >>> network = nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, 1))
+    >>> baseline = NeuralBaseline(network, inputs=lambda x: x)  # of what model(x) is called with
+    >>> baseline("z", torch.zeros(1, 7), (torch.ones(7, 2),), {}).shape
+    torch.Size([7])
+    >>> estimator = ScoreFunction(baseline=baseline, normalise=True)
+
     ``b_i(x) = C(x) + c_i``: the network, fitted by ``(signal − b)²`` as training goes, and each
     site's moving average of what it leaves.
 
@@ -81,5 +95,6 @@ class NeuralBaseline(nn.Module):
 
     def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
         """(B,) the guesses, with their graph."""
-        guess = self.network(self.inputs(*args, **kwargs)).reshape(signal.shape[1:])
-        return guess + self.offset(name, signal - guess.detach(), args, kwargs)
+        guess: Tensor = self.network(self.inputs(*args, **kwargs)).reshape(signal.shape[1:])
+        rest: Tensor = self.offset(name, signal - guess.detach(), args, kwargs)
+        return guess + rest

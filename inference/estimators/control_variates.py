@@ -14,9 +14,10 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.antithetic import uniform_given
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,
@@ -29,6 +30,12 @@ from inference.util.sites import base, distribution_name
 
 class REBAR(Estimator):
     """``[f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃)``, c(z) = η f(σ(z/τ)) the relaxed signal.
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.tensor(0.0, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(0.2))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w))
+    >>> REBAR(temperature=0.5).differentiable_loss(model, guide).backward()  # and of τ and η
 
     b = H(z) is the draw, z its perturbed logits, z̃ a draw of z given b; f is what the site is
     charged with, and in c all later sites are relaxed, too.  z and z̃ share their noise (appendix
@@ -94,26 +101,33 @@ class REBAR(Estimator):
     def _gradient(
         self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
     ) -> tuple[Tensor, Tensor]:
-        """(the estimate in the logits, differentiable in τ and η; the logits)."""
+        """(the estimate in the logits φ, differentiable in τ and η; the logits).
+
+        In the order of the paper's equations, where φ is ``leaf`` and z, z̃ have one value:
+
+        1. b = H(z), z = φ + noise: the draw and what it was made of;
+        2. z̃ ~ p(z | b), reparameterised in φ (appendix C);
+        3. c(z) = η f(σ(z/τ)), and r(z) more in RELAX;
+        4. [f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃), with a baseline of f − c.
+        """
         inner = base(choice.fn)
-        bit: Any = trace.nodes[choice.name]["value"]
-        logits = inner.logits.clamp(min=LOWEST)
+        b: Any = trace.nodes[choice.name]["value"]  # 1
+        logits: Tensor = inner.logits.clamp(min=LOWEST)
         leaf = logits.detach().requires_grad_()
-        at_leaf = type(inner)(logits=leaf, validate_args=False)
-        z_given_b = conditional_logits(at_leaf, bit)
+        q = type(inner)(logits=leaf, validate_args=False)
+        z_given_b = conditional_logits(q, b)  # 2
         z = z_given_b.detach().requires_grad_()
-        f = choice.in_batch(main.signals({choice.name})[choice.name])
-        signal, total = self._relaxed(choice, trace, programs, z, at_leaf)
-        more = self.addition(z, signal)
-        c = self.scale * signal + more
+        f_relaxed, total = self._relaxed(choice, trace, programs, z, q)  # 3
+        more = self.addition(z, f_relaxed)
+        c = self.scale * f_relaxed + more
         # a term outside of a plate is in the signal of each of its elements, and moves once
         path = self.scale * total + more.sum()
-        (slope,) = torch.autograd.grad(path, z, create_graph=True)
-        # ∇c(z) − ∇c(z̃): z moves with φ one to one, z̃ moves as its formula says
-        (moved,) = torch.autograd.grad(z_given_b, leaf, slope, create_graph=True)
-        (score,) = torch.autograd.grad(at_leaf.log_prob(bit).sum(), leaf)
+        f = choice.in_batch(main.signals({choice.name})[choice.name])  # 4
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
-        return choice.beside_events(rest) * score + slope - moved, logits
+        (dc_dz,) = torch.autograd.grad(path, z, create_graph=True)  # z moves as φ does: ∇c(z)
+        (through_z_given_b,) = torch.autograd.grad(z_given_b, leaf, dc_dz, create_graph=True)
+        (score,) = torch.autograd.grad(q.log_prob(b).sum(), leaf)
+        return choice.beside_events(rest) * score + dc_dz - through_z_given_b, logits
 
     def _relaxed(
         self, choice: Choice, trace: Trace, programs: ModelAndGuide, z: Tensor, inner: Any
@@ -130,6 +144,12 @@ class REBAR(Estimator):
 class RELAX(REBAR):
     """REBAR with a learned addition to the stand-in: c(z) = η f(σ(z/τ)) + r(z).
 
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.zeros(4, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(torch.ones(4) / 2).to_event(1))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w).to_event(1))
+    >>> RELAX(nn.Linear(4, 1)).differentiable_loss(model, guide).backward()  # and of r, τ and η
+
     Args:
         surrogate: r, a module (batch …, event …) → (batch …), which must be a function of each
             element of the plates by itself.
@@ -141,16 +161,18 @@ class RELAX(REBAR):
 
     def addition(self, z: Tensor, signal: Tensor) -> Tensor:
         """r(z)."""
-        return self.surrogate(z).reshape(signal.shape)
+        more: Tensor = self.surrogate(z)
+        return more.reshape(signal.shape)
 
 
 def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
     """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
+    logits: Tensor = inner.logits
     if distribution_name(inner) == "Bernoulli":
-        u = uniform_given(bit, torch.sigmoid(inner.logits))  # z = φ − logit u > 0 where u < σ(φ)
+        u = uniform_given(bit, torch.sigmoid(logits))  # z = φ − logit u > 0 where u < σ(φ)
         tiny = torch.finfo(u.dtype).eps
-        return inner.logits - torch.logit(u.clamp(tiny, 1 - tiny))
-    gumbel = gumbel_like(inner.logits)
+        return logits - torch.logit(u.clamp(tiny, 1 - tiny))
+    gumbel = gumbel_like(logits)
     top = (gumbel * bit).sum(-1, keepdim=True)  # the maximum's: its φ is normalised away
-    others = -torch.logaddexp(-gumbel - inner.logits.log_softmax(-1), -top)
+    others = -torch.logaddexp(-gumbel - logits.log_softmax(-1), -top)
     return torch.where(bit > 0, top, others)

@@ -7,6 +7,7 @@ has a bound of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pyro
 import torch
@@ -15,8 +16,8 @@ from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.ledger import Ledger
+from inference.estimators.programs import ModelAndGuide
 from inference.util.sites import is_site, sample_sites
 
 
@@ -68,6 +69,6 @@ def merge_overlapping(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
 class TrackLatents(Messenger):
     """Marks each latent's value with its name; what torch computes from it bears the mark."""
 
-    def _pyro_post_sample(self, msg: Message) -> None:
+    def _pyro_post_sample(self, msg: Message[..., Any]) -> None:
         if is_site(msg) and not msg["is_observed"]:
             msg["value"] = track_provenance(msg["value"], frozenset({msg["name"]}))

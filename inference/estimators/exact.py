@@ -20,13 +20,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.infer import ELBO
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, StochasticFunction, TracePair
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import all_dims
+from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
@@ -49,6 +52,14 @@ class Exact(Estimator):
     of nodes); a Delta is a single value.  All values are run at once if that gives the same
     log-probabilities as runs of one assignment each, which is tested at the first use of a program
     (at all assignments, or at 16 of them); else one by one, if there are at most 2,048.
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.tensor(0.0, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(0.2))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w))
+    >>> loss = Exact().differentiable_loss(model, guide)  # KL(½ ‖ 0.2) = ½ log(.25 / .16)
+    >>> round(loss.item(), 4), round(torch.autograd.grad(loss, w)[0].item(), 4)
+    (0.2231, 0.3466)
 
     Args:
         nodes: of the quadrature.
@@ -76,7 +87,7 @@ class Exact(Estimator):
         programs = self._programs(model, guide, args, kwargs)
         if self.max_plate_nesting == math.inf:
             with torch.no_grad(), rng.forked():
-                self._guess_max_plate_nesting(programs.model, programs.guide, args, kwargs)
+                ELBO._guess_max_plate_nesting(self, programs.model, programs.guide, args, kwargs)
         rank = int(self.max_plate_nesting)
         reason = known_difference(programs, rank, self.nodes)
         if reason is None:
@@ -137,7 +148,7 @@ class Enumerate(Messenger):
         self.rank, self.nodes = rank, nodes
         self.count = 0
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Message[..., Any]) -> None:
         if not is_summed(msg):
             return
         dim = -1 - self.rank - self.count
@@ -205,7 +216,7 @@ class Assign(Messenger):
         self.digits: list[int] = []
         self.counts: list[int] = []
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Message[..., Any]) -> None:
         if not is_summed(msg):
             return
         fn: Any = msg["fn"]
@@ -282,14 +293,17 @@ def difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
     """Where one run of all values and runs of one assignment differ; None if nowhere.
 
     Raises:
-        UserError: a latent cannot be summed over, in either way.
+        UserError: a latent cannot be summed over, in either way; model and guide do not match.
     """
+    if is_validation_enabled():
+        with rng.forked(0):
+            programs.run()  # compares model and guide, as every estimator does
     try:
         with rng.forked(0):
             table = all_at_once(programs, rank, nodes)
-    except UserError:
-        raise
     except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+        with rng.forked(0):
+            traced(programs, Assign([], nodes))  # what no run can sum over, is refused here
         line = str(error).strip().partition("\n")[0]
         return f"the program does not run with all values of its latents at once ({line})"
     for digits in compared_digits(programs, nodes):
@@ -399,7 +413,7 @@ def refuse_large(name: str, entries: int) -> None:
 def all_values(fn: Any) -> Tensor:
     """(S, event …) every value of one draw of a discrete distribution."""
     inner = base(fn)
-    atoms = inner.enumerate_support(expand=False)
+    atoms: Tensor = inner.enumerate_support(expand=False)
     atoms = atoms.reshape(len(atoms), *inner.event_shape)
     copies = math.prod(fn.event_shape[: fn.event_dim - inner.event_dim])
     if fn.event_dim == inner.event_dim:

@@ -105,8 +105,13 @@ class Ledger:
         return self._total([t for t in kept if t.name not in from_prior])
 
     def _total(self, terms: Sequence[Term]) -> Tensor:
-        nothing = self.terms[0].value.new_zeros(len(self.terms[0].value))
-        return sum((per_particle(t.value) for t in terms), nothing)
+        return sum((per_particle(t.value) for t in terms), self.zeros())
+
+    def zeros(self) -> Tensor:
+        """(K,) zeros; (1,) if model and guide have no site at all."""
+        if not self.terms:
+            return torch.zeros(1)
+        return self.terms[0].value.new_zeros(len(self.terms[0].value))
 
     def non_reparameterised(self) -> list[Choice]:
         """The choices that no gradient passes through."""
@@ -252,7 +257,9 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
 def _log_q_of_draw(site: Any) -> Tensor:
     """log q of the draw without the site's scale and masks: a masked draw may matter later."""
     drawn = unmasked(site["fn"])
-    return site["unscaled_log_prob"] if drawn is site["fn"] else drawn.log_prob(site["value"])
+    as_is = drawn is site["fn"]
+    score: Tensor = site["unscaled_log_prob"] if as_is else drawn.log_prob(site["value"])
+    return score
 
 
 def _is_reparameterised(site: Any) -> bool:

@@ -45,7 +45,7 @@ def check_model_guide_match(
 
 
 def check_site_shapes(trace: Trace, max_plate_nesting: float = math.inf) -> None:
-    """``pyro.util.check_site_shape`` for every site of a scored trace.
+    """``pyro.util.check_site_shape`` for every site of a trace with log-probabilities.
 
     Raises:
         UserError: a site's batch shape is not that of the plates around it.

@@ -15,8 +15,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from inference.estimators.base import Estimator, ModelAndGuide, TracePair
+from inference.estimators.base import Estimator
 from inference.estimators.ledger import read_ledger
+from inference.estimators.programs import ModelAndGuide, TracePair
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
@@ -26,6 +27,13 @@ LOWEST = -1e6  # in the place of a logit of −∞, whose 0 · ∞ would be nan;
 
 class GumbelSoftmax(Estimator):
     """Pathwise gradient through ``σ((φ + logistic noise)/τ)`` or ``softmax((φ + G)/τ)``.
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.zeros(3, requires_grad=True)
+    >>> model = lambda: pyro.sample("k", dist.OneHotCategorical(torch.ones(3) / 3))
+    >>> guide = lambda: pyro.sample("k", dist.OneHotCategorical(logits=w))
+    >>> loss = GumbelSoftmax(temperature=0.5, hard=True).differentiable_loss(model, guide)
+    >>> loss.backward()  # through the relaxed draw, whose value is one-hot
 
     The relaxed draws go where the discrete ones would, and log p and log q of a relaxed draw are
     the discrete log-probabilities continued to it, ``Σ_i z_i log p_i``.  Biased: it is the gradient
@@ -76,7 +84,7 @@ class Relax(Messenger):
         super().__init__()
         self.temperature, self.hard = temperature, hard
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Message[..., Any]) -> None:
         if msg["is_observed"] or distribution_name(msg["fn"]) not in RELAXABLE:
             return
         fn: Any = msg["fn"]
@@ -91,9 +99,10 @@ class Relax(Messenger):
 
 def perturbed_logits(inner: Any) -> Tensor:
     """z = φ + noise, whose threshold (or argmax) is a draw: logistic noise, or Gumbels."""
+    logits: Tensor = inner.logits
     if distribution_name(inner) == "Bernoulli":
-        return inner.logits + torch.logit(open_uniform(inner.logits))
-    return inner.logits + gumbel_like(inner.logits)
+        return logits + torch.logit(open_uniform(logits))
+    return logits + gumbel_like(logits)
 
 
 def hard_sample(inner: Any, z: Tensor) -> Tensor:
@@ -135,14 +144,14 @@ def relaxed_distribution(fn: Any) -> Any:
     return kind(logits=fn.logits, validate_args=False)
 
 
-class SoftBernoulli(dist.Bernoulli):
+class SoftBernoulli(dist.Bernoulli):  # type: ignore[misc]
     """``z log p + (1 − z) log(1 − p) = z φ − log(1 + e^φ)`` for z in [0, 1]."""
 
     has_rsample = True
 
     def log_prob(self, value: Tensor) -> Tensor:
         """The continued log-probability."""
-        logits = self.logits.clamp(LOWEST, -LOWEST)
+        logits: Tensor = self.logits.clamp(LOWEST, -LOWEST)
         return value * logits - torch.nn.functional.softplus(logits)
 
 

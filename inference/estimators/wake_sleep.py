@@ -16,6 +16,13 @@ from inference.util.errors import UserError
 class ReweightedWakeSleep(MultiSample):
     """The model follows the K-sample bound, ``Σ_k w̃_k ∇log p(x, z_k)``; the guide has its own aim.
 
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.tensor(0.3, requires_grad=True)
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(0.5))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w))
+    >>> loss = ReweightedWakeSleep(2, divergence="exclusive").differentiable_loss(model, guide)
+    >>> loss.backward()  # w.grad: of KL(q ‖ p), by the leave-one-out score function
+
     Any site (no gradient passes through a draw); 2K model evaluations.  For the model unbiased as
     a gradient of the bound.
 
@@ -53,4 +60,5 @@ class ReweightedWakeSleep(MultiSample):
     def _centred(self, units: Units) -> Tensor:
         """(K, units …) (log w_k − the mean of the others) / K."""
         log_w = units.log_weights().detach()
-        return (log_w - log_w.mean(0, keepdim=True)) / (self.num_particles - 1)
+        centred: Tensor = log_w - log_w.mean(0, keepdim=True)
+        return centred.div(self.num_particles - 1)

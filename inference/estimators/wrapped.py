@@ -12,13 +12,8 @@ from pyro.infer import ELBO, TraceGraph_ELBO
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.base import (
-    Estimator,
-    ModelAndGuide,
-    StochasticFunction,
-    TracePair,
-    emit_param,
-)
+from inference.estimators.base import Estimator, emit_param
+from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.util.sites import is_site
 
 
@@ -29,7 +24,12 @@ class Wrapped(Estimator):
     which adds to ``.grad``; here that gradient g becomes the gradient of a scalar, ``Σ g · p`` over
     the parameters p.  The formulas, and what is wrong with them, stay Pyro's.
 
-        Wrapped(TraceGraph_ELBO())(model, guide)(data).backward()
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> w = torch.nn.Parameter(torch.tensor(0.3))
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(0.5))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=pyro.param("w", w)))
+    >>> loss = Wrapped(TraceGraph_ELBO()).differentiable_loss(model, guide)
+    >>> loss.backward()  # TraceGraph_ELBO itself has no differentiable_loss
 
     Args:
         elbo: Pyro's.
@@ -74,13 +74,22 @@ class Wrapped(Estimator):
 
 
 class DecayingAverage(TraceGraph_ELBO):
-    """``TraceGraph_ELBO`` with its decaying-average baseline at every discrete site."""
+    """``TraceGraph_ELBO`` with its decaying-average baseline at every discrete site.
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> model = lambda: pyro.sample("b", dist.Bernoulli(0.5))
+    >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=pyro.param("w", torch.tensor(0.0))))
+    >>> svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.1}), loss=DecayingAverage())
+    >>> abs(svi.step())  # guide and model agree: the ELBO is 0
+    0.0
+    """
 
     def _get_trace(
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> TracePair:
         configured = poutine.infer_config(guide, config_fn=_averaged)
-        return super()._get_trace(model, configured, args, kwargs)
+        pair: TracePair = TraceGraph_ELBO._get_trace(self, model, configured, args, kwargs)
+        return pair
 
 
 def _averaged(site: Any) -> Any:

@@ -22,7 +22,7 @@ from pyro.infer import ELBO
 from torch import Tensor
 
 from inference.data.columns import Data
-from inference.engine.training.loop import OptimizerFactory
+from inference.engine.optimizers import OptimizerFactory
 from inference.recipes.options import EstimatorName, Training
 from inference.results.report import Estimate
 from inference.results.run import Run

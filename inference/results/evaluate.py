@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
 from inference.engine.program.program import Program
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.exact import all_at_once, known_difference, one_by_one
+from inference.estimators.programs import ModelAndGuide
 from inference.results.arviz_versions import psis_khat
 from inference.results.draws.joint import Draws
 from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of
@@ -262,5 +263,5 @@ def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
     return means
 
 
-def _is_observed(site: poutine.runtime.Message) -> bool:
+def _is_observed(site: Any) -> bool:
     return bool(site["is_observed"])

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import looking
+from inference.util.sites import sample_sites
 
 RESERVED = ("chain", "draw")  # ArviZ's dimensions
 
@@ -57,13 +58,13 @@ def writable(name: str) -> str:
 def warn_of_changed_names(program: Program, batch: Batch) -> None:
     """Say, before training, which of a program's names will be others in its trace."""
     with looking(program):
-        _, single = Sampler(program).single(batch)
-    sites = [(n, s) for side in (single.guide, single.model) for n, s in side.items()]
-    names = Names.of({n for n, _ in sites}, {p for _, s in sites for p in s.plate_names})
-    for name, new in names.changed().items():
+        sites = sample_sites(program.traces(batch)[0])
+    plates = {f.name for site in sites.values() for f in site["cond_indep_stack"]}
+    names = Names.of(sites, plates)
+    if changed := names.changed():
+        pairs = ", ".join(f"{name!r} as {new!r}" for name, new in changed.items())
         warnings.warn(
-            f"{name!r} is written as {new!r} in the trace, where a name is no path and none of "
-            "ArviZ's dimensions",
+            f"the trace holds {pairs}: there a name has no slash and is none of ArviZ's dimensions",
             UserWarning,
             stacklevel=3,
         )

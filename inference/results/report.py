@@ -20,17 +20,17 @@ class Estimate(NamedTuple):
     value: float
     error: float
 
-
-def mean_and_error(values: Tensor) -> Estimate:
-    """Mean over data (N,) and its standard error (nan for one value)."""
-    v = values.double()
-    error = v.std() / len(v) ** 0.5 if len(v) > 1 else v.new_tensor(np.nan)
-    return Estimate(float(v.mean()), float(error))
+    @classmethod
+    def of(cls, values: Tensor) -> Estimate:
+        """Mean over data (N,) and its standard error."""
+        v = values.double()
+        error = v.std() / len(v) ** 0.5 if len(v) > 1 else v.new_tensor(np.nan)
+        return cls(float(v.mean()), float(error))
 
 
 def estimated(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures, each tensor over data as its mean and standard error."""
-    return {n: mean_and_error(v) if isinstance(v, Tensor) else v for n, v in figures.items()}
+    return {n: Estimate.of(v) if isinstance(v, Tensor) else v for n, v in figures.items()}
 
 
 def plain(figures: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from pyro.infer import ELBO
 from torch import nn
 
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
+from inference.engine.optimizers import OptimizerFactory
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
-from inference.engine.training.loop import OptimizerFactory
 from inference.engine.training.plan import DTYPES
-from inference.estimators.base import StochasticFunction
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar

@@ -115,6 +115,7 @@ def compare(
         UserError: fewer than two runs, runs without names, or a tree without group ``svi``.
 
     Example:
+        >>> from functools import partial
         >>> import torch, pyro, pyro.distributions as dist
         >>> from inference import compare, fit
         >>> def model(x):
@@ -122,7 +123,7 @@ def compare(
         ...     with pyro.plate("data", 20, subsample=x):
         ...         pyro.sample("x", dist.Normal(loc, scale), obs=x)
         >>> run = lambda steps: fit(model, lambda x: None, {"x": torch.ones(20)}, steps=steps,
-        ...     optimizer=pyro.optim.SGD({"lr": 0.1}), progress=False)
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1), progress=False)
         >>> [row.name for row in compare({"short": run(2), "long": run(40)}).rows]
         ['long', 'short']
     """

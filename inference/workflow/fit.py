@@ -11,22 +11,31 @@ from typing import Any
 import pyro
 import torch
 import xarray as xr
-from pyro.infer import ELBO, Trace_ELBO
-from pyro.optim import PyroOptim
+from pyro.infer import ELBO
 
 from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
 from inference.engine.gradient.all_seeds import AllSeedsGradient
+from inference.engine.gradient.captured import CapturedGradient
+from inference.engine.optimizers import Optimizable
 from inference.engine.processes import launched
+from inference.engine.program.checks.arguments import (
+    estimator_of,
+    refuse_callables,
+    refuse_options,
+    refuse_signature,
+    seeds_of,
+)
 from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
 from inference.engine.training.identity import identity
-from inference.engine.training.loop import OptimizerFactory, TrainingRun
+from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
-from inference.engine.training.seed_training import SeedTraining
+from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.results import traces
+from inference.results.names import warn_of_changed_names
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
@@ -40,7 +49,7 @@ def fit(
     guide: Callable,
     data: Data,
     estimator: ELBO | None = None,
-    optimizer: OptimizerFactory | PyroOptim = DEFAULT_OPTIMIZER,
+    optimizer: Optimizable = DEFAULT_OPTIMIZER,
     *,
     epochs: int | None = None,
     steps: int | None = None,
@@ -73,8 +82,10 @@ def fit(
             objects themselves; each further seed trains a copy whose modules draw new weights.
         data: column name → tensor (N, ...), or a data set whose items are such dicts.
         estimator: any ``pyro.infer.ELBO``; ``Trace_ELBO()`` unless given.
-        optimizer: parameters → ``torch.optim.Optimizer``, or one of ``pyro.optim``.  It follows
-            the gradient of the loss in nats per datum.
+        optimizer: parameters → ``torch.optim.Optimizer``, which follows the gradient of the loss
+            in nats per datum; or one of ``pyro.optim``, which follows that of the whole loss, as
+            in Pyro's SVI, and whose scheduler steps after each epoch.  A parameter that a later
+            batch brings is moved from there on, with a fresh state.
         epochs, steps: how long; give one.
         batch_size: rows a step, of all processes together, drawn without replacement within an
             epoch; None for all rows.
@@ -107,6 +118,7 @@ def fit(
         UserError: data, program and options do not fit together; the sentence says where.
 
     Example:
+        >>> from functools import partial
         >>> import torch, pyro, pyro.distributions as dist
         >>> from inference import fit
         >>> def model(x):
@@ -114,14 +126,23 @@ def fit(
         ...     with pyro.plate("data", 20, subsample=x):
         ...         pyro.sample("x", dist.Normal(loc, torch.tensor(1.0)), obs=x)
         >>> run = fit(model, lambda x: None, {"x": torch.ones(20)}, steps=100,
-        ...     optimizer=pyro.optim.SGD({"lr": 0.1}), progress=False)
+        ...     optimizer=partial(torch.optim.SGD, lr=0.1), progress=False)
         >>> round(float(run.params["loc"]), 2)
         1.0
     """
-    elbo = Trace_ELBO() if estimator is None else estimator
+    elbo = estimator_of(estimator)
+    refuse_callables(model, guide)
+    refuse_options(
+        counts={"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience},
+        positive={"clip_norm": clip_norm},
+        durations={"checkpoint_every": checkpoint_every},
+        functions={"schedule": schedule, "anneal": anneal},
+        device=device,
+    )
     with launch.exit_together(), launched(device) as processes:
         columns = as_columns(data)
         names = accepted_columns(model, columns.names)
+        refuse_signature(guide, names)
         plan = Plan(
             rows=len(columns),
             steps=total_steps(len(columns), batch_size, epochs, steps),
@@ -136,22 +157,22 @@ def fit(
             seeds_at_once=seeds_at_once,
         )
         plan.refuse_processes(processes.size)
-        seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        chosen = seeds_of(seeds)
         kept = RunDirectory(
             None if directory is None else Path(directory),
-            identity(plan, seeds, optimizer, elbo, config),
+            identity(plan, chosen, optimizer, elbo, config),
             checkpoint_every,
             processes,
         )
         train, held_out = _placed(columns, names, plan), _held_out(valid, names, plan)
         kept.open(resume=resume, overwrite=overwrite)
-        programs = copies(model, guide, len(seeds))
+        programs = copies(model, guide, len(chosen))
         fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
         with rng.forked():
             trained = _trained(
-                _begun(programs, seeds, elbo, fixed),
+                _begun(programs, chosen, elbo, fixed),
                 kept,
-                _factory(optimizer),
+                optimizer,
                 functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0),
             )
         run = Run(
@@ -196,16 +217,19 @@ def _begun(
         with program.scope():
             pyro.set_rng_seed(seed)
             if i:
-                reset_modules(program)
+                reset_modules(program, programs[0])
             training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
             refuse_shared(program, programs[:i])
+        if not i:
+            first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
+            warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
         yield training
 
 
 def _trained(
     begun: Iterator[SeedTraining],
     directory: RunDirectory,
-    optimizer: OptimizerFactory,
+    optimizer: Optimizable,
     bar: Callable[[str], Bar],
 ) -> list[SeedTraining]:
     """The trainings, one after another taken to their end, or all at once."""
@@ -220,20 +244,13 @@ def _trained(
             training = TrainingRun([seed], seed.gradient(), optimizer)
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
-        gradient = AllSeedsGradient([seed.captured() for seed in done], streams)
+        gradient = AllSeedsGradient(
+            [own_gradient(s, CapturedGradient, s.plan.clip_norm) for s in done], streams
+        )
         training = TrainingRun(done, gradient, optimizer)
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()
     return done
-
-
-def _factory(optimizer: OptimizerFactory | PyroOptim) -> OptimizerFactory:
-    if not isinstance(optimizer, PyroOptim):
-        return optimizer
-    constructor: Any = optimizer.pt_optim_constructor
-    if callable(optimizer.pt_optim_args):
-        raise UserError("a pyro.optim with per-parameter arguments has no single torch form")
-    return functools.partial(constructor, **optimizer.pt_optim_args)
 
 
 def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:

@@ -237,3 +237,38 @@ def test_soft_attention_s_words_and_penalty_by_hand():
     assert ScoreFunction().loss(model.eval(), Empty(), A, Y) == pytest.approx(
         -float(expected.detach().sum())
     )
+
+
+def test_the_entropy_bonus_is_of_each_real_look_in_training():
+    """λ H[α_t] at each word of a caption, nothing after its END."""
+    model, _ = hard(entropy=0.3, expected=0.0)
+    trace = poutine.trace(model.train()).get_trace(A, Y)
+    real, looks = alive(Y).double(), []
+    n, state = model.captioner, model.captioner.start(A)
+    for t in range(T):
+        p = n.look(n.key(A), state).softmax(-1)
+        found = trace.nodes[f"entropy_{t}"]["fn"].log_factor
+        assert torch.allclose(found, 0.3 * real[:, t] * -(p * p.log()).sum(-1), rtol=1e-12)
+        looks.append(trace.nodes[f"s_{t}"]["value"])
+        z = n.context(looks[-1], A, state)
+        state = n.step(previous(Y)[:, t], z, state)
+    assert not any(
+        name.startswith("entropy") for name in poutine.trace(model.eval()).get_trace(A, Y)
+    )
+
+
+def test_captions_whose_looks_are_expected_are_soft_attention_s():
+    """All of them: the same words' log-probability.  Of a quarter, three quarters are looked at."""
+    model, _ = hard(entropy=0.0, expected=1.0)
+    trace = poutine.trace(model.train()).get_trace(A, Y)
+    trace.compute_log_prob()
+    found = sum(trace.nodes[f"y_{t}"]["log_prob"] for t in range(T))
+    soft = poutine.trace(SoftAttention(model.captioner, B, penalty=0.0)).get_trace(A, Y)
+    soft.compute_log_prob()
+    assert torch.allclose(found, soft.nodes["y"]["log_prob"], rtol=1e-12)
+    for t in range(T):  # and no score: all locations are alike
+        assert torch.allclose(trace.nodes[f"s_{t}"]["fn"].probs, torch.full((B, L), 1 / L))
+    some, _ = hard(entropy=0.0, expected=0.25)
+    looking = poutine.trace(some.train()).get_trace(A, Y).nodes["looking"]["fn"]
+    assert torch.allclose(looking.probs, torch.full_like(looking.probs, 0.75))
+    assert "looking" not in poutine.trace(some.eval()).get_trace(A, Y)

@@ -106,6 +106,26 @@ def test_noise_of_counts_in_single_precision_is_that_of_the_counts():
     assert torch.allclose(found, (counts / counts.sum()).log(), rtol=1e-12)
 
 
+@pytest.mark.parametrize("weights", [[1e-300, 1e300], [-0.5, -0.5]])
+def test_noise_whose_share_underflows_or_is_of_negative_weights_is_refused(weights):
+    with pytest.raises(ValueError, match="every word"):
+        Noise(torch.tensor(weights))
+
+
+@pytest.mark.parametrize("kind", CONTRASTS)
+def test_every_word_of_a_row_is_in_a_plate(kind):
+    """(B, T) words: rows, places, and one candidate (k of noise) each."""
+    model = program(kind, torch.zeros(V, V), 5, 8)
+    c, w = torch.zeros(4, 3).long(), torch.ones(4, 3).long()
+    trace = poutine.trace(model).get_trace(c, w)
+    for name, last in (("data", 1), ("noise", 5)):
+        if name in trace:
+            frames = trace.nodes[name]["cond_indep_stack"]
+            sizes = {f.dim: f.size for f in frames if f.vectorized}
+            beside = {-1: last} if kind in (NCE, NegativeSampling) or name == "noise" else {-1: 1}
+            assert sizes == {-3: 4, -2: 3} | beside
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, torch.nan, torch.inf])
 def test_noise_reaches_every_word(bad):
     with pytest.raises(ValueError, match="give positive weights"):

@@ -215,3 +215,12 @@ def test_gradients_are_those_of_one_draw_a_word():
         z = (means[i] - means[j]) / torch.hypot(errors[i], errors[j])
         assert z.abs().max() < Z
     assert errors[2].norm() < 0.02 * means[2].norm()
+
+
+def test_first_vectors_are_uniform():
+    """10,000 entries on ±.3: mean 0 and variance .03, |z| < 4.5."""
+    table = WordVectors(200, 50, 0.3).table.detach()
+    assert 0.299 < table.max() < 0.3
+    assert -0.3 < table.min() < -0.299
+    assert abs(table.mean()) < Z * 0.03**0.5 / 100
+    assert torch.equal(WordVectors(2, 3).table, torch.zeros(2, 3))

@@ -52,7 +52,7 @@ WORKFLOW = {
     "rare": ("rare", "audit", ""),
 }
 ENGINE = {"processes": ("averages", "", "")}
-RESULTS = {"evaluate": ("posterior", "", "not groups and not arviz")}
+RESULTS = {"evaluate": ("evaluate posterior", "", "not groups and not arviz")}
 # path → the functions of it that are mathematics, where others are not
 ONLY = {"inference/engine/processes.py": {"average", "part", "agreed", "in_form_of"}}
 FOLDERS = {

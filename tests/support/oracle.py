@@ -8,9 +8,9 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 
 from inference.estimators import Exact
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.exact import Enumerate, all_values, hermite, values_in
 from inference.estimators.ledger import all_dims
+from inference.estimators.programs import ModelAndGuide
 from inference.util.sites import distribution_name, sample_sites
 
 FAMILY_WISE_ERROR = 1e-4

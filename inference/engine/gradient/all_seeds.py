@@ -141,14 +141,15 @@ class AllSeedsGradient:
         streams: each seed's random numbers.
 
     Attributes:
-        parameters: (seeds, …) each, of which the seeds' own are slices.
+        named: parameters, (seeds, …) each, of which the seeds' own are slices.
     """
 
     def __init__(self, gradients: Sequence[CapturedGradient], streams: Sequence[Stream]) -> None:
         self.stacks, self.device = Stacks(), gradients[0].program.device
         self.announce: Announce = silent
         parts = zip(*(gradient.parameters for gradient in gradients), strict=True)
-        self.parameters = [self.stacks.hold(part).requires_grad_() for part in parts]
+        stacked = [self.stacks.hold(part).requires_grad_() for part in parts]
+        self.named = dict(zip(gradients[0].named, stacked, strict=True))
         tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
         self.captured = CapturedSeeds(gradients, streams, self.stacks, tell)
 
@@ -157,7 +158,7 @@ class AllSeedsGradient:
         seeds = len(next(iter(batch.values())))
         numbers = [number.expand(seeds) for number in weight(beta, self.device)]
         found = StepOutputs.unflatten(self.captured(batch, *numbers))
-        for parameter, gradient in zip(self.parameters, found.gradients, strict=True):
+        for parameter, gradient in zip(self.named.values(), found.gradients, strict=True):
             parameter.grad = gradient
         assert found.norm is not None
         return StepResult(found.loss, found.norm, found.terms)

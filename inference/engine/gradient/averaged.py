@@ -34,7 +34,8 @@ class AveragedGradient:
         self, gradient: PlainGradient, clip_norm: float | None, processes: DistributedProcesses
     ) -> None:
         self.gradient, self.clip_norm, self.processes = gradient, clip_norm, processes
-        self.own, self.parameters = gradient.own, gradient.parameters
+        self.named = gradient.named
+        gradient.program.settled = "training in several processes"
         self.program, self.estimator = gradient.program, gradient.terms.estimator
 
     @property
@@ -54,9 +55,9 @@ class AveragedGradient:
         after = dict(mutable_state(self.program, self.estimator))
         changes = [t - before[n] if n in before else t for n, t in after.items()]
         gradients = [
-            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.parameters
+            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.named.values()
         ]
-        used = result.loss.new_tensor([p.grad is not None for p in self.parameters])
+        used = result.loss.new_tensor([p.grad is not None for p in self.named.values()])
         loss, terms, used, *means = self.processes.average(
             [result.loss, result.terms, used, *gradients, *changes],
             len(next(iter(batch.values()))),
@@ -64,13 +65,13 @@ class AveragedGradient:
         self._put_gradients(means[: len(gradients)], used)
         for (name, tensor), change in zip(after.items(), means[len(gradients) :], strict=True):
             tensor.copy_(before[name] + change if name in before else change)
-        return StepResult(loss, clip(self.own, self.clip_norm), terms)
+        return StepResult(loss, clip(list(self.program.parameters.values()), self.clip_norm), terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
         """A parameter that no process has used keeps none (read only if there is one)."""
-        idle = any(p.grad is None for p in self.parameters)
+        idle = any(p.grad is None for p in self.named.values())
         kept = used.tolist() if idle else [1.0] * len(means)
-        for parameter, mean, share in zip(self.parameters, means, kept, strict=True):
+        for parameter, mean, share in zip(self.named.values(), means, kept, strict=True):
             parameter.grad = strided_as(parameter, mean) if share else None
 
 

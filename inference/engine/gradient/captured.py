@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from inference.data.columns import Batch
 from inference.engine.capture.captured import Captured
 from inference.engine.capture.graph import Outputs
-from inference.engine.gradient.plain import PlainGradient, clip
+from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import StepResult
 from inference.engine.sparse_rows import SparseLookups, sparse
 from inference.util.errors import UserError
@@ -59,13 +59,20 @@ class CapturedGradient(PlainGradient):
     """``PlainGradient``'s numbers, from a graph that is compiled for each shape of a batch."""
 
     @functools.cached_property
+    def parameters(self) -> list[Tensor]:
+        """Those of the first batch: a graph knows no others."""
+        self.program.settled = "compile"
+        return list(self.named.values())
+
+    @functools.cached_property
     def captured(self) -> Captured:
         """The step as a function of columns and, where it is not 1, the KL's weight."""
+        assert self.parameters
         roots = [*(module for _, module in self.program.modules()), self.terms.estimator]
         modules = [m for root in roots if isinstance(root, nn.Module) for m in root.modules()]
         return Captured(
             self._outputs,
-            StepOutputs.names(self.names),
+            StepOutputs.names(list(self.named)),
             self._restored,
             announce=lambda note: self.announce(note),  # whoever listens by then
             setting=lambda: tuple(module.training for module in modules),
@@ -79,7 +86,7 @@ class CapturedGradient(PlainGradient):
             if gradient is not None and at is not None:
                 gradient = sparse(at, gradient, parameter)
             parameter.grad = gradient
-        norm = clip(self.own, self.clip_norm) if found.norm is None else found.norm
+        norm = self.clip() if found.norm is None else found.norm
         return StepResult(found.loss, norm, found.terms)
 
     def _outputs(self, batch: Batch, *beta: Tensor) -> Outputs:
@@ -87,7 +94,7 @@ class CapturedGradient(PlainGradient):
             loss, terms = self.backward(batch, *beta or (1.0,))
         found = [lookups.gradient(parameter) for parameter in self.parameters]
         self._refuse_sparse(found)
-        norm = None if any(found) else clip(self.own, self.clip_norm)
+        norm = None if any(found) else self.clip()
         pairs = list(zip(self.parameters, found, strict=True))
         gradients = [p.grad if rows is None else rows[1] for p, rows in pairs]
         numbers = [None if rows is None else rows[0] for rows in found]
@@ -95,7 +102,7 @@ class CapturedGradient(PlainGradient):
 
     def _refuse_sparse(self, found: Sequence[object | None]) -> None:
         differentiable = hasattr(self.terms.estimator, "differentiable_loss")
-        for name, parameter, rows in zip(self.names, self.parameters, found, strict=True):
+        for name, parameter, rows in zip(self.named, self.parameters, found, strict=True):
             whole = parameter.grad
             if (whole is not None and (whole.is_sparse or rows)) or (rows and not differentiable):
                 raise UserError(

@@ -26,8 +26,7 @@ class PlainGradient:
         precision: the context that the estimator runs in.
 
     Attributes:
-        own: the program's parameters, whose gradients make the norm.
-        names: of ``parameters``.
+        named: what an optimiser moves.
     """
 
     def __init__(
@@ -40,20 +39,26 @@ class PlainGradient:
         self.program, self.terms = program, terms
         self.clip_norm, self.precision = clip_norm, precision
         self.announce: Announce = silent
-        self.own = list(program.parameters.values())
         estimator = terms.estimator
-        others = dict(estimator.named_parameters()) if isinstance(estimator, nn.Module) else {}
-        self.names = [*program.parameters, *others]
-        self.parameters = [*self.own, *others.values()]
+        self.others = dict(estimator.named_parameters()) if isinstance(estimator, nn.Module) else {}
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The program's parameters, of any age, and the estimator's own."""
+        return self.program.parameters | self.others
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
         """Backward, norm, clipping."""
         loss, terms = self.backward(batch, beta)
-        return StepResult(loss, clip(self.own, self.clip_norm), terms)
+        return StepResult(loss, self.clip(), terms)
+
+    def clip(self) -> Tensor:
+        """() the norm of the program's gradients, which are clipped."""
+        return clip(list(self.program.parameters.values()), self.clip_norm)
 
     def backward(self, batch: Batch, beta: float | Tensor) -> tuple[Tensor, Tensor]:
         """Fill every ``.grad``, unclipped; (loss (), terms (names,)), nats per datum."""
-        for parameter in self.parameters:
+        for parameter in self.named.values():
             parameter.grad = None
         with self.precision():
             loss = backward(self.terms.estimator, self.program, batch, beta)

@@ -8,7 +8,7 @@ backward as they stand; ``captured.CapturedGradient`` runs a compiled graph of t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -36,13 +36,16 @@ class Gradient(Protocol):
     """Puts the gradient of the loss, nats per datum, into every parameter's ``.grad``.
 
     Attributes:
-        parameters: what an optimiser moves: the program's, and the estimator's own (a neural
-            baseline, a temperature).
+        named: what an optimiser moves: the program's parameters, to which later batches may add,
+            and the estimator's own (a neural baseline, a temperature).
         announce: is told what takes long.
     """
 
-    parameters: list[Tensor]
     announce: Announce
+
+    @property
+    def named(self) -> Mapping[str, Tensor]:
+        """Living."""
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
         """The gradient of this batch under the KL's weight β; what the step tells of itself."""

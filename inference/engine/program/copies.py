@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pyro.infer.autoguide import AutoGuide
-from torch import nn
+from torch import Tensor, nn
 
 from inference.engine.program.program import Program
 from inference.util.errors import UserError
@@ -33,15 +33,20 @@ def reset_modules(program: Program, first: Program | None = None) -> None:
 
 
 def refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
-    """Raise a ``UserError`` if a parameter is one of another seed's."""
-    trained = {id(p) for other in earlier for p in other.parameters.values()}
-    for name, parameter in program.parameters.items():
-        if id(parameter) in trained:
+    """Raise a ``UserError`` if a parameter or buffer is one of another seed's."""
+    taken = {id(t) for other in earlier for _, t in _tensors(other)}
+    for name, tensor in _tensors(program):
+        if id(tensor) in taken:
             raise UserError(
-                f"parameter {name!r} belongs to a module that the model or guide function closes "
-                "over, so a second seed cannot have its own: write them as PyroModules, or fit "
-                "one seed at a time"
+                f"{name!r} belongs to a module that the model or guide function closes over, so a "
+                "second seed cannot have its own: write them as PyroModules, or fit one seed at a "
+                "time"
             )
+
+
+def _tensors(program: Program) -> Iterator[tuple[str, Tensor]]:
+    yield from program.parameters.items()
+    yield from program.buffers()
 
 
 def _copy(model: Callable[..., Any], guide: Callable[..., Any]) -> Program:

@@ -14,7 +14,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.program.nonfinite import explained
 from inference.engine.program.program import Program
-from inference.estimators.base import guide_is_prior
+from inference.estimators.programs import guide_is_prior
 
 
 class WeightedKL(Messenger):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
 
 import pyro
 import torch
@@ -17,9 +17,6 @@ from torch.distributions.constraints import Constraint
 
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:
-    from inference.engine.program.program import Program
-
 Callee = Callable[..., Any]
 ESTIMATORS = "__baseline_avg"  # what Pyro's estimators keep in the store
 PLAIN = (bool, int, float, str, type(None), Tensor)
@@ -29,6 +26,18 @@ KINDS: dict[str, type[Constraint]] = {
     for kind in vars(source).values()
     if inspect.isclass(kind) and issubclass(kind, Constraint)
 }
+
+
+class Stateful(Protocol):
+    """What a program's state is made of; see ``Program``."""
+
+    parameters: dict[str, Tensor]
+    born: set[str]
+    known: int
+    device: torch.device
+
+    def buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """By name, living."""
 
 
 def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
@@ -73,7 +82,7 @@ def stored() -> dict[str, Tensor]:
     return {name: p for name, p in named if not name.startswith(ESTIMATORS)}
 
 
-def state_of(program: Program) -> dict[str, Any]:
+def state_of(program: Stateful) -> dict[str, Any]:
     """Copies of parameters, buffers and the store; of later-born parameters, the constraints."""
     store = pyro.get_param_store()
     return {
@@ -84,7 +93,7 @@ def state_of(program: Program) -> dict[str, Any]:
     }
 
 
-def put_back(program: Program, state: dict[str, Any]) -> None:
+def put_back(program: Stateful, state: dict[str, Any]) -> None:
     """Copy a state into the living tensors.
 
     Raises:
@@ -108,7 +117,7 @@ def put_back(program: Program, state: dict[str, Any]) -> None:
     program.known = len(store)
 
 
-def _bear(program: Program, state: dict[str, Any]) -> None:
+def _bear(program: Stateful, state: dict[str, Any]) -> None:
     """Let those parameters be that were there: some of them later than the first batch."""
     store = pyro.get_param_store()
     born = state.get("constraints", {})  # older checkpoints have none
@@ -132,7 +141,7 @@ def _constraint(name: str) -> Any:
         ) from error
 
 
-def _refuse_others(program: Program, saved: dict[str, Any]) -> None:
+def _refuse_others(program: Stateful, saved: dict[str, Any]) -> None:
     wrong = sorted(saved.keys() ^ program.parameters.keys()) or [
         n for n in saved if saved[n].shape != program.parameters[n].shape
     ]

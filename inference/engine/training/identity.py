@@ -31,7 +31,6 @@ def identity(
         config: what else identifies the fit: a recipe's options.
     """
     constructor = getattr(optimizer, "func", getattr(optimizer, "pt_optim_constructor", optimizer))
-    arguments = getattr(optimizer, "keywords", getattr(optimizer, "pt_optim_args", {}))
     mixed = plan.precision.endswith("-mixed")
     return {
         "rows": plan.rows,
@@ -40,7 +39,7 @@ def identity(
         "seeds": list(seeds),
         "estimator": described(estimator),
         "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
-        "optimizer_arguments": {k: repr(v) for k, v in arguments.items()},
+        "optimizer_arguments": _options(optimizer),
         "schedule": plan.schedule.__qualname__,
         "anneal": plan.anneal.__qualname__,
         "clip_norm": plan.clip_norm,
@@ -50,6 +49,17 @@ def identity(
         "recipe": dict(config) if config else None,
         "seeds_at_once": plan.seeds_at_once,
     }
+
+
+def _options(optimizer: Any) -> dict[str, str]:
+    """Of a partial's keywords, or Pyro's arguments, its clipping and scheduler among them."""
+    found = dict(getattr(optimizer, "keywords", {}))
+    for name in ("pt_optim_args", "pt_clip_args", "kwargs"):
+        part = getattr(optimizer, name, None) or {}
+        found |= {name: part.__qualname__} if callable(part) else part
+    if scheduler := getattr(optimizer, "pt_scheduler_constructor", None):
+        found["scheduler"] = scheduler.__name__
+    return {k: repr(v) for k, v in found.items()}
 
 
 def described(estimator: Any) -> str:

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.gradient.protocol import Gradient, StepResult
+from inference.engine.optimizers import Optimizable, mover
+from inference.engine.program import nonfinite
 from inference.engine.program.program import defaults
 from inference.engine.training.interrupts import checkpointing
+from inference.engine.training.recorder import step_row
 from inference.engine.training.seed_training import SeedTraining
 from inference.util.errors import UserError
 from inference.util.progress import Bar
-
-OptimizerFactory = Callable[[list[Tensor]], torch.optim.Optimizer]
 
 
 def train(training: TrainingRun, bar: Bar, save: Callable[[], None], every: float) -> None:
@@ -44,10 +45,11 @@ def take_step(training: TrainingRun, batch: Batch) -> None:
     """Rate, gradient, check, step, record."""
     progress = training.step / training.plan.steps
     beta = training.plan.anneal(progress)
-    training.scale_rates(training.plan.schedule(progress))
+    training.mover.scale_rates(training.plan.schedule(progress))
     result = training.gradient(batch, beta)
     training.refuse_nonfinite(result, batch)
-    training.optimizer.step()
+    training.mover.follow(training.gradient.named)
+    training.mover.step(lambda: training.datum_count(batch))
     training.record(result, batch, beta)
 
 
@@ -62,12 +64,12 @@ class TrainingRun:
     """
 
     def __init__(
-        self, seeds: Sequence[SeedTraining], gradient: Gradient, optimizer: OptimizerFactory
+        self, seeds: Sequence[SeedTraining], gradient: Gradient, optimizer: Optimizable
     ) -> None:
         self.seeds, self.gradient = seeds, gradient
         self.plan, self.processes = seeds[0].plan, seeds[0].processes
-        self.optimizer = optimizer(gradient.parameters)
-        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.mover = mover(optimizer, many=len(seeds) > 1)
+        self.mover.follow(gradient.named)
 
     @property
     def step(self) -> int:
@@ -105,10 +107,13 @@ class TrainingRun:
         for _ in first.remaining():
             yield together([self._drawn(i, source) for i, source in enumerate(sources)])
 
-    def scale_rates(self, factor: float) -> None:
-        """Set the learning rates to this share of their largest."""
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = rate * factor
+    def datum_count(self, batch: Batch) -> int:
+        """How many data the bound speaks for: N, or what all processes' batches hold."""
+        if size := self.seeds[0].program.plate_size:
+            return size
+        first = next(iter(batch.values()))
+        rows = len(first if len(self.seeds) == 1 else first[0])
+        return rows if self.processes.size == 1 else sum(self.processes.gather(rows))
 
     def refuse_nonfinite(self, result: StepResult, batch: Batch) -> None:
         """Raise a ``UserError`` on a NaN; on a GPU, which would wait, ``record`` does."""
@@ -121,13 +126,17 @@ class TrainingRun:
 
     def record(self, result: StepResult, batch: Batch, beta: float) -> None:
         """Count the step, and note it for each seed."""
-        rows = self.seeds[0].row(result, beta).reshape(len(self.seeds), -1).unbind()
+        rows = (
+            step_row(self.seeds[0].recorder.names, result, beta)
+            .reshape(len(self.seeds), -1)
+            .unbind()
+        )
         step = self.step + 1
         for i, seed in self.going:
             seed.step = step
             seed.recorder.append(rows[i])
             block_ends = result.loss.device.type != "cpu" and step % seed.recorder.block == 0
-            if block_ends and not seed.last_norm_is_finite():
+            if block_ends and not seed.recorder.last_is_finite("grad_norm"):
                 self._raise_nonfinite(i, batch, step)
 
     def end_epoch(self) -> None:
@@ -137,6 +146,7 @@ class TrainingRun:
             if seed.epoch == least:
                 with self._within(i):
                     seed.end_epoch()
+        self.mover.end_epoch()
         if self.finished:
             for seed in self.seeds:
                 with seed.within():
@@ -145,7 +155,7 @@ class TrainingRun:
     def note(self) -> str:
         """The first unfinished seed's."""
         seed = next((seed for _, seed in self.going), self.seeds[0])
-        return seed.note() if len(self.seeds) == 1 else f"seed {seed.seed}: {seed.note()}"
+        return note(seed) if len(self.seeds) == 1 else f"seed {seed.seed}: {note(seed)}"
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step changes; a collective call."""
@@ -153,7 +163,7 @@ class TrainingRun:
         for seed in self.seeds:
             with seed.within():
                 states.append(seed.state_dict())
-        optimizer = self.optimizer.state_dict()
+        optimizer = self.mover.state_dict()
         if len(states) == 1:
             return states[0] | {"optimizer": optimizer}
         return {"optimizer": optimizer, "seeds": states}
@@ -163,7 +173,8 @@ class TrainingRun:
         for seed, its in zip(self.seeds, state.get("seeds", [state]), strict=True):
             with seed.within():
                 seed.load_state_dict(its)
-        self.optimizer.load_state_dict(state["optimizer"])
+        with self.opened():
+            self.mover.load_state_dict(state["optimizer"], self.gradient.named)
 
     def _drawn(self, i: int, source: Iterator[Batch]) -> Batch:
         with self.seeds[i].stream:
@@ -183,7 +194,16 @@ class TrainingRun:
     def _raise_nonfinite(self, i: int, batch: Batch, step: int) -> None:
         own = batch if len(self.seeds) == 1 else {name: c[i] for name, c in batch.items()}
         with self._within(i):
-            raise self.seeds[i].nonfinite(own, step)
+            raise nonfinite.explain(self.seeds[i].program, own, step, self.processes)
+
+
+def note(seed: SeedTraining) -> str:
+    """The current ELBO, in words."""
+    rows = seed.recorder.rows()
+    if not len(rows):
+        return ""
+    held_out = "".join(f", held out {bound:.2f}" for _, bound, _ in seed.held_out.history[-1:])
+    return f"ELBO {rows[-50:, 0].mean():.2f}{held_out}"
 
 
 def together(batches: Sequence[Batch]) -> Batch:

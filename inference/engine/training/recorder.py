@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inference.engine.gradient.protocol import StepResult
+
 MAX_ROWS = 10_000  # a longer training records means over equal windows of steps
 
 
@@ -40,6 +42,10 @@ class Recorder:
     def seconds(self) -> float:
         """Since the training began, pauses between processes left out."""
         return self.elapsed + time.perf_counter() - self._started
+
+    def last_is_finite(self, name: str) -> bool:
+        """Whether the last value in a column is; waits for the device."""
+        return bool(self.rows()[-1, self.names.index(name)].isfinite())
 
     def rows(self) -> Tensor:
         """(windows, len(names) + 1) float64 on the host; seconds come last."""
@@ -79,3 +85,23 @@ class Recorder:
         clock = torch.tensor(seconds, dtype=torch.float64, device="cpu")
         chunks = zip(values.split(self.window), clock.split(self.window), strict=True)
         return torch.stack([torch.cat([v.mean(0), t[-1:]]) for v, t in chunks])
+
+
+def step_row(names: Sequence[str], result: StepResult, beta: float) -> Tensor:
+    """(…, names) what is recorded of a step whose loss and norm are (…,).
+
+    Args:
+        names: of the row: the ELBO, its terms, the gradient's norm and, if the KL is annealed, β.
+        result: of the step, whose objective weighted the KL by β: the ELBO itself is given back,
+            or nan where its terms are not known.
+        beta: β.
+    """
+    loss, norm, terms = result
+    elbo = -loss
+    if beta != 1:
+        is_kl = [name.startswith("kl") for name in names[1 : 1 + terms.shape[-1]]]
+        at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
+        terms = torch.where(at, terms / beta, terms)
+        elbo = elbo - (1 - beta) * terms.where(at, 0.0).sum(-1) if is_kl else elbo * torch.nan
+    annealed = [loss.new_full((*loss.shape, 1), beta)] if names[-1] == "beta" else []
+    return torch.cat([elbo[..., None], terms, norm[..., None].to(loss), *annealed], -1)

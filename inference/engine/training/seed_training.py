@@ -15,9 +15,8 @@ from inference.data.columns import Batch, Columns, Streamed
 from inference.engine.gradient.averaged import AveragedGradient, mutable_state
 from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.gradient.plain import PlainGradient
-from inference.engine.gradient.protocol import Gradient, StepResult
+from inference.engine.gradient.protocol import Gradient
 from inference.engine.processes import DistributedProcesses, Index, Processes
-from inference.engine.program import nonfinite
 from inference.engine.program.objective import bound
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
@@ -45,11 +44,9 @@ class SeedTraining:
 
     Attributes:
         terms: watches the estimator.
-        recorder: what each step told of itself.
-        held_out: the held-out bounds so far.
+        recorder, held_out: what each step told of itself, and the held-out bounds.
         best: the program's state at the best of them, if training may stop early.
-        step, epoch: done so far (an epoch is done when it is evaluated).
-        finished: nothing is left to do.
+        step, epoch, finished: where it is; an epoch is done when it is evaluated.
         stream: its random numbers.
     """
 
@@ -77,7 +74,7 @@ class SeedTraining:
         self.held_out = HeldOut(plan.patience)
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
-        self._initialise(first)
+        initialise(program, first, plan, self.processes)
         self._name_terms(first)
         extra = ("beta",) if plan.annealed else ()
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
@@ -87,14 +84,10 @@ class SeedTraining:
         """What puts the gradient of a batch into the parameters; a new one at each call."""
         kind = CapturedGradient if self.plan.compile else PlainGradient
         if not isinstance(self.processes, DistributedProcesses):
-            return self._own_gradient(kind, self.plan.clip_norm)
-        own = self._own_gradient(kind, None)
-        self._broadcast(own.parameters)
+            return own_gradient(self, kind, self.plan.clip_norm)
+        own = own_gradient(self, kind, None)
+        self._broadcast(own.named.values())
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
-
-    def captured(self) -> CapturedGradient:
-        """The same, captured, as the gradient of all seeds takes it."""
-        return self._own_gradient(CapturedGradient, self.plan.clip_norm)
 
     def keep_stream(self) -> rng.Stream:
         """From now on, random numbers of its own, which go on where they are now."""
@@ -115,27 +108,6 @@ class SeedTraining:
         """This process's rows of each of these batches."""
         position = self.step - self.epoch * self.plan.steps_per_epoch
         return self._order(self.epoch)[position:][: self.plan.steps - self.step]
-
-    def row(self, result: StepResult, beta: float) -> Tensor:
-        """(…, names) what is recorded of a step whose loss and norm are (…,)."""
-        loss, norm, terms = result
-        elbo = -loss
-        if beta != 1:  # the objective weighted the KL: give back the ELBO itself, nan if unknown
-            is_kl = [name.startswith("kl") for name in self.terms.names]
-            at = torch.tensor(is_kl, dtype=torch.bool, device=terms.device)
-            terms = torch.where(at, terms / beta, terms)
-            elbo = elbo - (1 - beta) * terms.where(at, 0.0).sum(-1) if is_kl else elbo * torch.nan
-        extra = [loss.new_full((*loss.shape, 1), beta)] if self.plan.annealed else []
-        return torch.cat([elbo[..., None], terms, norm[..., None].to(loss), *extra], -1)
-
-    def last_norm_is_finite(self) -> bool:
-        """Whether the last recorded gradient's norm is; waits for the device."""
-        norm = self.recorder.rows()[-1, self.recorder.names.index("grad_norm")]
-        return bool(norm.isfinite())
-
-    def nonfinite(self, batch: Batch, step: int) -> UserError:
-        """The error to raise when this step's bound or gradient is not finite."""
-        return nonfinite.explain(self.program, batch, step, self.processes)
 
     def end_epoch(self) -> None:
         """Evaluate, and decide whether to go on."""
@@ -160,16 +132,6 @@ class SeedTraining:
         if self.best is not None:
             self.program.load_state_dict(self.best)
 
-    def note(self) -> str:
-        """The current ELBO, in words."""
-        rows = self.recorder.rows()
-        if not len(rows):
-            return ""
-        note = f"ELBO {rows[-50:, 0].mean():.2f}"
-        if self.held_out.history:
-            note += f", held out {self.held_out.history[-1][1]:.2f}"
-        return note
-
     def state_dict(self) -> dict[str, Any]:
         """Parameters, randomness, place in the data, trace; a collective call."""
         return {
@@ -177,7 +139,7 @@ class SeedTraining:
             "epoch": self.epoch,
             "finished": self.finished,
             "program": self.program.state_dict(),
-            "estimator": self._module_state(),
+            "estimator": module_state(self.estimator),
             "rng": self.processes.gather(rng.get_state()),
             "recorder": self.recorder.state_dict(),
             "held_out": self.held_out.state_dict(),
@@ -197,22 +159,6 @@ class SeedTraining:
             rng.set_state(state["rng"][self.processes.rank])
         else:
             rng.seed(self.seed, self.step, self.processes.rank)
-
-    def _own_gradient(self, kind: type[Kind], clip_norm: float | None) -> Kind:
-        return kind(self.program, self.terms, clip_norm, self.plan.autocast)
-
-    def _initialise(self, first: Batch) -> None:
-        try:
-            self.program.initialise(first, len(self.data))
-        except (RuntimeError, ValueError, IndexError) as error:
-            known = isinstance(error, UserError) or self.plan.batch_size is not None
-            if known or self.processes.size == 1:
-                raise
-            raise UserError(
-                f"the program fails on {len(next(iter(first.values())))} of the {len(self.data)} "
-                f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
-                f'pyro.plate("data", {len(self.data)}, subsample=column), or train in one process'
-            ) from error
 
     def _name_terms(self, first: Batch) -> None:
         """Find the ELBO's terms; they must have names in every process."""
@@ -234,5 +180,32 @@ class SeedTraining:
         order = self.data.order(self.plan.batch_size, self.seed, epoch)
         return [self.processes.part(index, len(self.data)) for index in order]
 
-    def _module_state(self) -> dict[str, Any]:
-        return self.estimator.state_dict() if isinstance(self.estimator, nn.Module) else {}
+
+def own_gradient(training: SeedTraining, kind: type[Kind], clip_norm: float | None) -> Kind:
+    """This process's gradient of the seed's program."""
+    return kind(training.program, training.terms, clip_norm, training.plan.autocast)
+
+
+def initialise(program: Program, first: Batch, plan: Plan, processes: Processes) -> None:
+    """``program.initialise`` on the first batch.
+
+    Raises:
+        UserError: likewise; or the program takes no part of the whole data, and several processes
+            give it one.
+    """
+    try:
+        program.initialise(first, plan.rows)
+    except (RuntimeError, ValueError, IndexError) as error:
+        known = isinstance(error, UserError) or plan.batch_size is not None
+        if known or processes.size == 1:
+            raise
+        raise UserError(
+            f"the program fails on {len(next(iter(first.values())))} of the {plan.rows} "
+            f"rows, one process's part ({str(error).splitlines()[0]}): put the data's sites in "
+            f'pyro.plate("data", {plan.rows}, subsample=column), or train in one process'
+        ) from error
+
+
+def module_state(estimator: ELBO) -> dict[str, Any]:
+    """What an estimator that is a module keeps."""
+    return estimator.state_dict() if isinstance(estimator, nn.Module) else {}

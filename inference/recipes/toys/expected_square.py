@@ -37,7 +37,7 @@ def build(options: Options) -> Recipe:
 
 
 def guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
-    """The guide where the options let it start."""
+    """The guide with the options' first θ, and their a and b."""
     return ExpectedSquareGuide(options.theta, options.a, options.b, reparameterised=reparameterised)
 
 

@@ -55,7 +55,7 @@ def report(run: Run, options: Options) -> Figures:
 
 
 def estimators() -> dict[str, Estimator]:
-    """By the name in the picture."""
+    """The five estimators, by their names in the picture's legend."""
     one_by_one = nn.Unflatten(-1, (-1, 1))
     surrogate = nn.Sequential(one_by_one, nn.Linear(1, 10), nn.Tanh(), nn.Linear(10, 1))
     return {

@@ -20,7 +20,7 @@ from inference.engine.optim import SparseAdagrad
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.words.data.text import Text, continuations, load, rows
 from inference.recipes.words.options import NCELMOptions as Options
-from inference.results.report import Estimate, mean_and_error
+from inference.results.report import Estimate
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
@@ -114,7 +114,7 @@ def report(run: Run, options: Options, text: Text) -> Figures:
 
 def perplexity(log_p: Tensor) -> Estimate:
     """exp(−mean log p) of (N,) words, and its standard error by the delta method."""
-    nats, error = mean_and_error(-log_p)
+    nats, error = Estimate.of(-log_p)
     value = math.exp(min(nats, 700.0))
     return Estimate(value, value * error)
 

@@ -92,7 +92,7 @@ def bayesian(options: Options, train: Chunks) -> tuple[SkipGram, MeanFieldSkipGr
 
 
 def contrast(options: Options, u: nn.Module, score: Products, train: Chunks) -> Contrast:
-    """What is asked of the scores u · v."""
+    """The objective of the scores u · v."""
     kinds: dict[str, type[Contrast]] = {
         "negative-sampling": NegativeSampling,
         "nce": NCE,

@@ -14,7 +14,6 @@ from pyro.ops.rings import LogRing
 from pyro.poutine import Trace
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import InferDict, Message
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
@@ -50,9 +49,9 @@ class Parallel(Messenger):
         super().__init__()
         self.names = names
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.names:
-            msg["infer"] = InferDict({**(msg["infer"] or {}), "enumerate": "parallel"})
+            msg["infer"] = {**(msg["infer"] or {}), "enumerate": "parallel"}
 
 
 def marginals(trace: Trace, batch_rank: int) -> tuple[Sites, set[str]]:

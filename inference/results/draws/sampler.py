@@ -12,14 +12,13 @@ import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.poutine.messenger import Messenger
-from pyro.poutine.runtime import Message
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
-from inference.estimators.base import ordinary
+from inference.estimators.programs import ordinary
 from inference.results.draws.checks import difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
@@ -49,9 +48,9 @@ class Fixed(Messenger):
         super().__init__()
         self.values = values
 
-    def _pyro_sample(self, msg: Message) -> None:
+    def _pyro_sample(self, msg: Any) -> None:
         if msg["name"] in self.values and not (msg["is_observed"] or msg["done"]):
-            fn: Any = msg["fn"]
+            fn = msg["fn"]
             msg["value"] = self.values[str(msg["name"])].reshape(fn.batch_shape + fn.event_shape)
             msg["done"] = True
 

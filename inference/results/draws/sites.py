@@ -84,7 +84,8 @@ def batch_rank(traces: Iterable[Trace]) -> int:
 def log_prob_of(site: Any) -> Tensor:
     """(batch …) nats, masked and not scaled; of one trace's site."""
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
-    return scale_and_mask(log_prob, mask=site["mask"])
+    masked: Tensor = scale_and_mask(log_prob, mask=site["mask"])
+    return masked
 
 
 def recorded(
@@ -281,7 +282,8 @@ def _stack(members: Sequence[Site], plates: Sequence[tuple[str, int]]) -> Site:
         if any(t is None for t in tensors):
             return None
         filled = torch.broadcast_tensors(*(t for t in tensors if t is not None))
-        return torch.stack(list(filled), 1).unflatten(1, sizes)
+        along: Tensor = torch.stack(list(filled), 1).unflatten(1, sizes)
+        return along
 
     masks: list[Tensor | None] = [m.mask for m in members]
     if any(m is not None for m in masks):

@@ -5,7 +5,6 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.estimators.base import ModelAndGuide
 from inference.estimators.coupling import (
     coupled,
     latent_dependencies,
@@ -13,6 +12,7 @@ from inference.estimators.coupling import (
     shared_plates,
 )
 from inference.estimators.ledger import read_ledger
+from inference.estimators.programs import ModelAndGuide
 
 
 def sets(model, guide):

@@ -82,8 +82,8 @@ BUGS = {
     "DReG with single weights": ("multi_sample.py", "share**2 * units", "share * units"),
     "REBAR's path not taken back": (
         "control_variates.py",
-        "slope - moved",
-        "slope",
+        "dc_dz - through_z_given_b",
+        "dc_dz",
     ),
     "a plate entered again forgotten": (
         "ledger.py",
@@ -93,7 +93,7 @@ BUGS = {
     "a term outside moved once an element": (
         "control_variates.py",
         "self.scale * total",
-        "self.scale * signal.sum()",
+        "self.scale * f_relaxed.sum()",
     ),
     "the prior's log p kept": (
         "ledger.py",

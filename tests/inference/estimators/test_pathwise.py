@@ -78,3 +78,25 @@ def test_else_it_is_the_kl_under_their_scale_and_mask(handler, weight):
     expected = (weight * kl * torch.ones(3)).sum() - dist.Normal(z, 0.5).log_prob(X).sum()
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=0)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, m)[0], rtol=1e-12, atol=0)
+
+
+def test_a_prior_of_what_is_drawn_later_is_sampled():
+    """The model draws b before a, the guide after it: p(a | b) has no closed form at a's draw."""
+
+    def model(m):
+        b = pyro.sample("b", dist.Normal(0.0, 1.0))
+        pyro.sample("a", dist.Normal(b, 1.0))
+
+    def guide(m):
+        a = pyro.sample("a", dist.Normal(m, 0.6))
+        pyro.sample("b", dist.Normal(0.5 * a, torch.tensor(0.5)))
+
+    m = torch.tensor(0.7)
+    pyro.set_rng_seed(1)
+    loss = Pathwise(kl="analytic").differentiable_loss(model, guide, m)
+    pyro.set_rng_seed(1)
+    a = m + 0.6 * torch.randn(())
+    b = 0.5 * a + 0.5 * torch.randn(())
+    of_a = dist.Normal(m, 0.6).log_prob(a) - dist.Normal(b, 1.0).log_prob(a)
+    of_b = 0.5 * (0.25 + 0.25 * a**2 - 1) - torch.tensor(0.5).log()
+    torch.testing.assert_close(loss, of_a + of_b, rtol=1e-12, atol=0)

@@ -20,7 +20,7 @@ from inference.estimators import (
     Pathwise,
     ScoreFunction,
 )
-from inference.estimators.base import guide_is_prior
+from inference.estimators.programs import guide_is_prior
 from tests.support.catalogue import CASES, Case, X
 from tests.support.oracle import critical, exact, exact_pair_bound, per_sample, worst_z
 

@@ -12,9 +12,10 @@ from pyro import poutine
 from pyro.distributions.util import scale_and_mask
 from pyro.infer import Predictive
 
-from inference.data.columns import Columns
+from inference import UserError, fit
+from inference.data.columns import Columns, as_columns
 from inference.engine.program.program import Program
-from inference.estimators.base import ordinary
+from inference.estimators.programs import ordinary
 from inference.results import posterior, traces
 from inference.results.arviz_versions import arviz
 from inference.results.names import writable
@@ -212,3 +213,58 @@ def test_arviz_reads_the_file_and_cross_validates(case, name, tmp_path):
         loo = az.loo(tree, var_name=variable, pointwise=True)
         assert loo.n_data_points == array.size // DRAWS
         assert np.isfinite(loo.elpd if hasattr(loo, "elpd") else loo.elpd_loo)
+
+
+def test_names_that_no_file_can_hold_are_mapped_before_training_and_said(tmp_path):
+    model, guide, data = PROGRAMS["strange_names"]()
+    with pytest.warns(UserWarning, match="the trace holds .*'enc/z' as 'enc.z'"):
+        run = fit(
+            model,
+            guide,
+            data,
+            steps=2,
+            precision="float64",
+            progress=False,
+            directory=tmp_path / "run",
+        )
+    run.posterior(5, progress=False)
+    assert {"enc.z", "draw_"} <= set(traces.read(tmp_path / "run")["posterior"].data_vars)
+
+
+def test_a_column_that_is_missing_is_predicted():
+    model, guide, data = PROGRAMS["module_with_priors"]()
+    run = fit(model, guide, data, steps=2, precision="float64", progress=False)
+    run.posterior(5, progress=False)
+    tree = run.posterior(5, {"x": data["x"][:3]}, progress=False)
+    assert tree["posterior_predictive"]["y"].sizes["data"] == 3
+    assert not {"log_likelihood", "observed_data"} & set(tree.children)
+
+
+def test_nothing_of_the_program_or_of_the_noise_is_touched():
+    case = Case("batch_normalisation")
+    program, before = case.program, torch.get_rng_state()
+    buffers = {name: b.clone() for name, b in program.buffers()}
+    stored = dict(program.store["params"])
+    training = [part.training for _, m in program.modules() for part in m.modules()]
+    posterior.posterior_groups(program, Columns(case.data), 5, progress=False)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(torch.equal(buffers[name], b) for name, b in program.buffers())
+    assert buffers
+    assert all(program.store["params"][n] is p for n, p in stored.items())
+    assert program.store["params"].keys() == stored.keys()
+    assert training == [part.training for _, m in program.modules() for part in m.modules()]
+
+
+def test_assignments_are_drawn_on_request():
+    case = Case("mixture")
+    groups = posterior.posterior_groups(
+        case.program, Columns(case.data), 5, assign=True, progress=False
+    )
+    k = groups["posterior"]["k"]
+    assert k.sizes == {"chain": 1, "draw": 5, "data": N}
+    assert set(np.unique(k)) <= {0, 1}
+
+
+def test_data_that_are_no_columns_are_refused():
+    with pytest.raises(UserError, match="a TensorDataset's tensors have no names"):
+        as_columns(torch.utils.data.TensorDataset(torch.zeros(3)))

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from torch.distributions import Binomial
 
 from inference.workflow.bias import (
     FAMILY_WISE_ERROR,
@@ -14,6 +13,7 @@ from inference.workflow.bias import (
     log_wealth,
     resolution,
 )
+from tests.support.binomial import most
 
 N = 500
 
@@ -45,13 +45,6 @@ DRAWS = {
 def sample(draws, deviation):
     nothing = torch.zeros(draws.shape[1], dtype=torch.float64)
     return Sample(draws, nothing + deviation, nothing)
-
-
-def most(probability, trials, error=1e-4):
-    """What a binomial count exceeds with that probability at most."""
-    tail = torch.arange(trials + 1.0)
-    mass = Binomial(trials, torch.tensor(probability)).log_prob(tail).double().exp()
-    return int((mass.flip(0).cumsum(0).flip(0) > error).sum())
 
 
 @pytest.mark.parametrize("name", DRAWS)
@@ -106,3 +99,23 @@ def test_a_constant_is_right_or_wrong_at_once():
 
 def test_the_level_is_shared():
     assert log_level(10) == pytest.approx(math.log(10 / FAMILY_WISE_ERROR))
+
+
+def skewed():
+    torch.manual_seed(2)
+    return exponential()
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_the_resolution_has_the_draws_unit(factor):
+    draws, deviation = skewed()
+    one = resolution(sample(draws, deviation), 3)
+    scaled = resolution(sample(factor * draws, factor * deviation), 3)
+    torch.testing.assert_close(scaled, factor * one, rtol=1e-3, atol=0)
+
+
+def test_a_bias_is_as_hard_to_see_on_either_side():
+    draws, deviation = skewed()
+    for one in (draws, -draws):
+        found = resolution(sample(one, deviation), 3)
+        assert torch.equal(found, resolution(sample(draws, deviation), 3))

@@ -65,3 +65,29 @@ def test_runs_that_the_program_does_not_take_are_left_out():
         return torch.arange(9.0)[[k]]
 
     assert runs(draw) == []
+
+
+def test_of_several_draws_one_is_changed():
+    def draw():
+        return torch.cat([torch.randn(1), torch.bernoulli(torch.tensor([SMALL])), torch.randn(2)])
+
+    torch.manual_seed(0)
+    for run in runs(draw):
+        changed = [abs(v) > 4.7 for v in (run[0], run[2], run[3])] + [run[1] == 1]
+        assert sum(changed) == 1
+    assert len(set(runs(draw))) == 2 + 1 + 4
+
+
+def test_weights_of_a_single_draw():
+    found = runs(lambda: torch.multinomial(torch.tensor([3 * SMALL, 3 - 3 * SMALL]), 1))
+    assert found == [(0,)]
+
+
+def test_normal_numbers_about_a_mean():
+    for draw in (
+        lambda: torch.normal(torch.tensor([1.0, 2.0]), torch.tensor([0.1, 3.0])),
+        lambda: torch.normal(mean=torch.tensor([1.0, 2.0]), std=torch.tensor([0.1, 3.0])),
+    ):
+        far = {(round((a - 1) / 0.1, 2), round((b - 2) / 3, 2)) for a, b in runs(draw)}
+        extremes = sorted(v for pair in far for v in pair if abs(v) > 4.7)
+        assert extremes == [-4.75, -4.75, 4.75, 4.75]

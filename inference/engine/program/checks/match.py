@@ -6,19 +6,21 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pyro import poutine
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
 from inference.data.columns import Batch
-from inference.engine.program.checks.plates import frames_of
+from inference.engine.program.checks.plates import frames_of, rows_in
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import sample_sites
+from inference.util.sites import distribution_name, sample_sites
 
 Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
+DTYPES = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
 
 
 def matching(
@@ -32,18 +34,84 @@ def matching(
     try:
         model_trace, guide_trace = traces(batch)
     except SLIPS as error:
-        try:
-            alone = poutine.trace(guide).get_trace(**batch)
-            prior = poutine.trace(model).get_trace(**batch)
-        except SLIPS:
-            raise error from None
-        _refuse_shapes(prior, alone, error)
+        refuse_slip(error, model, guide, batch)
         raise
     _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
     with rng.forked():
         _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
     _refuse_pyros(model_trace, guide_trace)
+    refuse_observed(model_trace)
     return model_trace, guide_trace
+
+
+def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) -> None:
+    """Say what a program that stops with an error seems to have slipped on, if that is known."""
+    (model_trace, model_runs), (guide_trace, guide_runs) = (
+        _run_alone(callee, batch) for callee in (model, guide)
+    )
+    _refuse_own_rows(model_trace, batch, error)
+    _refuse_dtypes(batch, error)
+    if model_runs and guide_runs:
+        _refuse_shapes(model_trace, guide_trace, error)
+
+
+def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
+    """The trace as far as it goes, and whether it goes to the end."""
+    tracer = poutine.trace(callee)
+    try:
+        tracer(**batch)
+    except SLIPS:
+        return tracer.trace, False
+    return tracer.trace, True
+
+
+def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
+    """A plate that draws rows of all the data has only a batch's rows to take them from."""
+    for name, node in trace.nodes.items():
+        fn: Any = node.get("fn")
+        if type(fn).__name__ == "_Subsample" and (fn.subsample_size or 0) > 0:
+            length = rows_in(batch)
+            if fn.subsample_size < fn.size and fn.size != length:
+                raise UserError(
+                    f"plate {name!r} draws {fn.subsample_size} of {fn.size} rows itself, but is "
+                    f"given {length}: fit all rows at once (batch_size=None), or give the plate "
+                    "subsample=column in place of subsample_size"
+                ) from error
+
+
+def _refuse_dtypes(batch: Batch, error: Exception) -> None:
+    said = str(error).splitlines()[0]
+    if any(word in said for word in DTYPES):
+        columns = ", ".join(f"{n} {str(c.dtype).removeprefix('torch.')}" for n, c in batch.items())
+        raise UserError(
+            f"tensors of different types meet in the program ({said}); the columns are {columns}, "
+            f"parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give labels as "
+            "whole numbers (torch.long), make a tensor that a module keeps a buffer "
+            "(register_buffer), or choose another precision"
+        ) from error
+
+
+def refuse_observed(trace: Trace) -> None:
+    """Raise a ``UserError`` where a site observes what its distribution cannot give."""
+    for name, site in sample_sites(trace).items():
+        if not site["is_observed"]:
+            continue
+        try:
+            site["fn"].log_prob(site["value"])
+        except ValueError as error:
+            kind, value = distribution_name(site["fn"]), site["value"]
+            if "support" not in str(error):
+                shapes = tuple(value.shape), tuple(site["fn"].shape())
+                raise UserError(
+                    f"site {name!r} observes values of shape {shapes[0]}, which its {kind} of "
+                    f"shape {shapes[1]} does not give: make them equal, by to_event or a plate"
+                ) from error
+            support = site["fn"].support
+            raise UserError(
+                f"site {name!r} observes values from {value.min():g} to {value.max():g}, some of "
+                f"which its {kind} does not give ({support}): code the column as it does, or take "
+                "another distribution"
+            ) from error
 
 
 def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:

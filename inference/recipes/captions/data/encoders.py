@@ -105,7 +105,7 @@ def load_encoder(name: str) -> Encoder:
 
 
 def default_encoder(data: str) -> str:
-    """What scenes, and what photographs are looked at with."""
+    """The encoder for a source of pictures where none is named."""
     return "pixels" if data.startswith("scenes") else "efficientnet-lite2"
 
 

@@ -122,7 +122,7 @@ def decoded(raw: BinaryIO, path: Path) -> TextIO:
 
 
 def words(part: Iterable[str]) -> Iterator[list[str]]:
-    """Line by line."""
+    """The words of each line, those between blanks."""
     return (line.split() for line in part)
 
 

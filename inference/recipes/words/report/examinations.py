@@ -17,7 +17,7 @@ from torch import Tensor
 from inference.data.sources import gensim_file
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.contract import Figures
-from inference.results.report import Estimate, mean_and_error
+from inference.results.report import Estimate
 from inference.util.errors import UserError
 
 if TYPE_CHECKING:  # an extra
@@ -156,6 +156,6 @@ def evaluate(vectors: KeyedVectors) -> Figures:
         figures[f"{name}, pairs covered of {judged.asked}"] = len(judged.people)
     answers = analogies(vectors)["all"]
     if len(answers.right):
-        figures["analogies, % right"] = mean_and_error(100 * answers.right)
+        figures["analogies, % right"] = Estimate.of(100 * answers.right)
     figures[f"analogies covered of {answers.asked}"] = len(answers.right)
     return figures

@@ -9,11 +9,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import nn
 
-from inference.engine.gradient.averaged import AveragedGradient
+from inference.engine.gradient.averaged import AveragedGradient, mutable_state
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
-from inference.estimators import MovingAverage, ScoreFunction
+from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
 
 X = torch.tensor([0.4, -1.2, 2.0, 0.9, -0.3], dtype=torch.float64)
 PARTS = X[:3], X[3:]
@@ -104,3 +104,15 @@ def test_the_parts_are_the_whole(clip_norm):
     torch.testing.assert_close(own[0], 0.9 * 0.3 + 0.1 * of_parts, rtol=1e-9, atol=0)
     assert own[1] == average[1] == 0.9 * 0.5 + 0.1
     assert mine.program.model.count == 3
+
+
+def test_the_estimator_s_buffers_are_state_too():
+    """Running statistics of a baseline's network, and its averages; no flags."""
+    network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
+    network.register_buffer("flag", torch.tensor(True))
+    estimator = ScoreFunction(baseline=NeuralBaseline(network, lambda x: x[:, None]))
+    plain = gradient()
+    estimator.differentiable_loss(plain.program.model, plain.program.guide, X)
+    found = {name.split(".")[-1] for name, _ in mutable_state(plain.program, estimator)}
+    statistics = {"running_mean", "running_var", "num_batches_tracked"}
+    assert statistics | {"seen", "count", "offset b"} == found

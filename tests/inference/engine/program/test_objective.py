@@ -7,6 +7,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
+from guides.prior import Prior
 from inference.engine.program.objective import backward, bound, weighted
 from inference.engine.program.program import Program
 from inference.estimators import Pathwise
@@ -62,3 +63,10 @@ def test_a_weight_of_one_is_none():
     assert weighted(program, 1.0) == (program.model, program.guide)
     assert weighted(program, 0.5) != (program.model, program.guide)
     assert weighted(program, torch.tensor(1.0)) != (program.model, program.guide)  # no host's look
+
+
+def test_a_guide_that_is_the_prior_has_no_kl_to_weigh():
+    program, batch = made()
+    prior = Program(program.model, Prior(program.model))
+    prior.initialise(batch, SIZE)
+    assert weighted(prior, 0.3) == (prior.model, prior.guide)

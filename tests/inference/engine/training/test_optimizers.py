@@ -95,7 +95,7 @@ def taken(moving, steps, late):
         gradient(late(step))
         moving.follow(named())
         moving.scale_rates(1.0)
-        moving.step(SIZE)
+        moving.step(lambda: SIZE)
         moving.end_epoch()
 
 
@@ -178,7 +178,7 @@ def test_a_schedule_scales_all_rates_of_torchs():
     moving.follow(named())
     moving.scale_rates(0.25)
     before = {n: p.detach().clone() for n, p in named().items()}
-    moving.step(SIZE)
+    moving.step(lambda: SIZE)
     for n, p in named().items():
         assert torch.allclose(before[n] - p, 0.025 * p.grad)
     pyro.clear_param_store()
