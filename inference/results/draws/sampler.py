@@ -140,7 +140,7 @@ class Sampler:
             sums: Sites = {}
             taken: set[str] = set()
             if summed:
-                model = self._around(self.program.model, count, rank)
+                model = under_plate(self.program.model, count, rank)
                 wide = rank + 1 if count else rank
                 program = enumerated(model, guide_trace, summed, wide)
                 model_trace = poutine.trace(program).get_trace(**batch)
@@ -161,9 +161,9 @@ class Sampler:
         self, batch: Batch, count: int | None, rank: int, fixed: Fixed
     ) -> tuple[Trace, Trace, Trace | None]:
         """(guide's, model's, model's with its observed sites drawn)."""
-        guide = fixed(self._around(self.guide, count, rank))
+        guide = fixed(under_plate(self.guide, count, rank))
         guide_trace = poutine.trace(guide).get_trace(**batch)
-        model = self._around(self.program.model, count, rank)
+        model = under_plate(self.program.model, count, rank)
         replayed = fixed(poutine.replay(model, trace=guide_trace))
         model_trace = poutine.trace(replayed).get_trace(**batch)
         if not self.predict:
@@ -185,9 +185,6 @@ class Sampler:
         drawn = sample_sites(free).keys() - others
         left_out = others | (drawn & guide_trace.nodes.keys())
         return recorded(free, rank, leave_out=left_out, unscored=() if scored else drawn)
-
-    def _around(self, program: Callee, count: int | None, rank: int) -> Callee:
-        return program if count is None else under_plate(program, count, rank)
 
     def _together(self, batch: Batch, count: int) -> Draws | None:
         """At most ``count`` draws in one run; None where draws must be taken one by one."""
@@ -239,8 +236,10 @@ def largest_chunk(single: Draws) -> int:
     return max(1, CHUNK_ELEMENTS // max(1, *(t.numel() for t in tensors)))
 
 
-def under_plate(program: Callee, count: int, rank: int) -> Callee:
-    """The program in an outer plate of K draws, left of its own batch dimensions."""
+def under_plate(program: Callee, count: int | None, rank: int) -> Callee:
+    """The program in an outer plate of K draws, left of its own dimensions; itself for None."""
+    if count is None:
+        return program
 
     def plated(**columns: Tensor) -> Any:
         with pyro.plate(PARTICLES, count, dim=-1 - rank):
