@@ -134,7 +134,8 @@ class Question:
         with rng.forked(seed), torch.enable_grad():
             replayed = poutine.replay(self.guide, trace=self._moved(places))
             nodes = poutine.trace(replayed).get_trace(**batch).nodes
-            total = torch.stack([(weights * _told(nodes[n])).sum() for n in self.local]).sum()
+            told = [(weights * _told(nodes[n])).sum() for n in self.local if n in nodes]
+            total = sum(told, torch.zeros(()))  # a site of training alone is not there
             parameters = list(self.named.values())
             found: Sequence[Tensor | None] = [None for _ in parameters]
             if total.requires_grad:
