@@ -215,8 +215,9 @@ def _begun(
             training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
             refuse_shared(program, programs[:i])
         if not i:
-            first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
-            warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
+            with rng.forked():  # a column's transform may draw
+                first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
+                warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
         yield training
 
 

@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMe
 from pyro.infer.autoguide import AutoNormal
 
 from guides.amortized import AmortizedGaussian
-from inference import Streamed, UserError, fit
+from inference import Columns, Streamed, UserError, fit
 from inference.data.columns import epoch_order
 from inference.engine.training.schedules import warm_up
 from ppl_models.likelihoods import Bernoulli
@@ -324,3 +324,17 @@ def test_cuda_fits_the_same_posterior():
     run = quiet(model, guide, data, steps=300, device="cuda")
     assert run.trace["svi"]["elbo"].to_numpy()[0, -50:].mean() > -3
     assert guide.a.device.type == "cuda"
+
+
+def test_looks_before_the_first_step_draw_nothing():
+    """The first batch's transform draws the seed's first number."""
+    model, guide, data = local()
+    drawn = []
+
+    def noting(batch):
+        drawn.append(torch.rand(()))
+        return batch
+
+    quiet(model, guide, Columns(data, noting), steps=1, seeds=[3], batch_size=20)
+    pyro.set_rng_seed(3)
+    assert drawn[-1] == torch.rand(())

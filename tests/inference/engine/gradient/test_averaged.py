@@ -79,7 +79,7 @@ class Pair:
 def step(plain):
     result = plain({"x": X})
     average = plain.terms.estimator.baseline.averages["b"]
-    return result, [p.grad for p in plain.parameters], plain.program.model.seen, average
+    return result, [p.grad for p in plain.named.values()], plain.program.model.seen, average
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
