@@ -126,7 +126,7 @@ class StoppedError(Exception):
 
 
 class Mortal(torch.optim.SGD):
-    """SGD with momentum; ``left`` counts steps of all of them (each birth of parameters adds one)."""
+    """SGD with momentum; ``left`` counts the steps of all of them, one for each birth."""
 
     left = math.inf
 
