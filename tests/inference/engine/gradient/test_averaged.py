@@ -91,7 +91,7 @@ def test_the_parts_are_the_whole(clip_norm):
     averaged = AveragedGradient(mine, clip_norm, Pair(alone.sent))
     found = averaged({"x": PARTS[0]})
     torch.testing.assert_close(tuple(found), tuple(result), rtol=1e-12, atol=1e-14)
-    for parameter, expected in zip(mine.parameters, gradients, strict=True):
+    for parameter, expected in zip(mine.named.values(), gradients, strict=True):
         if expected is None:
             assert parameter.grad is None
         else:
