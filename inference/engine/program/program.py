@@ -49,11 +49,11 @@ class Program:
 
     Attributes:
         parameters: name → unconstrained leaf tensor; filled by ``initialise``.
-        plate_size: N of the plate over the data, or None where the plate is as long as the batch.
-        plate: that plate's name, or None.
+        plate, plate_size: name and N of the plate over the data; N is None where the plate is as
+            long as the batch, the name where there is no plate.
         nesting: number of plate dimensions, at least 1.
-        born: names of the parameters that appeared after the first batch.
-        settled: what cannot follow such a birth (a compiled step), if anything.
+        born: names of parameters that came later; what cannot follow that (a step that is
+            compiled) is ``settled``.
         caches: those of transforms.
         known: how many entries the store had when it was last looked through.
     """
@@ -74,10 +74,7 @@ class Program:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's parameter store, device and floating type; the caller's put back after.
-
-        Within itself, it changes nothing.
-        """
+        """This program's store, device and floating type; nothing changes within itself."""
         if self._entered:
             yield
             return

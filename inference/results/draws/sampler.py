@@ -70,11 +70,9 @@ class DrawObserved(Messenger):
 class Sampler:
     """Draws of a program, for as many batches as are asked for.
 
-    The reference is one run a draw.  The fast way is one run for all draws of a chunk, in a plate
-    left of the program's own; it is right for programs that treat leading dimensions as a batch.
-    Of the first chunk of each size and shape, some draws are therefore run again alone, their
-    values given: unless all sites have the same values and log-probabilities, or if the run
-    raises, this and all later draws are taken one by one.
+    The reference is one run a draw; the fast way is one run for all draws of a chunk, in a plate
+    left of the program's own.  Of the first chunk of each size and shape, some draws are run again
+    alone: unless all sites agree in values and log-probabilities, all are taken one by one.
 
     Args:
         program: run within ``looking``.
