@@ -22,8 +22,8 @@ demo: $(READY)
 	@echo "samples.png, reconstructions.png, elbo.png and trace.nc: runs/digits/*/"
 	@echo "next: $(BIN)/lowerbound fit vae --help, or a program of your own: see README.md"
 
-test: $(READY) lint
-	$(BIN)/python -m pytest
+test: $(READY) lint  # a test that hangs ends the run and shows where
+	$(BIN)/python -m pytest -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

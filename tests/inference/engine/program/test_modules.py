@@ -1,8 +1,6 @@
 """Modules are found wherever a program keeps them; registered ones are trained, all are kept."""
 
 import functools
-import os
-import signal
 
 import pyro
 import pyro.distributions as dist
@@ -16,6 +14,7 @@ from torch import nn
 from inference import UserError, fit
 from inference.engine.program.modules import modules_of
 from inference.engine.program.program import Program
+from tests.support.training import interrupted
 
 SIZE = 24
 SGD = functools.partial(torch.optim.SGD, lr=1e-3 * SIZE)
@@ -195,42 +194,31 @@ def test_a_second_seed_has_its_own_or_is_refused(kind):
     assert not torch.equal(run.params["net$$$0.weight"], again.params["net$$$0.weight"])
 
 
-class Die(torch.optim.Adam):
-    left = 0
-
-    def step(self, closure=None):
-        super().step(closure)
-        Die.left -= 1
-        if Die.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("kind", ["of_method", "of_partial", "of_object", "of_closure"])
-def test_killed_and_resumed_is_bit_equal_with_its_buffers(kind, tmp_path):
-    def train(name, left, resume):
+def test_interrupted_and_resumed_is_bit_equal_with_its_buffers(kind, tmp_path, monkeypatch):
+    def options(name):
         model, guide, net = KINDS[kind]()
-        Die.left = left
-        quiet(
-            model,
-            guide,
-            data(),
-            optimizer=functools.partial(Die, lr=0.01),
-            steps=12,
-            batch_size=12,
-            directory=tmp_path / name,
-            resume=resume,
-            checkpoint_every=0.0,
-        )
-        return net.state_dict()
+        return net, {
+            "model": model,
+            "guide": guide,
+            "data": data(),
+            "optimizer": functools.partial(torch.optim.SGD, lr=0.01),
+            "steps": 12,
+            "batch_size": 12,
+            "directory": tmp_path / name,
+            "checkpoint_every": 0.0,
+            "precision": "float64",
+            "progress": False,
+        }
 
-    child = os.fork()
-    if child == 0:
-        train("killed", 7, False)
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    whole, resumed = train("whole", 0, False), train("killed", 0, True)
-    assert whole["1.num_batches_tracked"] == 12
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    whole, uninterrupted = options("whole")
+    fit(**uninterrupted)
+    interrupted(7, monkeypatch, **options("stopped")[1])
+    resumed, again = options("stopped")
+    fit(**again, resume=True)
+    assert whole.state_dict()["1.num_batches_tracked"] == 12
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_a_module_that_is_not_registered_stays_as_it_is_as_in_pyro():
