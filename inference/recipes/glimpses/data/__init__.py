@@ -1,0 +1,1 @@
+"""Digits on canvases, and house numbers."""

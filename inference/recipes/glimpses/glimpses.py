@@ -1,0 +1,81 @@
+"""Recurrent attention (Mnih et al. 2014, Ba et al. 2014): glimpses of an image, then its label.
+
+lowerbound fit glimpses --data mnist --looks 6
+lowerbound fit glimpses --data pairs --network dram --looks 4 --glimpse 12 --scales 2
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from guides.label_aware import LabelAware
+from guides.prior import Prior
+from inference.data.columns import Columns
+from inference.data.sources import Splits, load
+from inference.recipes.contract import Recipe
+from inference.recipes.glimpses.data.canvas import TASKS, Task, fixed
+from inference.recipes.glimpses.data.house_numbers import house_numbers
+from inference.recipes.glimpses.options import GlimpsesOptions as Options
+from inference.recipes.glimpses.problem import Problem, program
+from inference.recipes.glimpses.report.figures import report
+from inference.recipes.named_estimators import with_baseline
+from inference.util.errors import UserError
+
+VALID_SEED, TEST_SEED = 1, 2  # of the canvases that are the same at every call
+
+
+def build(options: Options) -> Recipe:
+    """The program and data that the options describe."""
+    (train, valid, test), problem = prepared(options.data)
+    model = program(options, problem, len(train))
+    guide = LabelAware(model, problem.classes) if options.guide == "label" else Prior(model)
+    return Recipe(
+        model,
+        guide,
+        train,
+        valid,
+        estimator=with_baseline(options, problem.image[1], lambda x, y: x.mean((1, 3))),
+        report=lambda run: report(run, options, problem, test),
+    )
+
+
+def prepared(data: str) -> tuple[list[Columns], Problem]:
+    """Train, valid and test columns x and y; canvases are drawn anew in training, else fixed."""
+    task = TASKS.get(data)
+    splits = found(data, task)
+    parts = [labelled(part) for part in (splits.train, splits.valid, splits.test)]
+    if task is None:
+        _, channels, height, width = parts[0].tensors["x"].shape
+        return parts, Problem((channels, height, width), int(parts[0].tensors["y"].max()) + 1)
+    train, valid, test = parts
+    columns = [
+        Columns(train.tensors, task),
+        fixed(valid, task, VALID_SEED),
+        fixed(test, task, TEST_SEED),
+    ]
+    return columns, Problem((1, task.height, task.width), task.classes, task.targets, task.end)
+
+
+def found(data: str, task: Task | None) -> Splits:
+    """The labelled images that the data are, or are made of."""
+    if task is not None:
+        return load("mnist")
+    if data.startswith("svhn:"):
+        return house_numbers(Path(data.removeprefix("svhn:")))
+    return load(data)
+
+
+def labelled(images: Columns) -> Columns:
+    """Columns x (N, C, H, W) and y (N,).
+
+    Raises:
+        UserError: the data are no labelled images.
+    """
+    x, y = images.tensors.get("x"), images.tensors.get("label")
+    if x is None or y is None or x.dim() != 4 or y.is_floating_point():
+        shapes = {name: tuple(column.shape) for name, column in images.tensors.items()}
+        raise UserError(
+            f"glimpses need columns 'x' (N, C, H, W) and 'label' (N,) of whole numbers; the data "
+            f"have {shapes}"
+        )
+    return Columns({"x": x, "y": y})

@@ -1,0 +1,92 @@
+"""``lowerbound look``: say what pictures show, with trained glimpses, and draw where it looked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyro
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from inference.recipes.glimpses.options import GlimpsesOptions, LookOptions
+from inference.recipes.glimpses.problem import Problem, program
+from inference.recipes.glimpses.report import pictures
+from inference.util import rng
+from inference.util.errors import UserError
+from inference.util.files import load_checkpoint, read_json
+from ppl_models.glimpses import Glimpses
+
+PREFIX = "model."
+
+
+def run(options: LookOptions) -> None:
+    """Print the most probable classes of each picture; keep a picture and a gif of the looks."""
+    model, problem, glimpse = trained(options.run)
+    x = torch.stack([read(file, problem.image) for file in options.images])
+    with rng.forked(0):
+        with torch.no_grad(), pyro.plate("draws", options.draws, dim=-2):
+            logits = model(x).logits[model.looks - 1 :: model.looks]
+        walks = pictures.walks(model, x)
+    probabilities = logits.softmax(-1).mean(1)
+    for i, file in enumerate(options.images):
+        print(f"{file}: {spoken(probabilities[:, i], problem.end)}")
+        pictures.animate(walks[i], glimpse, options.run / "looks" / f"{file.stem}.gif")
+    names = [file.stem for file in options.images]
+    pictures.draw(walks, names, glimpse, options.run / "looks" / "looks.png")
+    print(f"where it looked: {options.run / 'looks'}")
+
+
+def spoken(probabilities: Tensor, end: int | None) -> str:
+    """The most probable class (S, classes) of each target up to the end, with its probability."""
+    words = []
+    for probability, which in zip(*(part.tolist() for part in probabilities.max(-1)), strict=True):
+        if which == end:
+            break
+        words.append(f"{which} ({probability:.0%})")
+    return " ".join(words) or "nothing"
+
+
+def trained(directory: Path) -> tuple[Glimpses, Problem, int]:
+    """(the model of a finished run's first seed, what it looks at, the side of its glimpse).
+
+    Raises:
+        UserError: the directory holds no finished run of the recipe.
+    """
+    files = [directory / name for name in ("config.json", "checkpoint.pt", "problem.json")]
+    for file in files:
+        if not file.exists():
+            raise UserError(
+                f"{directory} holds no finished glimpses ({file.name} is missing): give the "
+                "directory of a lowerbound fit glimpses that ran to its end"
+            )
+    config, checkpoint, found = read_json(files[0]), load_checkpoint(files[1]), read_json(files[2])
+    problem = Problem(**{**found, "image": tuple(found["image"])})
+    names = GlimpsesOptions.__dataclass_fields__
+    options = GlimpsesOptions(**{k: v for k, v in config["recipe"].items() if k in names})
+    model = program(options, problem, size=1)
+    parameters = next(iter(checkpoint.values()))["program"]["parameters"]
+    weights = {n.removeprefix(PREFIX): p for n, p in parameters.items() if n.startswith(PREFIX)}
+    model.load_state_dict(weights, strict=False)
+    return model.eval(), problem, options.glimpse
+
+
+def read(file: Path, shape: tuple[int, int, int]) -> Tensor:
+    """A picture as (C, H, W) in [0, 1].
+
+    Raises:
+        UserError: it cannot be read, or has another size than those of training.
+    """
+    channels, height, width = shape
+    try:
+        picture = Image.open(file).convert("RGB" if channels == 3 else "L")
+    except (OSError, UnidentifiedImageError) as error:
+        raise UserError(f"{file} cannot be read as a picture: {error}") from None
+    if picture.size != (width, height):
+        raise UserError(
+            f"{file} is {picture.size[1]} × {picture.size[0]}; this run looks at {height} × "
+            f"{width}: crop or scale it"
+        )
+    pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255)
+    return pixels.reshape(height, width, channels).movedim(-1, 0)

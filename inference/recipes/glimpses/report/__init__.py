@@ -1,0 +1,1 @@
+"""What trained glimpses are worth, and where they looked."""
