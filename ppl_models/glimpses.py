@@ -21,11 +21,11 @@ from ppl_models.glimpse_networks import Network
 from ppl_models.places import Places
 
 
-class Looks(NamedTuple):
-    """What one run of the program did: T looks, S targets (T = S · looks at each)."""
+class Look(NamedTuple):
+    """Where a run of the program looked, and what it would say after that."""
 
-    places: Tensor  # (T, …, B, 2) in [−1, 1]², (column, row)
-    logits: Tensor  # (T, …, B, classes) of what would be said after each look
+    place: Tensor  # (…, B, 2) in [−1, 1]², (column, row)
+    logits: Tensor  # (…, B, classes)
 
 
 class Glimpses(PyroModule):
@@ -58,7 +58,7 @@ class Glimpses(PyroModule):
         self.looks, self.size, self.targets = looks, size, targets
         self.every, self.end = every, end
 
-    def forward(self, x: Tensor, y: Tensor | None = None) -> Looks:
+    def forward(self, x: Tensor, y: Tensor | None = None) -> list[Look]:
         """Images x (B, C, H, W); y (B,) or (B, S) classes, or None to draw places alone."""
         n, found = self.network, []
         with pyro.plate("data", self.size, subsample=x):
@@ -68,10 +68,10 @@ class Glimpses(PyroModule):
                 patch, place = self.places.glimpse(scene, where)
                 state = n.step(state, patch, place)
                 logits = n.say(state)
-                found.append((place, logits))
+                found.append(Look(place, logits))
                 if y is not None and self.is_said(t):
                     self.say(t, logits, y.reshape(len(y), -1))
-        return Looks(*(torch.stack(column) for column in zip(*found, strict=True)))
+        return found
 
     def is_said(self, t: int) -> bool:
         """Whether a target is said after look t."""

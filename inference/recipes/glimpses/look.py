@@ -13,6 +13,7 @@ from torch import Tensor
 from inference.recipes.glimpses.options import GlimpsesOptions, LookOptions
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report import pictures
+from inference.recipes.glimpses.report.figures import predicted
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, read_json
@@ -24,12 +25,12 @@ PREFIX = "model."
 def run(options: LookOptions) -> None:
     """Print the most probable classes of each picture; keep a picture and a gif of the looks."""
     model, problem, glimpse = trained(options.run)
-    x = torch.stack([read(file, problem.image) for file in options.images])
+    images = [read(file, problem.image) for file in options.images]
+    x = torch.stack(images).to(next(model.parameters()).dtype)
     with rng.forked(0):
         with torch.no_grad(), pyro.plate("draws", options.draws, dim=-2):
-            logits = model(x).logits[model.looks - 1 :: model.looks]
+            probabilities = predicted(model, model(x)).mean(1)
         walks = pictures.walks(model, x)
-    probabilities = logits.softmax(-1).mean(1)
     for i, file in enumerate(options.images):
         print(f"{file}: {spoken(probabilities[:, i], problem.end)}")
         pictures.animate(walks[i], glimpse, options.run / "looks" / f"{file.stem}.gif")

@@ -19,7 +19,7 @@ from inference.results import evaluate
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.files import write_json
-from ppl_models.glimpses import Glimpses
+from ppl_models.glimpses import Glimpses, Look
 
 AT_ONCE = 250  # images
 BINS = 15  # of the calibration error
@@ -68,10 +68,15 @@ def predictions(program: Program, test: Columns, draws: int) -> Tensor:
     with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation(), torch.no_grad():
         for rows in slices(len(test), AT_ONCE):
             with pyro.plate("draws", draws, dim=-2):
-                logits = model(test.rows(rows)["x"]).logits
-            last = logits[model.looks - 1 :: model.looks]
-            parts.append(last.softmax(-1).movedim(0, 2).cpu())
+                looks = model(test.rows(rows)["x"])
+            parts.append(predicted(model, looks).movedim(0, 2).cpu())
     return torch.cat(parts, 1)
+
+
+def predicted(model: Glimpses, looks: list[Look]) -> Tensor:
+    """(S, …, classes) p(y | l, I) of each target after the last look at it."""
+    last = looks[model.looks - 1 :: model.looks]
+    return torch.stack([look.logits for look in last]).softmax(-1)
 
 
 def glimpses(program: Program) -> Glimpses:

@@ -34,7 +34,7 @@ class Walk(NamedTuple):
 def walks(model: Glimpses, x: Tensor) -> list[Walk]:
     """A run over each image (B, C, H, W), places drawn from the model."""
     with torch.no_grad():
-        places, logits = model(x)
+        places, logits = (torch.stack(column) for column in zip(*model(x), strict=True))
         seen = torch.stack([model.places.retina(x, place) for place in places])
     height, width = x.shape[-2:]
     pixels = (places + 1) / 2 * places.new_tensor([width, height]) - 0.5

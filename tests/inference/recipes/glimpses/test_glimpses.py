@@ -1,0 +1,110 @@
+"""lowerbound fit glimpses, lowerbound look: a whole run, its figures, and mistakes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from inference import UserError
+from inference.cli.main import main
+from inference.data.columns import Columns
+from inference.recipes.glimpses.glimpses import build, labelled, prepared
+from inference.recipes.glimpses.options import GlimpsesOptions
+from inference.recipes.glimpses.problem import Problem, program
+from inference.recipes.glimpses.report.figures import calibration_error, errors, said
+
+SMALL = ["--glimpse", "3", "--looks", "3", "--width", "32", "--epochs", "8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "glimpses"
+    main(["fit", "glimpses", *SMALL, "--learning-rate", "1e-2", "--out", str(directory)])
+    return directory
+
+
+def test_a_run_learns_and_leaves_its_pictures(run):
+    figures = json.loads((run / "figures.json").read_text())
+    one, mean = (
+        figures[name]["mean"] for name in ("test error %, one run", "test error %, mean of 10 runs")
+    )
+    assert mean < one < 60  # chance is 90
+    assert figures["test ELBO"]["mean"] < figures["test L_10"]["mean"]
+    with Image.open(run / "looks.png") as looks, Image.open(run / "look.gif") as moving:
+        assert looks.size[0] > 400
+        assert moving.n_frames == 3
+
+
+def test_look_says_and_draws(run, tmp_path, capsys):
+    pixels = (prepared("digits")[0][2].tensors["x"][:2, 0] * 255).byte().numpy()
+    files = [tmp_path / f"{i}.png" for i in range(2)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    main(["look", str(run), *map(str, files)])
+    said = capsys.readouterr().out
+    assert all(f"{file}: " in said for file in files)
+    assert {p.name for p in (run / "looks").iterdir()} == {"0.gif", "1.gif", "looks.png"}
+
+
+def test_look_refuses_other_sizes_other_files_and_unfinished_runs(run, tmp_path, capsys):
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "tall.png")
+    (tmp_path / "text.png").write_text("no picture")
+    for arguments, words in (
+        ([str(run), str(tmp_path / "tall.png")], "is 9 × 8; this run looks at 8 × 8"),
+        ([str(run), str(tmp_path / "text.png")], "cannot be read as a picture"),
+        ([str(tmp_path), str(tmp_path / "tall.png")], "holds no finished glimpses"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["look", *arguments])
+        assert stop.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"glimpse": 9}, "--glimpse is 9: the images are 8 × 8"),
+        ({"glimpse": 5, "network": "dram"}, "at least 7"),
+        ({"glimpse": 3, "places": "grid", "grid": 1}, "--grid is 1"),
+        ({"glimpse": 3, "looks": 10**9}, "give fewer looks"),
+    ],
+)
+def test_impossible_options_are_refused_in_words(options, words):
+    with pytest.raises(UserError, match=words):
+        build(GlimpsesOptions(**options))
+
+
+def test_data_without_images_or_labels_are_refused():
+    with pytest.raises(UserError, match="whole numbers"):
+        labelled(Columns({"x": torch.zeros(3, 1, 8, 8), "label": torch.zeros(3)}))
+    with pytest.raises(UserError, match="'label'"):
+        labelled(Columns({"x": torch.zeros(3, 1, 8, 8)}))
+
+
+@pytest.mark.parametrize("places", ["anywhere", "smooth", "grid", "random"])
+@pytest.mark.parametrize("network", ["ram", "dram"])
+def test_every_program_says_a_class_for_each_target(places, network):
+    options = GlimpsesOptions(places=places, network=network, glimpse=8, looks=2, width=16)
+    model = program(options, Problem((1, 36, 40), 11, targets=3, end=10), size=4)
+    looks = model(torch.rand(4, 1, 36, 40), torch.zeros(4, 3, dtype=torch.long))
+    assert [look.logits.shape for look in looks] == [(4, 11)] * 6
+    assert all(bool((look.place.abs() <= 1).all()) for look in looks)
+
+
+def test_errors_count_to_the_end_of_a_sequence():
+    y = torch.tensor([[1, 2, 2], [0, 2, 2]])
+    counted = said(y, end=2)
+    assert counted.tolist() == [[True, True, False], [True, True, False]]
+    probabilities = torch.zeros(2, 3, 3)
+    probabilities[0, [0, 1, 2], [1, 2, 0]] = 1  # wrong only after the end
+    probabilities[1, [0, 1, 2], [0, 1, 2]] = 1
+    assert errors(probabilities, y, counted).tolist() == [0, 1]
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    confident = torch.tensor([[0.9, 0.1]] * 10)
+    y = torch.tensor([0] * 7 + [1] * 3)
+    assert calibration_error(confident, y) == pytest.approx(0.2)
+    assert calibration_error(confident, torch.tensor([0] * 9 + [1])) == pytest.approx(0, abs=1e-6)
