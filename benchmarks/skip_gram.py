@@ -31,7 +31,7 @@ OPTIONS = Options(minimum=1)
 
 def text() -> Corpus:
     """Words drawn one by one."""
-    tokens = Noise(1 / torch.arange(1.0, WORDS + 1)).draw(TOKENS).int()
+    tokens = Noise(1 / torch.arange(1.0, WORDS + 1)).sample(TOKENS).int()
     sentence = torch.arange(TOKENS, dtype=torch.int32) // SENTENCE
     names = tuple(f"w{i}" for i in range(WORDS))
     return Corpus(tokens, sentence, names, 1 + tokens.bincount(minlength=WORDS))
@@ -42,7 +42,7 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
 
     def loop() -> Iterator[None]:
         torch.manual_seed(0)
-        data, _ = skipgram.rows(OPTIONS, corpus)
+        data, _ = skipgram.train_and_held_out(OPTIONS, corpus)
         program = Program(skipgram.point(OPTIONS, data), Empty())
         batch = OPTIONS.batch_size or len(data)
         plan = Plan(

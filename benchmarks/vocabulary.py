@@ -47,7 +47,7 @@ def step(words: int, objective: str) -> Step:
     whole = Program(model, Empty())
 
     def batch() -> dict[str, torch.Tensor]:
-        return {"c": text.draw(ROWS, CONTEXT), "w": text.draw(ROWS)}
+        return {"c": text.sample(ROWS, CONTEXT), "w": text.sample(ROWS)}
 
     with whole.scope():
         whole.initialise(batch(), ROWS)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ppl_models.skip_gram import GaussianVectors, SkipGram, inner
 
-SPREAD = 0.05  # of first m
+INITIAL_SCALE = 0.05  # of first m
 
 
 class MeanField(nn.Module):
@@ -31,7 +31,7 @@ class MeanField(nn.Module):
     def reset_parameters(self) -> None:
         """Small random m, and the prior's s: what no text has told of stays unknown."""
         with torch.no_grad():
-            self.loc.normal_(0, SPREAD)
+            self.loc.normal_(0, INITIAL_SCALE)
             self.log_scale.fill_(self.prior[0].scale).log_()
 
     def forward(self, words: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ class HardAttention(PyroModule):
         looks = []
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
-            looking = self.looking(real)
+            looking = self.drawn_looks(real)
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
                 look = n.look(keys, state)
@@ -191,7 +191,7 @@ class HardAttention(PyroModule):
                 looks.append(s)
         return looks
 
-    def looking(self, real: Tensor) -> Tensor:
+    def drawn_looks(self, real: Tensor) -> Tensor:
         """(B,) which captions' looks are drawn; all of them unless in training."""
         if not (self.training and self.expected):
             return torch.ones_like(real[:, 0])

@@ -14,7 +14,7 @@ from ppl_models.captioner import END, Captioner, State, alive
 
 UNKNOWN = 1  # the word that stands for those outside the vocabulary
 Attention = Literal["expected", "sampled"]
-Choice = Callable[[Tensor, Tensor], Tensor]
+ChooseNext = Callable[[Tensor, Tensor], Tensor]
 
 
 class Captions(NamedTuple):
@@ -76,7 +76,7 @@ def beam_search(
     return _say(captioner, a, best, attention, limits)
 
 
-def draw(
+def sample_captions(
     captioner: Captioner,
     a: Tensor,
     longest: int = 30,
@@ -104,7 +104,7 @@ class _Limits(NamedTuple):
 def _say(
     captioner: Captioner,
     a: Tensor,
-    choose: Choice,
+    choose: ChooseNext,
     attention: Attention,
     limits: _Limits,
 ) -> Captions:

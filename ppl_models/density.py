@@ -56,9 +56,9 @@ class DensityNCE(PyroModule):
         row = x.shape[: x.dim() - self.noise.event_dim]
         noise = self.noise.sample(torch.Size((self.nu, *row)))
         with pyro.plate("rows", self.size, subsample=x):
-            answer("data", self.logit(x), 1.0, len(row) - 1)
+            observe_label("data", self.logit(x), 1.0, len(row) - 1)
             with pyro.plate("beside", self.nu):
-                answer("noise", self.logit(noise), 0.0, len(row) - 1)
+                observe_label("noise", self.logit(noise), 0.0, len(row) - 1)
 
     def logit(self, x: Tensor) -> Tensor:
         """log p(x) − log ν q(x), (…, *places): how much points look like data."""
@@ -82,7 +82,7 @@ class DensityNCE(PyroModule):
             )
 
 
-def answer(name: str, logit: Tensor, y: float, places: int) -> None:
+def observe_label(name: str, logit: Tensor, y: float, places: int) -> None:
     """A site that says y of points whose last dimensions are the places of a row."""
     question = dist.Bernoulli(logits=logit).to_event(places)
     pyro.sample(name, question, obs=torch.full_like(logit, y))

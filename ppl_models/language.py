@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SPREAD = 0.1  # of first weights
+INITIAL_SCALE = 0.1  # of first weights
 
 
 class WordScores(nn.Module):
@@ -28,7 +28,7 @@ class WordScores(nn.Module):
     def reset_parameters(self) -> None:
         """Small random u, and b as it began."""
         with torch.no_grad():
-            self.u.normal_(0, SPREAD)
+            self.u.normal_(0, INITIAL_SCALE)
             self.b.copy_(self.first[:, None])
 
     def forward(self, h: Tensor, words: Tensor | None = None) -> Tensor:
@@ -70,7 +70,7 @@ class LogBilinear(nn.Module):
     def reset_parameters(self) -> None:
         """Small random r, and C the mean of the context."""
         with torch.no_grad():
-            self.r.normal_(0, SPREAD)
+            self.r.normal_(0, INITIAL_SCALE)
             self.C.fill_(1 / len(self.C))
 
     def forward(self, c: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Recurrent(nn.Module):
     def reset_parameters(self) -> None:
         """Small random r; the LSTM draws its own."""
         with torch.no_grad():
-            self.r.normal_(0, SPREAD)
+            self.r.normal_(0, INITIAL_SCALE)
 
     def forward(self, c: Tensor) -> Tensor:
         """(B, T, D) for rows of words c (B, T)."""

@@ -75,7 +75,7 @@ class Noise(nn.Module):
         self.register_buffer("share", torch.from_numpy(share).to(kind))
         self.register_buffer("alias", torch.from_numpy(alias))
 
-    def draw(self, *shape: int) -> Tensor:
+    def sample(self, *shape: int) -> Tensor:
         """Independent words of this shape."""
         cell = torch.randint(len(self.alias), shape, device=self.alias.device)
         place = torch.rand(shape, dtype=self.share.dtype, device=self.share.device)
@@ -132,9 +132,9 @@ class Contrast(PyroModule):
     def forward(self, c: Tensor, w: Tensor) -> None:
         """Contexts c (B, …) and the words w (B, *E) that followed: the next one, or a row's."""
         h = self.encode(c)
-        words = self.noise.draw(*((self.shared,) if self.shared else (*w.shape, self.k)))
+        words = self.noise.sample(*((self.shared,) if self.shared else (*w.shape, self.k)))
         with pyro.plate("rows", self.size, subsample=w, dim=-1 - w.dim()):
-            self.compare(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
+            self.observe(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
 
     def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """How much words look like data; words and shape as of ``Score``."""
@@ -153,7 +153,7 @@ class Contrast(PyroModule):
         """
         return self.logit(h) + math.log(self.k) + self.noise.log_prob()
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """Observe, within the data's plate, which words are data.
 
         Args:
@@ -172,12 +172,12 @@ class Classifier(Contrast):
     sum's terms weigh k/M.
     """
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """See ``Contrast``; each positive brings its k noise words."""
-        answer("data", dist.Bernoulli(logits=data), torch.ones_like(data), positive)
+        observe_weighted("data", dist.Bernoulli(logits=data), torch.ones_like(data), positive)
         beside = None if positive is None else positive.sum(-1, keepdim=True)
         with poutine.scale(scale=self.k / noise.shape[-1]):
-            answer("noise", dist.Bernoulli(logits=noise), torch.zeros_like(noise), beside)
+            observe_weighted("noise", dist.Bernoulli(logits=noise), torch.zeros_like(noise), beside)
 
 
 class NCE(Classifier):
@@ -223,12 +223,12 @@ class NegativeSampling(Classifier):
 class Ranking(Contrast):
     """Which is the datum?  Categorical over its logit and the noise words': site "data"."""
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """See ``Contrast``; each positive is sought among the noise words beside it."""
         noise = noise.unsqueeze(-2).expand(*data.shape, noise.shape[-1])
         line = torch.cat([data.unsqueeze(-1), noise], -1)
         first = torch.zeros_like(data, dtype=torch.long)
-        answer("data", dist.Categorical(logits=line), first, positive)
+        observe_weighted("data", dist.Categorical(logits=line), first, positive)
 
 
 class SampledSoftmax(Ranking):
@@ -266,14 +266,14 @@ class Softmax(PyroModule):
         """Contexts c (B, …) and the words w (B, *E) that followed."""
         logits = self.score(self.encode(c))
         with pyro.plate("rows", self.size, subsample=w, dim=-w.dim()):
-            answer("data", dist.Categorical(logits=logits), w)
+            observe_weighted("data", dist.Categorical(logits=logits), w)
 
     def log_u(self, h: Tensor) -> Tensor:
         """(…, V) the scores: log p(w | c) + log Z(c)."""
         return self.score(h)
 
 
-def answer(
+def observe_weighted(
     name: str, question: TorchDistribution, value: Tensor, times: Tensor | None = None
 ) -> None:
     """A site of value (B, …), within the plate over B; each number counts so many times, or once.

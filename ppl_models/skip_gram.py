@@ -126,7 +126,7 @@ class SkipGram(PyroModule):
             logits = ask.logit(u, torch.cat([words, noise], -1))
             text, beside = logits.split([words.shape[-1], noise.shape[-1]], -1)
             near = sentence.unfold(-1, 2 * W + 1, 1) == inner(sentence, W).unsqueeze(-1)
-            ask.compare(windows(text, W), beside, self.taper * near)
+            ask.observe(windows(text, W), beside, self.taper * near)
 
 
 def inner(row: Tensor, width: int) -> Tensor:

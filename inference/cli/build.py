@@ -13,7 +13,7 @@ from inference.util import rng
 from inference.util.errors import UserError
 
 
-def build(source: Source, options: Training) -> Recipe:
+def build_recipe(source: Source, options: Training) -> Recipe:
     """What the recipe's ``build`` returns for these options, its first weights drawn from seed 0.
 
     Raises:

@@ -18,7 +18,7 @@ MARKS = ("<end>", "<unknown>")  # no caption's words: the brackets are punctuati
 WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:[-.,/][^\W_]+)*")
 
 
-def tokens(caption: str) -> list[str]:
+def tokenize(caption: str) -> list[str]:
     """The lower-case words of a caption without punctuation, as coco-caption counts them."""
     return WORD.findall(caption.lower().replace("’", "'"))
 
@@ -39,13 +39,13 @@ class Vocabulary:
     words: tuple[str, ...]
 
     @staticmethod
-    def build(captions: Iterable[Sequence[str]], minimum: int = 5) -> Vocabulary:
+    def from_texts(texts: Iterable[Sequence[str]], minimum: int = 5) -> Vocabulary:
         """The words that occur at least ``minimum`` times, the most frequent first.
 
         Raises:
             UserError: there is no such word.
         """
-        counts = Counter(word for words in captions for word in words)
+        counts = Counter(word for words in texts for word in words)
         kept = frequent(counts, minimum)
         if not kept:
             raise UserError(f"no word occurs {minimum} times in the captions: lower the minimum")

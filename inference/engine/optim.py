@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from inference.engine.sparse_rows import rows
+from inference.engine.sparse_rows import stored_rows
 
 
 class SparseAdagrad(torch.optim.Adagrad):
@@ -45,7 +45,7 @@ class RowwiseSGD(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    at, gradient = rows(parameter.grad)
+                    at, gradient = stored_rows(parameter.grad)
                     length = gradient.unsqueeze(-1).flatten(1).norm(dim=1).mul_(group["lr"])
                     factor = (group["reach"] / length).clamp_(max=1).mul_(-group["lr"])
                     parameter.index_add_(

@@ -35,7 +35,7 @@ class Processes:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def part(self, index: Tensor | None, rows: int) -> Index:
+    def shard(self, index: Tensor | None, rows: int) -> Index:
         """This process's rows of a batch (of all ``rows`` for None)."""
         return index
 
@@ -54,7 +54,7 @@ class Processes:
 class DistributedProcesses(Processes):
     """Several processes that torchrun started; gloo connects them on CPUs, nccl on GPUs.
 
-    Every method but ``part`` and ``agreed`` is a collective call: all make it, in the same order.
+    Every method but ``shard`` and ``agreed`` is a collective call: all make it, in the same order.
 
     Attributes:
         interrupted: whether this process was asked to stop (SIGINT, SIGTERM).
@@ -81,7 +81,7 @@ class DistributedProcesses(Processes):
         self._sums = 0
         self._requests = torch.zeros(2)
 
-    def part(self, index: Tensor | None, rows: int) -> Index:
+    def shard(self, index: Tensor | None, rows: int) -> Index:
         """Consecutive rows of the batch, as many as the others' or one more or less."""
         count = rows if index is None else len(index)
         own = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 LOOK_UP = inspect.signature(F.embedding)
-PLAIN = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
+DEFAULT_OPTIONS = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
 
 
 def stored_values(gradient: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def stored_values(gradient: Tensor) -> Tensor:
     return gradient.values() if gradient.is_sparse else gradient
 
 
-def rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+def stored_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """(numbers (n,), values (n, …)) of the rows that a gradient holds, each row once."""
     if not gradient.is_sparse:
         return torch.arange(len(gradient), device=gradient.device), gradient
@@ -34,12 +34,12 @@ def rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return whole.indices()[0], whole.values()
 
 
-def dense(gradient: Tensor) -> Tensor:
+def as_dense(gradient: Tensor) -> Tensor:
     """The same gradient with all its rows."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
-def sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
+def as_sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
     """The parameter's gradient as a sparse tensor; rows that come twice are not added up yet."""
     return torch.sparse_coo_tensor(numbers[None], values, parameter.shape, check_invariants=False)
 
@@ -62,7 +62,7 @@ class SparseLookups(TorchFunctionMode):
             return func(*args, **kwargs)
         asked = LOOK_UP.bind(*args, **kwargs).arguments
         weight = asked["weight"]
-        plain = all(asked.get(name, usual) is usual for name, usual in PLAIN.items())
+        plain = all(asked.get(name, usual) is usual for name, usual in DEFAULT_OPTIONS.items())
         if not (asked.get("sparse") and plain and weight.is_leaf and weight.requires_grad):
             return func(*args, **kwargs)
         found = func(**asked | {"weight": weight.detach()}).requires_grad_()

@@ -118,7 +118,7 @@ def refuse_impossible(options: object) -> None:
                     raise UserError(f"{flag} is {number}: give {rule.remedy}")
 
 
-def identity(name: str, options: Training) -> dict[str, object]:
+def recipe_identity(name: str, options: Training) -> dict[str, object]:
     """The recipe's name and the options that make a fit what it is, as plain JSON types."""
     fixed = {
         field: getattr(options, field)

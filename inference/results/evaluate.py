@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns, slices
 from inference.engine.program.program import Program
 from inference.estimators.exact import all_at_once, known_difference, one_by_one
 from inference.estimators.programs import ModelAndGuide
 from inference.results.arviz_versions import psis_khat
 from inference.results.draws.joint import Draws
 from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, batch_rank, kind_of, log_prob_of, recorded
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
-Data = Columns | Streamed | Mapping[str, Tensor]
 ROWS = 100  # rows at a time, where each stands for itself
 HALF = 50  # draws of each of the two means whose covariance is a variance
-SPREAD = 1e-4  # nats; weights closer to each other than this are equal
+MIN_SPREAD = 1e-4  # nats; weights closer to each other than this are equal
 
 
 def weights_of(draws: Draws, plate: str | None) -> Tensor:
@@ -77,7 +75,7 @@ def _refuse_undrawn(draws: Draws) -> None:
 
 def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
     """``weights_of`` that many draws: (K, B), or (K, 1) if a site is not one of a row."""
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program)
         plate = own_plate(sampler, batch)
         return torch.cat([weights_of(d, plate) for d in sampler.draw(batch, particles)])
@@ -99,7 +97,7 @@ def importance_weighted_bound(
         UserError: a latent of the model is neither drawn by the guide nor summed over.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program)
         rows, plate = _rows_at_a_time(sampler, columns)
         bar = Bar(f"L_{num_samples}", len(columns), progress)
@@ -150,7 +148,7 @@ def exact_evidence(program: Program, data: Data, rows: int = 1) -> Tensor:
             too many assignments.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         found = [_evidence(program, b) for b in columns.batches(slices(len(columns), rows))]
     return torch.cat(found)
 
@@ -197,7 +195,7 @@ def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:
 def khat_of(weights: Tensor) -> Tensor:
     """Pareto shape of log-weights (K, data): (data,); 0 where all are equal."""
     weights = weights.cpu().double()
-    equal = weights.amax(0) - weights.amin(0) < SPREAD
+    equal = weights.amax(0) - weights.amin(0) < MIN_SPREAD
     found = torch.zeros(weights.shape[1], dtype=torch.float64)
     if not equal.all():
         found[~equal] = torch.from_numpy(psis_khat(weights[:, ~equal].numpy())).double()
@@ -214,7 +212,7 @@ def active_units(program: Program, data: Data, threshold: float = 0.01) -> dict[
         UserError: a latent is not one of a row, or its distribution has no mean in closed form.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program)
         parts = [
             _two_means(sampler, batch) for batch in columns.batches(slices(len(columns), 1000))

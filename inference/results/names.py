@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
-from inference.results.draws.sampler import looking
+from inference.results.draws.sampler import isolated
 from inference.util.sites import sample_sites
 
 RESERVED = ("chain", "draw")  # ArviZ's dimensions
@@ -57,7 +57,7 @@ def writable(name: str) -> str:
 
 def warn_of_changed_names(program: Program, batch: Batch) -> None:
     """Say, before training, which of a program's names will be others in its trace."""
-    with looking(program):
+    with isolated(program):
         sites = sample_sites(program.traces(batch)[0])
     plates = {f.name for site in sites.values() for f in site["cond_indep_stack"]}
     names = Names.of(sites, plates)

@@ -14,7 +14,7 @@ from inference.results import evaluate
 from inference.results.draws.assignments import assignments
 from inference.results.draws.joint import Draws, concatenated
 from inference.results.draws.rows import own_plate
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, stacked
 from inference.results.names import Names
 from inference.util.errors import UserError
@@ -62,7 +62,7 @@ def posterior_groups(
         UserError: the draws would not fit memory, or have no common array.
     """
     batch = data.rows(None)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program, predict=True, progress=progress)
         _refuse_large(sampler.single(batch)[1], num_samples)
         draws = concatenated(list(sampler.draw(batch, num_samples)))
@@ -93,7 +93,7 @@ def _groups(
     groups = {
         "posterior": posterior,
         "posterior_predictive": _dataset(names, free),
-        "log_likelihood": dataset(
+        "log_likelihood": as_dataset(
             {names.sites[n]: _scored(names, n, s) for n, s in scores.items()}
         ),
     }
@@ -124,7 +124,7 @@ def _likelihood(draws: Draws) -> Sites:
 
 def khat_group(program: Program, batch: Batch, num_samples: int = 1000) -> xr.Dataset:
     """Pareto k-hat of the importance weights as group ``guide``: dims (plate,) or none."""
-    with looking(program):
+    with isolated(program):
         plate = own_plate(Sampler(program), batch)
     return _khat_group(evaluate.khat(program, batch, num_samples), plate)
 
@@ -138,7 +138,7 @@ def _khat_group(k: Tensor, plate: str | None) -> xr.Dataset:
     return xr.Dataset({"khat": xr.Variable(dims, values, attrs={"meaning": meaning})})
 
 
-def dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+def as_dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
     """Arrays by name; of dimensions of one name and different rows, the second is renamed."""
     known: dict[str, tuple[int, bytes]] = {}
     renamed = {}
@@ -154,7 +154,7 @@ def dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
 
 
 def _dataset(names: Names, sites: Sites, draws: bool = True) -> xr.Dataset:
-    return dataset({names.sites[n]: _drawn(names, n, s, draws) for n, s in sites.items()})
+    return as_dataset({names.sites[n]: _drawn(names, n, s, draws) for n, s in sites.items()})
 
 
 def _drawn(names: Names, name: str, site: Site, draws: bool) -> xr.DataArray:

@@ -15,7 +15,7 @@ from inference.engine.program.program import Program, accepted_columns
 from inference.results import traces
 from inference.util.files import write_json
 
-Kind = TypeVar("Kind", Columns, Streamed, Columns | Streamed)
+DataT = TypeVar("DataT", Columns, Streamed, Columns | Streamed)
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Run:
     dtype: torch.dtype
     device: torch.device
 
-    def place(self, columns: Kind) -> Kind:
+    def place(self, columns: DataT) -> DataT:
         """Other data of the same kind, moved to where the programs are."""
         return columns.to(self.device, self.dtype)
 
@@ -49,7 +49,7 @@ class Run:
     def save(self) -> None:
         """Write ``trace.nc`` into the run's directory, if it has one."""
         if self.directory is not None:
-            traces.write(self.trace, self.directory / "trace.nc")
+            traces.write_trace(self.trace, self.directory / "trace.nc")
 
     def posterior(
         self,
@@ -94,6 +94,6 @@ class Run:
 
         self.save()
         if self.directory is not None:
-            plots.elbo(self.trace, self.directory / "elbo.png")
+            plots.plot_elbo(self.trace, self.directory / "elbo.png")
             write_json(self.directory / "figures.json", plain(figures))
         figure_table(self.trace, figures, self.directory)

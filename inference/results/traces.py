@@ -49,13 +49,13 @@ def svi_group(
     return group
 
 
-def write(tree: xr.DataTree, path: Path) -> None:
+def write_trace(tree: xr.DataTree, path: Path) -> None:
     """netCDF-4, atomically."""
     with replacing(path) as beside:
         tree.to_netcdf(beside, engine="h5netcdf")
 
 
-def read(path: str | Path) -> xr.DataTree:
+def read_trace(path: str | Path) -> xr.DataTree:
     """The tree of a run directory (or of a ``trace.nc``), loaded into memory.
 
     Raises:

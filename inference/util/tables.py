@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 
-def table(title: str, headings: Sequence[str], caption: str | None = None) -> Table:
+def new_table(title: str, headings: Sequence[str], caption: str | None = None) -> Table:
     """An empty table: a column of names, which may fold, and columns of figures, which may not."""
     empty = Table(
         title=title,

@@ -149,15 +149,15 @@ def _checked(
         raise UserError("give one or more estimators to audit")
     if isinstance(estimators, Mapping):
         return estimators, moments
-    named = {label(e): e for e in estimators}
+    named = {estimator_label(e): e for e in estimators}
     if len(named) < len(estimators):
-        names = [label(e) for e in estimators]
+        names = [estimator_label(e) for e in estimators]
         twice = next(n for n in names if names.count(n) > 1)
         raise UserError(f"two estimators are called {twice}: give a dict, name → estimator")
     return named, moments
 
 
-def label(estimator: ELBO) -> str:
+def estimator_label(estimator: ELBO) -> str:
     """Class, baseline and particles, in short."""
     inner = getattr(estimator, "elbo", estimator)
     parts = [type(b).__name__ for b in (getattr(estimator, "baseline", None),) if b is not None]

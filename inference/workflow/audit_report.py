@@ -100,7 +100,7 @@ class Audit:
     def table(self, step: int | None = None) -> Table:
         """For the screen: the estimators after ``step`` steps (the last), least work first."""
         step = max(r.step for r in self.rows) if step is None else step
-        table = tables.table(
+        table = tables.new_table(
             f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
             ("estimator", "bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"),
             self._caption(),
@@ -140,7 +140,7 @@ class Audit:
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
         right.set_title("variance × milliseconds")
-        plots.save(figure, path)
+        plots.save_figure(figure, path)
 
     @property
     def tree(self) -> xr.DataTree:

@@ -61,7 +61,7 @@ class Comparison:
     def table(self) -> Table:
         """For the screen; best first."""
         kind = "held out" if self.held_out else f"training, last {FINAL_SHARE:.0%} of the steps"
-        table = tables.table(
+        table = tables.new_table(
             f"bound, nats per datum ({kind})",
             ("run", "bound", "noise", "seeds", "gap", "±", "steps*", "s*", "k-hat"),
             "noise, seeds: standard errors, of the estimate and between seeds\n"
@@ -95,7 +95,7 @@ class Comparison:
             axis.axhline(self.level, color="0.6", lw=0.8, ls=":")
         plots.focus(left, svi["elbo"].to_numpy())
         left.legend(frameon=False)
-        plots.save(figure, path)
+        plots.save_figure(figure, path)
 
 
 def compare(
@@ -155,7 +155,7 @@ def compare_directories(directories: Sequence[Path], out: Path, level: float | N
         names = [str(d) for d in directories]
     result = compare(dict(zip(names, directories, strict=True)), level)
     result.plot(out / "comparison.png")
-    traces.write(result.tree, out / "comparison.nc")
+    traces.write_trace(result.tree, out / "comparison.nc")
     console = Console()
     console.print(result.table())
     console.print(f"picture and tree: {out}", highlight=False)
@@ -227,7 +227,7 @@ def _tree(name: str, run: Run | xr.DataTree | str | Path) -> xr.DataTree:
     if isinstance(run, Run):
         tree = run.trace
     else:
-        tree = run if isinstance(run, xr.DataTree) else traces.read(run)
+        tree = run if isinstance(run, xr.DataTree) else traces.read_trace(run)
     if "svi" not in tree.children:
         raise UserError(f"run {name!r} has no group 'svi': it was not written by fit")
     return tree

@@ -29,7 +29,7 @@ from inference.engine.program.checks.arguments import (
 from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
-from inference.engine.training.identity import identity
+from inference.engine.training.identity import fit_identity
 from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
@@ -160,7 +160,7 @@ def fit(
         chosen = seeds_of(seeds)
         kept = RunDirectory(
             None if directory is None else Path(directory),
-            identity(plan, chosen, optimizer, elbo, config),
+            fit_identity(plan, chosen, optimizer, elbo, config),
             checkpoint_every,
             processes,
         )
@@ -252,7 +252,7 @@ def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
     """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
     seeds = [t.seed for t in trained]
     names = (*trained[0].recorder.names, "seconds")
-    rows = [t.recorder.rows() for t in trained]
+    rows = [t.recorder.fetch() for t in trained]
     steps = [t.recorder.steps(t.step) for t in trained]
     svi = traces.svi_group(names, seeds, steps, rows)
     examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from inference.data.columns import Batch
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
-from inference.engine.sparse_rows import dense
+from inference.engine.sparse_rows import as_dense
 from inference.workflow.bias import Sample
 
 FEW, DIRECTIONS = 32, 32
@@ -85,7 +85,7 @@ def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
         parameter.grad = None
     backward(estimator, program, batch)
     flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    return torch.cat([dense(g).flatten() for g in flat]).detach()
+    return torch.cat([as_dense(g).flatten() for g in flat]).detach()
 
 
 def directions(size: int, program: Program) -> Tensor:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-FEW = 30  # a value is rare if all draws together hit it less often than this
+RARE_COUNT = 30  # a value is rare if all draws together hit it less often than this
 UNSEEN = 1e-3  # probability that any of all draws is farther out than a rare continuous number
-MOST = 300  # rare draws that are tried; of more, as many at random
+MAX_RARE_DRAWS = 300  # rare draws that are tried; of more, as many at random
 Candidates = tuple[Tensor, Tensor]  # places in the flattened draw, and the rare values there
 
 
@@ -63,7 +63,7 @@ def with_rare_draws(run: Callable[[], Tensor], samples: int) -> Iterator[Tensor]
     """
     with MakeRare(samples) as counted:
         run()
-    order = torch.randperm(counted.count, device="cpu")[: min(MOST, samples)]
+    order = torch.randperm(counted.count, device="cpu")[: min(MAX_RARE_DRAWS, samples)]
     for target in order.tolist():
         found = []
         with suppress(RuntimeError, ValueError, IndexError), MakeRare(samples, target):
@@ -121,7 +121,7 @@ def _everywhere(drawn: Tensor, *values: float) -> Candidates:
 
 
 def _is_rare(p: Tensor, samples: int) -> Tensor:
-    return (p > 0) & (p * samples < FEW)
+    return (p > 0) & (p * samples < RARE_COUNT)
 
 
 RARE: dict[Any, Callable[[Tensor, Any, Any, int], Candidates]] = {

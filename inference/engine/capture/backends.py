@@ -37,7 +37,7 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
     Raises:
         UserError: there is no C++ compiler.
     """
-    inputs: list[Any] = [*outside_autograd([*variables, *graph.noise(), *graph.held])]
+    inputs: list[Any] = [*outside_autograd([*variables, *graph.draw_noise(), *graph.held])]
     held = outside_autograd(graph.held)
     try:
         compiled = torch._inductor.standalone_compile(
@@ -64,7 +64,7 @@ def as_cuda_graph(run: Runner, graph: Graph, variables: Sequence[Tensor]) -> Run
 
     Its outputs are the same tensors each time: use them before the next run.
     """
-    still = [tensor.clone() for tensor in (*variables, *graph.noise())]
+    still = [tensor.clone() for tensor in (*variables, *graph.draw_noise())]
     places = still[: len(variables)], still[len(variables) :]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

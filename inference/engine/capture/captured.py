@@ -22,9 +22,9 @@ from inference.util.errors import UserError
 NamedTensors = Mapping[str, Tensor]
 Function = Callable[..., Outputs]
 Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+RELATIVE_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 MIXED = 5e-2  # of a graph that rounds to half precision
-KEPT = 16  # compiled shapes; the one that was not used for longest goes first
+MAX_SHAPES = 16  # compiled shapes; the one that was not used for longest goes first
 MANY = 8  # compilations after which a word is in place
 
 
@@ -83,7 +83,7 @@ class Captured:
         if key not in self.ready:
             with self._undisturbed():
                 self.ready[key] = self._prepare(inputs)
-            if len(self.ready) > KEPT:
+            if len(self.ready) > MAX_SHAPES:
                 self.ready.popitem(last=False)
         self.ready.move_to_end(key)
         ready = self.ready[key]
@@ -91,7 +91,7 @@ class Captured:
         if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
             with self._undisturbed():
                 refuse_differing(self._culprit(ready.graph, ready.run, inputs))
-        return ready.run(inputs.variables(), ready.graph.noise())
+        return ready.run(inputs.variables(), ready.graph.draw_noise())
 
     def graph(self, inputs: Inputs, share: bool) -> Graph:
         """The function's graph, from a run of it.
@@ -168,7 +168,7 @@ class Captured:
         Where something remains random in the graph, it is drawn after all noise, and the function
         is given the same noise.
         """
-        noise = graph.noise() if graph.is_random else None
+        noise = graph.draw_noise() if graph.is_random else None
         before, others = self.generators(), rng.non_torch_states()
         with (
             self.restored() as state,
@@ -179,7 +179,7 @@ class Captured:
             return "Python's or NumPy's random states, captured and uncaptured,"
         self.set_generators(before)
         with self.restored() as state:
-            given = graph.noise() if noise is None else noise
+            given = graph.draw_noise() if noise is None else noise
             found = self._named(run(inputs.variables(), given)) | state()
         name = first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
         return name and f"captured and uncaptured {name}"
@@ -248,14 +248,14 @@ def first_difference(
     scales = {name: largest_of(w) for name, w in wanted.items()}
     largest: dict[str, float] = {}
     for name, scale in scales.items():
-        largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
+        largest[kind_of_output(name)] = max(largest.get(kind_of_output(name), 0.0), scale)
     for name, w in wanted.items():
         if not w.is_floating_point() and not w.is_complex():
             if not torch.equal(found[name], w):
                 return name
             continue
-        scale = scales[name] + 1e-3 * largest[kind(name)]
-        tolerance = scale * max(TOLERANCE.get(w.dtype, 0.0), least)
+        scale = scales[name] + 1e-3 * largest[kind_of_output(name)]
+        tolerance = scale * max(RELATIVE_TOLERANCE.get(w.dtype, 0.0), least)
         if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
             return name
     return None
@@ -267,6 +267,6 @@ def largest_of(tensor: Tensor) -> float:
     return float(finite.max()) if finite.numel() else 0.0
 
 
-def kind(name: str) -> str:
+def kind_of_output(name: str) -> str:
     """The first word of an output's name."""
     return name.split()[0]

@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.engine.capture.noise import Draw, NoiseRecorder
-from inference.engine.capture.refusal import DependsOnValuesError, refused
+from inference.engine.capture.refusal import DependsOnValuesError, naming_the_line
 from inference.engine.capture.sharing import Sharing
 from inference.engine.capture.views import share_views
 
@@ -60,7 +60,7 @@ class Graph:
         tags = (getattr(node.target, "tags", ()) for node in self.module.graph.nodes)
         return any(torch.Tag.nondeterministic_seeded in t for t in tags)
 
-    def noise(self) -> list[Tensor]:
+    def draw_noise(self) -> list[Tensor]:
         """New noise, by the calls that the function itself makes."""
         return [draw() for draw in self.draws]
 
@@ -95,7 +95,7 @@ def capture(
             return function()
 
     traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
-    with refused():
+    with naming_the_line():
         module = traced_graph(traced)
     sharing.refuse_changes()
     return _with_inputs(module, variables, noise)

@@ -22,7 +22,7 @@ class DependsOnValuesError(RuntimeError):
 
 
 @contextmanager
-def refused() -> Iterator[None]:
+def naming_the_line() -> Iterator[None]:
     """Turn torch's complaint that a value is needed into a sentence about the program's line."""
     try:
         yield

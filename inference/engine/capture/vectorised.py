@@ -80,7 +80,7 @@ def _over_all(
 def _pure(graph: Graph, example: Sequence[Tensor]) -> Callable[..., Outputs]:
     """The graph's operations, with none in place but on inputs, and each known to ``vmap``."""
     run = functionalize(OneByOne(graph.module).run, remove="mutations")
-    inputs = copied_elsewhere([*example, *graph.noise(), *graph.held])
+    inputs = copied_elsewhere([*example, *graph.draw_noise(), *graph.held])
     return traced_graph(run, *inputs, decompositions=decompositions())
 
 

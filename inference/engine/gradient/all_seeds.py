@@ -91,7 +91,7 @@ class CapturedSeeds(Captured):
         for i, one in enumerate(self.each):
             with self.programs[i].scope(), self.streams[i]:
                 found.append(one.uncaptured(of_seed(Inputs(columns, numbers), i)))
-        if any(rows is not None for rows in StepOutputs.unflatten(found[0]).rows):
+        if any(rows is not None for rows in StepOutputs.unflatten(found[0]).row_numbers):
             raise UserError(
                 "seeds_at_once cannot hold sparse gradients: make them dense (sparse=False), or "
                 "fit seed by seed"

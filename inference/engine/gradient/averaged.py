@@ -8,11 +8,11 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import PlainGradient, clip
+from inference.engine.gradient.plain import PlainGradient, clip_gradients
 from inference.engine.gradient.protocol import Announce, StepResult
 from inference.engine.processes import DistributedProcesses
 from inference.engine.program.program import Program
-from inference.engine.sparse_rows import dense
+from inference.engine.sparse_rows import as_dense
 from inference.estimators.baselines import MovingAverage
 from inference.util.errors import UserError
 
@@ -55,7 +55,7 @@ class AveragedGradient:
         after = dict(mutable_state(self.program, self.estimator))
         changes = [t - before[n] if n in before else t for n, t in after.items()]
         gradients = [
-            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.named.values()
+            torch.zeros_like(p) if p.grad is None else as_dense(p.grad) for p in self.named.values()
         ]
         used = result.loss.new_tensor([p.grad is not None for p in self.named.values()])
         loss, terms, used, *means = self.processes.average(
@@ -65,7 +65,8 @@ class AveragedGradient:
         self._put_gradients(means[: len(gradients)], used)
         for (name, tensor), change in zip(after.items(), means[len(gradients) :], strict=True):
             tensor.copy_(before[name] + change if name in before else change)
-        return StepResult(loss, clip(list(self.program.parameters.values()), self.clip_norm), terms)
+        norm = clip_gradients(list(self.program.parameters.values()), self.clip_norm)
+        return StepResult(loss, norm, terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
         """A parameter that no process has used keeps none (read only if there is one)."""

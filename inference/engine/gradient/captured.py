@@ -16,7 +16,7 @@ from inference.engine.capture.captured import Captured
 from inference.engine.capture.graph import Outputs
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import StepResult
-from inference.engine.sparse_rows import SparseLookups, sparse
+from inference.engine.sparse_rows import SparseLookups, as_sparse
 from inference.util.errors import UserError
 
 
@@ -27,18 +27,18 @@ class StepOutputs(NamedTuple):
         loss, terms: as in ``StepResult``.
         norm: likewise; None where a gradient is sparse: it is known once like rows are added up.
         gradients: of each parameter; None where it is not used.
-        rows: (n,) the row numbers of a gradient (n, …); None where it is that of all rows.
+        row_numbers: (n,) of a gradient (n, …); None where it is that of all rows.
     """
 
     loss: Tensor
     norm: Tensor | None
     terms: Tensor
     gradients: Sequence[Tensor | None]
-    rows: Sequence[Tensor | None]
+    row_numbers: Sequence[Tensor | None]
 
     def flatten(self) -> Outputs:
         """One list, as a graph's outputs are."""
-        return [self.loss, self.norm, self.terms, *self.gradients, *self.rows]
+        return [self.loss, self.norm, self.terms, *self.gradients, *self.row_numbers]
 
     @classmethod
     def unflatten(cls, outputs: Outputs) -> StepOutputs:
@@ -81,10 +81,10 @@ class CapturedGradient(PlainGradient):
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
         """One run of the graph."""
         found = StepOutputs.unflatten(self.captured(batch, *weight(beta, self.program.device)))
-        triples = zip(self.parameters, found.gradients, found.rows, strict=True)
+        triples = zip(self.parameters, found.gradients, found.row_numbers, strict=True)
         for parameter, gradient, at in triples:
             if gradient is not None and at is not None:
-                gradient = sparse(at, gradient, parameter)
+                gradient = as_sparse(at, gradient, parameter)
             parameter.grad = gradient
         norm = self.clip() if found.norm is None else found.norm
         return StepResult(found.loss, norm, found.terms)

@@ -54,7 +54,7 @@ class PlainGradient:
 
     def clip(self) -> Tensor:
         """() the norm of the program's gradients, which are clipped."""
-        return clip(list(self.program.parameters.values()), self.clip_norm)
+        return clip_gradients(list(self.program.parameters.values()), self.clip_norm)
 
     def backward(self, batch: Batch, beta: float | Tensor) -> tuple[Tensor, Tensor]:
         """Fill every ``.grad``, unclipped; (loss (), terms (names,)), nats per datum."""
@@ -65,7 +65,7 @@ class PlainGradient:
         return loss, self.terms.take() / self.program.datum_count(batch)
 
 
-def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
+def clip_gradients(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
     """() the norm of all gradients together; they are scaled to ``largest`` if it exceeds that."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:

@@ -32,7 +32,7 @@ class WeightedKL(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
+def with_weighted_kl(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
     """Model and guide with the KL weighted by β; themselves for β = 1, and where the KL is 0."""
     unweighted = not isinstance(beta, Tensor) and beta == 1
     if unweighted or guide_is_prior(program.guide, program.model):
@@ -48,7 +48,7 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
     gradients must be zero before.
     """
     program.caches.forget()
-    model, guide = weighted(program, beta)
+    model, guide = with_weighted_kl(program, beta)
     count = program.datum_count(batch)
     differentiable = hasattr(estimator, "differentiable_loss")
     follow: Any = estimator.differentiable_loss if differentiable else estimator.loss_and_grads  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from inference.util.errors import UserError
 
 Callee = Callable[..., Any]
 ESTIMATORS = "__baseline_avg"  # what Pyro's estimators keep in the store
-PLAIN = (bool, int, float, str, type(None), Tensor)
+PLAIN_TYPES = (bool, int, float, str, type(None), Tensor)
 KINDS: dict[str, type[Constraint]] = {
     kind.__name__: kind
     for source in (torch_constraints, pyro_constraints)
@@ -133,7 +133,7 @@ def _bear(program: Stateful, state: dict[str, Any]) -> None:
 
 def _constraint(name: str) -> Any:
     try:
-        return described(pyro.get_param_store()._constraints[name])
+        return describe_constraint(pyro.get_param_store()._constraints[name])
     except TypeError as error:
         raise UserError(
             f"parameter {name!r}, which appeared after the first batch, cannot be kept in a "
@@ -152,18 +152,18 @@ def _refuse_others(program: Stateful, saved: dict[str, Any]) -> None:
         )
 
 
-def described(thing: Any) -> Any:
+def describe_constraint(thing: Any) -> Any:
     """A constraint of torch's or Pyro's as nested dicts and lists of tensors and numbers.
 
     Raises:
         TypeError: it is, or holds, something else.
     """
-    if isinstance(thing, PLAIN):
+    if isinstance(thing, PLAIN_TYPES):
         return thing
     if isinstance(thing, list | tuple):
-        return [described(item) for item in thing]
+        return [describe_constraint(item) for item in thing]
     if KINDS.get(type(thing).__name__) is type(thing):
-        options = {name: described(value) for name, value in vars(thing).items()}
+        options = {name: describe_constraint(value) for name, value in vars(thing).items()}
         return {"kind": type(thing).__name__, "options": options}
     raise TypeError(f"a {type(thing).__name__} is none of torch's or Pyro's constraints")
 

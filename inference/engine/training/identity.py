@@ -14,7 +14,7 @@ from inference.util.errors import UserError
 from inference.util.files import read_json
 
 
-def identity(
+def fit_identity(
     plan: Plan,
     seeds: Sequence[int],
     optimizer: Any,
@@ -37,7 +37,7 @@ def identity(
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "seeds": list(seeds),
-        "estimator": described(estimator),
+        "estimator": describe_estimator(estimator),
         "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
         "optimizer_arguments": _options(optimizer),
         "schedule": plan.schedule.__qualname__,
@@ -62,7 +62,7 @@ def _options(optimizer: Any) -> dict[str, str]:
     return {k: repr(v) for k, v in found.items()}
 
 
-def described(estimator: Any) -> str:
+def describe_estimator(estimator: Any) -> str:
     """An estimator's class, plain options, parts: LeaveOneOut(num_particles=4)."""
     kinds = (int, float, str)
     about = {k: v for k, v in vars(estimator).items() if k[0] != "_" and isinstance(v, kinds)}
@@ -70,7 +70,7 @@ def described(estimator: Any) -> str:
         about.pop(passing, None)
     parts = estimator.named_children() if isinstance(estimator, nn.Module) else ()
     inner = {"elbo": estimator.elbo} if isinstance(getattr(estimator, "elbo", None), ELBO) else {}
-    about |= {n: described(part) for n, part in (*parts, *inner.items())}
+    about |= {n: describe_estimator(part) for n, part in (*parts, *inner.items())}
     return f"{type(estimator).__name__}({', '.join(f'{k}={v}' for k, v in about.items())})"
 
 

@@ -199,7 +199,7 @@ class TrainingRun:
 
 def note(seed: SeedTraining) -> str:
     """The current ELBO, in words."""
-    rows = seed.recorder.rows()
+    rows = seed.recorder.fetch()
     if not len(rows):
         return ""
     held_out = "".join(f", held out {bound:.2f}" for _, bound, _ in seed.held_out.history[-1:])

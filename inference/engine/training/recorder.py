@@ -45,9 +45,9 @@ class Recorder:
 
     def last_is_finite(self, name: str) -> bool:
         """Whether the last value in a column is; waits for the device."""
-        return bool(self.rows()[-1, self.names.index(name)].isfinite())
+        return bool(self.fetch()[-1, self.names.index(name)].isfinite())
 
-    def rows(self) -> Tensor:
+    def fetch(self) -> Tensor:
         """(windows, len(names) + 1) float64 on the host; seconds come last."""
         tail = [self._windows(self._pending, self._pending_seconds)] if self._pending else []
         blocks = self._rows + tail

@@ -26,7 +26,7 @@ from inference.engine.training.validation import HeldOut, held_out_bounds
 from inference.util import rng
 from inference.util.errors import UserError
 
-Kind = TypeVar("Kind", bound=PlainGradient)
+GradientT = TypeVar("GradientT", bound=PlainGradient)
 
 
 class SeedTraining:
@@ -178,10 +178,12 @@ class SeedTraining:
     def _order(self, epoch: int) -> list[Index]:
         """This process's rows of each batch."""
         order = self.data.order(self.plan.batch_size, self.seed, epoch)
-        return [self.processes.part(index, len(self.data)) for index in order]
+        return [self.processes.shard(index, len(self.data)) for index in order]
 
 
-def own_gradient(training: SeedTraining, kind: type[Kind], clip_norm: float | None) -> Kind:
+def own_gradient(
+    training: SeedTraining, kind: type[GradientT], clip_norm: float | None
+) -> GradientT:
     """This process's gradient of the seed's program."""
     return kind(training.program, training.terms, clip_norm, training.plan.autocast)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from inference.recipes.captions.data.encoders import Encoder, default_encoder, load_encoder
 from inference.recipes.captions.data.pictures import Picture
 from inference.recipes.captions.options import CaptionOptions
-from inference.recipes.captions.report.attention import draw
+from inference.recipes.captions.report.attention import plot_attention
 from inference.recipes.captions.report.said import example, search
 from inference.recipes.captions.trained import Trained, trained
 from inference.util.errors import UserError
@@ -15,12 +15,12 @@ from inference.util.errors import UserError
 
 def run(options: CaptionOptions) -> None:
     """Print a caption for each picture; keep a picture of its looks."""
-    for file, words in captions(options).items():
+    for file, words in caption_images(options).items():
         print(f"{file}: {words}")
     print(f"where it looked: {options.run / 'captions'}")
 
 
-def captions(options: CaptionOptions) -> dict[Path, str]:
+def caption_images(options: CaptionOptions) -> dict[Path, str]:
     """Caption pictures with a trained run; a picture of each with its looks beside the run.
 
     Returns:
@@ -38,7 +38,7 @@ def captions(options: CaptionOptions) -> dict[Path, str]:
         grid = encode([picture.open()]).to(found.captioner.embed.weight)
         caption = search(found.captioner, grid, options.beam, options.length_penalty)
         shown = example(picture, caption, found.vocabulary, found.options["attention"], {})
-        draw(shown, options.run / "captions" / f"{file.stem}.png")
+        plot_attention(shown, options.run / "captions" / f"{file.stem}.png")
         said[file] = found.vocabulary.decode(caption.words[0].tolist())
     return said
 

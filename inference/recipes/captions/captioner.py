@@ -17,7 +17,7 @@ from guides.empty import Empty
 from guides.prior import Prior
 from inference.data.columns import Columns
 from inference.data.vocabulary import Vocabulary
-from inference.recipes.captions.data.captions import load
+from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import default_encoder
 from inference.recipes.captions.data.features import extract
 from inference.recipes.captions.data.pictures import Captioned
@@ -63,13 +63,13 @@ def program(options: Options, captioner: Captioner, size: int) -> tuple[PyroModu
 
 def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
     """The pictures, the vocabulary, and train, valid and test columns, see ``columns``."""
-    captioned = load(options.data)
+    captioned = load_captions(options.data)
     encoder = options.encoder or default_encoder(options.data)
     file = f"{Path(options.data).name}-{encoder}.npy".replace(":", "-")
     grids = extract(captioned.pictures, encoder, options.features / file, options.device)
-    vocabulary = Vocabulary.build(captioned.captions("train"), options.minimum)
+    vocabulary = Vocabulary.from_texts(captioned.captions("train"), options.minimum)
     table = torch.from_numpy(grids)
-    parts = (captioned.rows(split, vocabulary) for split in ("train", "valid", "test"))
+    parts = (captioned.columns(split, vocabulary) for split in ("train", "valid", "test"))
     return captioned, vocabulary, [columns(part, table) for part in parts]
 
 

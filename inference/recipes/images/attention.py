@@ -11,7 +11,7 @@ from pyro.distributions import Categorical
 
 from guides.hard_attention import Looker
 from inference.data.columns import Columns
-from inference.data.sources import load
+from inference.data.sources import load_splits
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.options import AttentionOptions as Options
 from inference.results import evaluate
@@ -22,7 +22,7 @@ from ppl_models.hard_attention import Glimpser, PatchAttention
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load(options.data)
+    splits = load_splits(options.data)
     train, valid, test = (
         patches(split, options.patch) for split in (splits.train, splits.valid, splits.test)
     )

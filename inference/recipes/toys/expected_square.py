@@ -30,13 +30,13 @@ def build(options: Options) -> Recipe:
     """The program, and sixteen draws a step as its data."""
     return Recipe(
         ExpectedSquare(),
-        guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
+        initial_guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
         {"x": torch.zeros(16)},
         report=lambda run: report(run, options),
     )
 
 
-def guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
+def initial_guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
     """The guide with the options' first θ, and their a and b."""
     return ExpectedSquareGuide(options.theta, options.a, options.b, reparameterised=reparameterised)
 
@@ -61,7 +61,7 @@ def report(run: Run, options: Options) -> Figures:
 
 def gradients(options: Options, *, reparameterised: bool) -> Tensor:
     """(DRAWS,) gradients of E[z²] in θ, one draw each."""
-    q = guide(options, reparameterised=reparameterised)
+    q = initial_guide(options, reparameterised=reparameterised)
     q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
     estimator = Pathwise() if reparameterised else ScoreFunction()
     return one_draw_gradients(estimator, ExpectedSquare(), q, q.theta)
@@ -78,4 +78,4 @@ def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
     axis.axvline(exact, color="k", lw=1, label=f"2aμ = {exact:.1f}")
     axis.set(xlabel="gradient of E[z²] in θ from one draw", ylabel="density", yscale="log")
     axis.legend(frameon=False)
-    plots.save(figure, file)
+    plots.save_figure(figure, file)

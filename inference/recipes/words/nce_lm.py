@@ -18,7 +18,7 @@ from guides.empty import Empty
 from inference.data.columns import Columns, slices
 from inference.engine.optim import SparseAdagrad
 from inference.recipes.contract import Figures, Recipe
-from inference.recipes.words.data.text import Text, continuations, load, rows
+from inference.recipes.words.data.text import Text, continuations, load_text, sequences
 from inference.recipes.words.options import NCELMOptions as Options
 from inference.results.report import Estimate
 from inference.results.run import Run
@@ -39,7 +39,7 @@ from ppl_models.nce import (
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    found = load(options.data, options.minimum)
+    found = load_text(options.data, options.minimum)
     train, valid = (columns(options, part) for part in (found.train, found.valid))
     adagrad = functools.partial(SparseAdagrad, lr=options.learning_rate)
     return Recipe(
@@ -56,7 +56,7 @@ def build(options: Options) -> Recipe:
 def columns(options: Options, part: Tensor) -> Columns:
     """Words with what is before them: c and w, see ``inference.recipes.words.data.text``."""
     if options.score == "lstm":
-        return rows(part, options.length or 35)
+        return sequences(part, options.length or 35)
     return continuations(part, options.length or 5)
 
 
@@ -99,7 +99,7 @@ def report(run: Run, options: Options, text: Text) -> Figures:
     """Perplexity with the true normaliser, with none (Z = 1), and how far log Z drifts from 0."""
     figures: Figures = {}
     for name, part in (("valid", text.valid), ("test", text.test)):
-        own, normalisers = scored(run, options, part)
+        own, normalisers = log_scores(run, options, part)
         figures |= {
             f"perplexity, {name}": perplexity(own - normalisers),
             f"log Z, {name}": float(normalisers.mean()),
@@ -119,13 +119,13 @@ def perplexity(log_p: Tensor) -> Estimate:
     return Estimate(value, value * error)
 
 
-def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
+def log_scores(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     """(log u(w | c), log Z(c)) of each word, (N,) nats; of the first seed."""
     program, found = run.programs[0], []
     model = program.model
     assert isinstance(model, Contrast | Softmax)
     with rng.forked(), program.scope(), program.evaluation():
-        for h, w in features(run, options, model.encode, part):
+        for h, w in text_features(run, options, model.encode, part):
             log_u = model.log_u(h)
             own = log_u.gather(-1, w.long().unsqueeze(-1)).squeeze(-1)
             found.append(torch.stack([own, log_u.logsumexp(-1)]))
@@ -133,7 +133,7 @@ def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     return own, normalisers
 
 
-def features(
+def text_features(
     run: Run, options: Options, encode: Encode, part: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(h (n, D), the word after it (n,)) through the text; the LSTM carries its state along."""

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference.recipes.words.options import NeighboursOptions
-from inference.recipes.words.report.vectors import load
+from inference.recipes.words.report.vectors import load_vectors
 from inference.util import tables
 from inference.util.errors import UserError
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # an extra
 def run(options: NeighboursOptions) -> None:
     """Print a table of neighbours for each word, or for the sum."""
     asked = queries(options.words)
-    vectors = load(options.vectors)
-    Console().print(*[table(vectors, query) for query in asked])
+    vectors = load_vectors(options.vectors)
+    Console().print(*[neighbour_table(vectors, query) for query in asked])
 
 
 def neighbours(vectors: KeyedVectors, query: str, count: int = 10) -> list[tuple[str, float]]:
@@ -57,13 +57,13 @@ def queries(words: Sequence[str]) -> list[str]:
     return [" ".join(words)] if {"+", "-"} & set(words) else list(words)
 
 
-def table(vectors: KeyedVectors, query: str) -> Table:
+def neighbour_table(vectors: KeyedVectors, query: str) -> Table:
     """The neighbours of a query and their cosines, for the screen.
 
     Raises:
         UserError: as ``neighbours``.
     """
-    shown = tables.table("", (escape(query), "cosine"))
+    shown = tables.new_table("", (escape(query), "cosine"))
     for word, cosine in neighbours(vectors, query):
         shown.add_row(escape(word), f"{cosine:.3f}")
     return shown

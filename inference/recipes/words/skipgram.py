@@ -17,7 +17,7 @@ from guides.word_vectors import MeanFieldSkipGram
 from inference.engine.optim import RowwiseSGD, SparseAdagrad
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.named_estimators import named_estimator
-from inference.recipes.words.data.corpus import Corpus, load
+from inference.recipes.words.data.corpus import Corpus, load_corpus
 from inference.recipes.words.data.skip_grams import Chunks, staying
 from inference.recipes.words.options import SkipGramOptions as Options
 from inference.recipes.words.report import beliefs, examinations, pictures, vectors
@@ -31,8 +31,8 @@ REACH = 0.3  # of a vector in one step
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    found = load(options.data, options.minimum, options.tokens)
-    train, valid = rows(options, found)
+    found = load_corpus(options.data, options.minimum, options.tokens)
+    train, valid = train_and_held_out(options, found)
     told = functools.partial(report, options=options, corpus=found)
     if options.bayesian:
         model, guide = bayesian(options, train)
@@ -45,7 +45,7 @@ def build(options: Options) -> Recipe:
     return Recipe(point(options, train), Empty(), train, valid, alone, sgd, told)
 
 
-def rows(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
+def train_and_held_out(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
     """The text as rows, and the held-out sentences', if any."""
     count = int(corpus.sentence[-1]) + 1
     train = corpus.sentence < (1 - options.held_out) * count
@@ -104,18 +104,18 @@ def contrast(options: Options, u: nn.Module, score: Products, train: Chunks) -> 
 
 def report(run: Run, options: Options, corpus: Corpus) -> Figures:
     """The vectors as a file and a map, what they are worth; how sure we are of rare words."""
-    found = vectors.build(corpus.words, learned(run).detach(), corpus.counts)
+    found = vectors.keyed_vectors(corpus.words, learned(run).detach(), corpus.counts)
     if run.directory is not None:
-        vectors.save(found, run.directory / vectors.KEPT)
+        vectors.save_vectors(found, run.directory / vectors.VECTORS_FILE)
         if pictures.enough(found):
-            pictures.draw(found, run.directory / "words.png")
-    figures = examinations.evaluate(found)
+            pictures.plot_map(found, run.directory / "words.png")
+    figures = examinations.examine(found)
     guide = run.programs[0].guide
     if isinstance(guide, MeanFieldSkipGram):
         scale = guide.u.log_scale.detach().exp().mean(-1)
-        figures |= beliefs.figures(corpus.counts, scale)
+        figures |= beliefs.uncertainty_figures(corpus.counts, scale)
         if run.directory is not None:
-            beliefs.draw(corpus.counts, scale, run.directory / "beliefs.png")
+            beliefs.plot_uncertainty(corpus.counts, scale, run.directory / "beliefs.png")
     return figures
 
 

@@ -9,7 +9,7 @@ from inference.results.draws.joint import Draws
 from inference.results.draws.sites import Site
 
 
-def difference(together: Draws, alone: Draws, k: int) -> str | None:
+def draw_difference(together: Draws, alone: Draws, k: int) -> str | None:
     """Why draw k of several in one run is not that single run; None if it is."""
     for (side, many), (_, one) in zip(together.sides(), alone.sides(), strict=True):
         if wrong := sorted(many.keys() ^ one.keys()):

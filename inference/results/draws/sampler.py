@@ -19,7 +19,7 @@ from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.estimators.programs import ordinary
-from inference.results.draws.checks import difference
+from inference.results.draws.checks import draw_difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
 from inference.results.draws.sites import (
@@ -33,10 +33,10 @@ from inference.util import rng
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
-PARTICLES = "_particles"  # name of the plate of draws
+DRAWS_PLATE = "_particles"  # name of the plate of draws
 CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of one chunk: it stays in cache
-COMPARED = 8  # draws of each size of chunk that are run again, alone
-FEW = 2  # so many draws are run alone at once
+CHECKED_DRAWS = 8  # draws of each size of chunk that are run again, alone
+MAX_ALONE = 2  # so few draws are not worth a run together
 
 Callee = Callable[..., Any]
 
@@ -93,10 +93,12 @@ class Sampler:
     def draw(self, batch: Batch, count: int) -> Iterator[Draws]:
         """K draws, in parts."""
         done = 0
-        while count - done > FEW and (part := self._together(batch, count - done)) is not None:
+        while (
+            count - done > MAX_ALONE and (part := self._together(batch, count - done)) is not None
+        ):
             yield part
             done += part.count
-        bar = Bar(f"{count} draws, one by one", count, self.progress and count - done > FEW)
+        bar = Bar(f"{count} draws, one by one", count, self.progress and count - done > MAX_ALONE)
         bar.start = done
         with bar:
             for k in range(done, count):
@@ -207,11 +209,11 @@ class Sampler:
 
     def _difference(self, batch: Batch, draws: Draws) -> str | None:
         """Where a few of the draws, each run alone, differ from what the run of all gave."""
-        count = min(COMPARED, draws.count)
+        count = min(CHECKED_DRAWS, draws.count)
         for k in torch.linspace(0, draws.count - 1, count, device="cpu").long().tolist():
             with rng.forked():
                 alone = self.run(batch, values=draws.values(k))
-            if reason := difference(draws, alone, k):
+            if reason := draw_difference(draws, alone, k):
                 return reason
         return None
 
@@ -240,7 +242,7 @@ def under_plate(program: Callee, count: int | None, rank: int) -> Callee:
         return program
 
     def plated(**columns: Tensor) -> Any:
-        with pyro.plate(PARTICLES, count, dim=-1 - rank):
+        with pyro.plate(DRAWS_PLATE, count, dim=-1 - rank):
             return program(**columns)
 
     return plated
@@ -257,7 +259,7 @@ def unfit(enumerated: Trace, plain: Trace) -> set[str]:
 
 
 @contextmanager
-def looking(program: Program) -> Iterator[None]:
+def isolated(program: Program) -> Iterator[None]:
     """For runs that leave nothing behind: no graph, noise, parameter, mode or buffer."""
     with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         store = pyro.get_param_store()

@@ -17,7 +17,7 @@ from torch import Tensor
 from inference.util.errors import UserError
 from inference.util.sites import distribution_name, sample_sites, unmasked
 
-Kind = Literal["latent", "observed", "deterministic", "factor"]
+SiteKind = Literal["latent", "observed", "deterministic", "factor"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Site:
         scale: by what ``poutine.scale`` weighs the site beside the plates' own scale; 1 if not.
     """
 
-    kind: Kind
+    kind: SiteKind
     value: Tensor | None
     log_prob: Tensor | None
     event_dim: int = 0
@@ -62,7 +62,7 @@ def is_deterministic(site: Any) -> bool:
     return bool(site["is_observed"] and masked and distribution_name(fn) == "Delta")
 
 
-def kind_of(site: Any) -> Kind:
+def kind_of(site: Any) -> SiteKind:
     """What a sample site is to the program."""
     if is_deterministic(site):
         return "deterministic"

@@ -20,7 +20,7 @@ from inference.util.sites import distribution_name, sample_sites
 Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
-DTYPES = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
+DTYPE_WORDS = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
 
 
 def matching(
@@ -81,7 +81,7 @@ def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
 
 def _refuse_dtypes(batch: Batch, error: Exception) -> None:
     said = str(error).splitlines()[0]
-    if any(word in said for word in DTYPES):
+    if any(word in said for word in DTYPE_WORDS):
         columns = ", ".join(f"{n} {str(c.dtype).removeprefix('torch.')}" for n, c in batch.items())
         raise UserError(
             f"tensors of different types meet in the program ({said}); the columns are {columns}, "

@@ -18,7 +18,7 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, sample_sites
 
-ROUNDING = 1e-3  # of gradients' squares, relative; other rows are another gradient altogether
+GRADIENT_TOLERANCE = 1e-3  # relative, of squared gradients; other rows' differ far more
 
 
 def refuse_other_rows(
@@ -40,7 +40,7 @@ def refuse_other_rows(
     for name in local:
         _refuse_own_draw(traces[1], guide_sites[name], frame)
         _refuse_other_scale(name, model_sites[name], guide_sites[name])
-    if parameter := Question(guide, traces[1], local, frame, named).answer(batch):
+    if parameter := ShiftTest(guide, traces[1], local, frame, named).misplaced(batch):
         raise UserError(
             f"parameter {parameter!r} of the guide speaks of places in a batch, not of the data's "
             f"rows, which are others in every batch: {_remedy(frame)}"
@@ -93,7 +93,7 @@ def _remedy(frame: Frame) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
+class ShiftTest:
     """Whether a guide's latents go with their rows when these move on by one place.
 
     Attributes:
@@ -110,7 +110,7 @@ class Question:
     frame: Frame
     named: dict[str, Tensor]
 
-    def answer(self, batch: Batch) -> str | None:
+    def misplaced(self, batch: Batch) -> str | None:
         """The first parameter that stays with a place in the batch, if there is one.
 
         A guide of rows has the gradients that it had before, wherever its rows' parameters come
@@ -169,4 +169,4 @@ def _told(site: Any) -> Tensor:
 
 def _differ(a: Tensor, b: Tensor) -> bool:
     size = float(a.square().sum() + b.square().sum())
-    return float((a - b).square().sum()) > ROUNDING * size
+    return float((a - b).square().sum()) > GRADIENT_TOLERANCE * size

@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     captions: tuple[str, ...]
 
 
-def load(source: str) -> Captioned:
+def load_captions(source: str) -> Captioned:
     """The captioned pictures of this name, folder, file or ``hub:`` address.
 
     Raises:
@@ -72,13 +72,13 @@ def load(source: str) -> Captioned:
     if source in ("scenes", "scenes-clothing"):
         return scenes(clothing=source == "scenes-clothing")
     if source == "flickr8k":
-        return from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
+        return captions_from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
     if source.startswith("hub:"):
         return _from_datasets(source, datasets_library().load_dataset(source[4:]))
-    return from_path(Path(source), source)
+    return captions_from_path(Path(source), source)
 
 
-def from_path(path: Path, name: str) -> Captioned:
+def captions_from_path(path: Path, name: str) -> Captioned:
     """The set in this folder, archive, list of captions or parquet file.
 
     Raises:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from inference.util.errors import UserError
 
-NAMES = (
+ENCODER_NAMES = (
     "efficientnet-lite0, efficientnet-lite2, pixels, timm:NAME, torchvision:NAME, MODULE:FACTORY"
 )
 
@@ -101,7 +101,7 @@ def load_encoder(name: str) -> Encoder:
         return _torchvision(name, what)
     if what:
         return _own(name, library, what)
-    raise UserError(f"no encoder {name!r}: give one of {NAMES}")
+    raise UserError(f"no encoder {name!r}: give one of {ENCODER_NAMES}")
 
 
 def default_encoder(data: str) -> str:
@@ -173,14 +173,16 @@ def _named(name: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:  # no such model, no network
-        raise UserError(f"encoder {name} cannot be had ({error}): give one of {NAMES}") from error
+        raise UserError(
+            f"encoder {name} cannot be loaded ({error}): give one of {ENCODER_NAMES}"
+        ) from error
 
 
 def _own(name: str, module: str, factory: str) -> Encoder:
     try:
         build = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"no encoder {name!r} ({error}): give one of {NAMES}") from error
+        raise UserError(f"no encoder {name!r} ({error}): give one of {ENCODER_NAMES}") from error
     network = build()
     if not isinstance(network, nn.Module):
         raise UserError(f"encoder {name} is a {type(network).__name__}: give an nn.Module")

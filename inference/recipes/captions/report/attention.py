@@ -74,7 +74,7 @@ class Example:
         return [((i % columns + 0.5) / columns, (i // columns + 0.5) / rows) for i in at]
 
 
-def draw(example: Example, path: Path) -> None:
+def plot_attention(example: Example, path: Path) -> None:
     """A PNG of the picture alone and a panel for each word: its attention, a point where drawn."""
     figure, axes = _panels(len(example.words) + 1, example.picture.size)
     axes[0].imshow(example.picture)
@@ -83,7 +83,7 @@ def draw(example: Example, path: Path) -> None:
     for axis, word, glow, point in shown:
         axis.set_title(word, fontsize=12, pad=3, parse_math=False)
         _show(axis, grey, glow, point)
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def _panels(count: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Columns, slices
-from inference.data.vocabulary import Vocabulary, tokens
+from inference.data.vocabulary import Vocabulary, tokenize
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture, Split
 from inference.recipes.captions.options import CaptionerOptions
 from inference.recipes.captions.report import page, scores
-from inference.recipes.captions.report.attention import Example, draw
-from inference.recipes.captions.report.said import example, part, search
+from inference.recipes.captions.report.attention import Example, plot_attention
+from inference.recipes.captions.report.said import caption_at, example, search
 from inference.recipes.contract import Figures
 from inference.results import evaluate
 from inference.results.run import Run
@@ -47,10 +47,10 @@ def report(
         chosen = [i for i, picture in enumerate(captioned.pictures) if picture.split == split]
         pictures = [captioned.pictures[i] for i in chosen]
         said = say(run, options, test.tables["a"][torch.tensor(chosen)], f"captions, {split}")
-        found = scored(said, pictures, vocabulary)
+        found = score_captions(said, pictures, vocabulary)
         figures |= {f"{name}, {split}": value for name, value in found.corpus.items()}
         if any(stops(caption) for picture in pictures for caption in picture.captions):
-            counted = scored(said, pictures, vocabulary, stop=True).corpus
+            counted = score_captions(said, pictures, vocabulary, stop=True).corpus
             bleu = [name for name in counted if name.startswith("BLEU")]
             figures |= {f"{name}, {split}, full stop counted": counted[name] for name in bleu}
     if run.directory is not None:
@@ -58,7 +58,7 @@ def report(
         examples = chosen_examples(options, said, pictures, vocabulary, found)
         title = f"{options.attention.capitalize()} attention on {options.data}"
         page.page(run.directory / "captions.html", title, figures, examples)
-        draw(next(iter(examples.values()))[0], run.directory / "caption.png")
+        plot_attention(next(iter(examples.values()))[0], run.directory / "caption.png")
     return figures
 
 
@@ -74,7 +74,7 @@ def chosen_examples(
 
     def shown(i: int) -> Example:
         figures = {"CIDEr": float(cider[i])}
-        return example(pictures[i], part(said, i), vocabulary, options.attention, figures)
+        return example(pictures[i], caption_at(said, i), vocabulary, options.attention, figures)
 
     return {heading: list(map(shown, rows)) for heading, rows in page.choose(cider, SHOWN).items()}
 
@@ -121,7 +121,7 @@ def say(run: Run, options: CaptionerOptions, grids: Tensor, label: str) -> Capti
     return Captions(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
 
 
-def scored(
+def score_captions(
     said: Captions, pictures: Sequence[Picture], vocabulary: Vocabulary, stop: bool = False
 ) -> scores.Scores:
     """BLEU, ROUGE-L and CIDEr beside all captions of each picture.
@@ -136,10 +136,10 @@ def scored(
     end = ["."] * stop
     hypotheses = [vocabulary.decode(row).split() + end for row in said.words.tolist()]
     references = [
-        [tokens(caption) + end * stops(caption) for caption in picture.captions]
+        [tokenize(caption) + end * stops(caption) for caption in picture.captions]
         for picture in pictures
     ]
-    return scores.score(hypotheses, references)
+    return scores.caption_scores(hypotheses, references)
 
 
 def stops(caption: str) -> bool:

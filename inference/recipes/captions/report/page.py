@@ -17,7 +17,7 @@ from inference.recipes.contract import Figure, Figures
 from inference.results.report import Estimate, estimated
 from inference.util.files import replacing
 
-LARGEST = 448  # pixels of a picture's longer side
+MAX_PIXELS = 448  # pixels of a picture's longer side
 SHARPER = 4  # pixels of a glow for each of its locations: browsers join them by straight lines
 
 SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no network, no script
@@ -106,7 +106,7 @@ def _number(value: Figure) -> str:
 
 def _article(example: Example) -> str:
     photo = example.picture.copy()
-    photo.thumbnail((LARGEST, LARGEST))
+    photo.thumbnail((MAX_PIXELS, MAX_PIXELS))
     ratio = f"aspect-ratio: {photo.width}/{photo.height}"
     panels = zip(example.words, example.glow(), example.points(), strict=True)
     return (

@@ -17,7 +17,7 @@ from inference.results.report import Estimate
 from inference.util.errors import UserError
 
 ORDERS = 4
-NAMES = (*(f"BLEU-{n}" for n in range(1, ORDERS + 1)), "ROUGE-L", "CIDEr")
+SCORE_NAMES = (*(f"BLEU-{n}" for n in range(1, ORDERS + 1)), "ROUGE-L", "CIDEr")
 TINY, SMALL = 1e-15, 1e-9  # coco-caption's: no division by zero, and 0 of 0 n-grams count nothing
 
 Words = Sequence[str]
@@ -37,7 +37,7 @@ class Scores:
     each: dict[str, np.ndarray]
 
 
-def score(
+def caption_scores(
     said: Sequence[Words], references: Sequence[Sequence[Words]], draws: int = 1000
 ) -> Scores:
     """The scores of one caption a picture beside its references.
@@ -62,7 +62,7 @@ def score(
     rng = np.random.default_rng(EVALUATION_SEED)
     times = rng.multinomial(len(said), np.full(len(said), 1 / len(said)), draws)
     values, errors = _scores(counts.sum(0)), _scores(times @ counts).std(0, ddof=1)
-    figures = zip(NAMES, values.tolist(), errors.tolist(), strict=True)
+    figures = zip(SCORE_NAMES, values.tolist(), errors.tolist(), strict=True)
     return Scores({name: Estimate(value, error) for name, value, error in figures}, each)
 
 

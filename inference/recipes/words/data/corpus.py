@@ -45,7 +45,7 @@ from inference.util.progress import Bar
 
 BROWN = re.compile(r"c[a-r]\d\d")
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-LONGEST = 1 << 20  # characters of a line that are read at once
+MAX_LINE = 1 << 20  # characters of a line that are read at once
 Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
 
 
@@ -76,7 +76,9 @@ class File(NamedTuple):
     read: Reader
 
 
-def load(source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "blanks") -> Corpus:
+def load_corpus(
+    source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "blanks"
+) -> Corpus:
     """The corpus of this name, file or folder, without words rarer than ``minimum``.
 
     Args:
@@ -89,7 +91,7 @@ def load(source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "bl
             words are that frequent.
     """
     names = [source] if Path(source).exists() else map(str.strip, source.split(","))
-    every = list(itertools.chain.from_iterable(map(files, names)))
+    every = list(itertools.chain.from_iterable(map(source_files, names)))
     size = sum(file.path.stat().st_size for file in every) // 1000
     with Bar(f"{source}: counting words, kB", size) as bar:
         counts = Counter(itertools.chain.from_iterable(sentences(every, tokens, bar)))
@@ -103,14 +105,14 @@ def load(source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "bl
         return numbered(sentences(every, tokens, bar), words)
 
 
-def files(source: str) -> list[File]:
+def source_files(source: str) -> list[File]:
     """The files of one source, in order, and how each is read.
 
     Raises:
         UserError: there are none.
     """
     if source == "ptb":
-        return [File(path, lines) for path, _, _ in text.files("ptb").values()]
+        return [File(path, words_of_lines) for path, _, _ in text.part_files("ptb").values()]
     if source == "enwiki":
         return [File(gensim_file(DUMP), dump)]
     path = find_folder("brown") if source == "brown" else Path(source)
@@ -138,7 +140,7 @@ def _reader(path: Path) -> Reader:
         return archive
     if BROWN.fullmatch(path.name):
         return tagged
-    return dump if path.name.endswith(".bz2") else lines
+    return dump if path.name.endswith(".bz2") else words_of_lines
 
 
 def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str]]:
@@ -162,7 +164,7 @@ def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str
             raise UserError(f"{path} holds no words: give a longer text, or leave it out")
 
 
-def lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+def words_of_lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
     """The words of each line.
 
     Raises:
@@ -172,14 +174,14 @@ def lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
         for line in _pieces(file):
             if "\0" in line:
                 raise UserError(f"{path} is a binary file: give a text")
-            yield text.known(line.lower().split())
+            yield text.known_words(line.lower().split())
 
 
 def _pieces(file: TextIO) -> Iterator[str]:
     """Lines; one of more than LONGEST characters comes in pieces, cut between words."""
     rest = ""
-    while piece := file.readline(LONGEST):
-        whole = len(piece) < LONGEST or piece.endswith("\n")
+    while piece := file.readline(MAX_LINE):
+        whole = len(piece) < MAX_LINE or piece.endswith("\n")
         line = rest + piece
         line, _, rest = (line, "", "") if whole else line.rpartition(" ")
         yield line

@@ -99,7 +99,7 @@ class Chunks(Columns):
         text = len(self.tensors["words"])
         batch = super().rows(index % text)
         batch["sentence"] = batch["sentence"] + (index // text * self._sentences).to(self.device)
-        batch["noise"] = self.noise.draw(len(index), self.beside)
+        batch["noise"] = self.noise.sample(len(index), self.beside)
         return batch
 
     def places_of_words(self) -> tuple[Tensor, Tensor]:

@@ -52,22 +52,27 @@ class Text:
         return 1.0 + self.train.bincount(minlength=len(self.vocabulary))
 
 
-def load(source: str, minimum: int = 1) -> Text:
+def load_text(source: str, minimum: int = 1) -> Text:
     """The text of this name, folder or file; words rarer than ``minimum`` in train are unknown.
 
     Raises:
         UserError: it does not exist, is no text, or one of its parts holds no word.
     """
-    parts = files(source)
-    vocabulary = Vocabulary.build(map(known, words(lines(*parts["train"]))), minimum)
-    texts = {name: numbers(words(lines(*part)), vocabulary) for name, part in parts.items()}
+    parts = part_files(source)
+    vocabulary = Vocabulary.from_texts(
+        map(known_words, split_words(part_lines(*parts["train"]))), minimum
+    )
+    texts = {
+        name: token_numbers(split_words(part_lines(*part)), vocabulary)
+        for name, part in parts.items()
+    }
     for name, text in texts.items():
         if len(text) < 2:
             raise UserError(f"{source}: the part {name!r} holds no words: give a longer text")
     return Text(**texts, vocabulary=vocabulary)
 
 
-def files(source: str) -> dict[str, tuple[Path, float, float]]:
+def part_files(source: str) -> dict[str, tuple[Path, float, float]]:
     """Each part's file, and which of its lines, as shares of all."""
     if source != "ptb" and Path(source).is_file():
         cuts = (0.0, 0.8, 0.9, 1.0)
@@ -80,7 +85,7 @@ def files(source: str) -> dict[str, tuple[Path, float, float]]:
     return {name: (_file(folder, f"{prefix}{name}.txt"), 0.0, 1.0) for name in PARTS}
 
 
-def lines(path: Path, begin: float, end: float) -> Iterator[str]:
+def part_lines(path: Path, begin: float, end: float) -> Iterator[str]:
     """These lines of a file, by their shares, read as they are asked for.
 
     Raises:
@@ -121,17 +126,17 @@ def decoded(raw: BinaryIO, path: Path) -> TextIO:
     return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
 
 
-def words(part: Iterable[str]) -> Iterator[list[str]]:
+def split_words(part: Iterable[str]) -> Iterator[list[str]]:
     """The words of each line, those between blanks."""
     return (line.split() for line in part)
 
 
-def known(line: list[str]) -> list[str]:
+def known_words(line: list[str]) -> list[str]:
     """The words that are not marked as unknown."""
     return [word for word in line if word != UNKNOWN_MARK]
 
 
-def numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
+def token_numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
     """(tokens,) int32, an END after each line."""
     found = array("i")
     for line in part:
@@ -151,7 +156,7 @@ def continuations(text: Tensor, length: int) -> Columns:
     return Columns({"c": windows[:, :-1], "w": windows[:, -1]})
 
 
-def rows(text: Tensor, length: int) -> Columns:
+def sequences(text: Tensor, length: int) -> Columns:
     """The text cut into rows of w (N, length), and c, one word behind: what a network reads on.
 
     What does not fill a row at the end is left out.

@@ -14,10 +14,10 @@ from inference.recipes.contract import Figures
 from inference.results import plots
 from inference.results.report import Estimate
 
-FEWEST = 10  # words that a correlation is told of
+MIN_WORDS = 10  # words that a correlation is told of
 
 
-def figures(counts: Tensor, scale: Tensor) -> Figures:
+def uncertainty_figures(counts: Tensor, scale: Tensor) -> Figures:
     """Spearman's ρ of counts (V,) and posterior standard deviations (V,), and these at both ends.
 
     ρ's standard error is √((1 + ρ²/2) / (V − 3)) (1 − ρ²), Bonett & Wright 2000.  Of fewer than ten
@@ -29,14 +29,14 @@ def figures(counts: Tensor, scale: Tensor) -> Figures:
         "posterior sd, the rarest tenth": float(sd[often <= np.quantile(often, 0.1)].mean()),
         "posterior sd, the hundred most frequent": float(sd[:100].mean()),
     }
-    if len(often) >= FEWEST and often.min() < often.max():
+    if len(often) >= MIN_WORDS and often.min() < often.max():
         rho = float(spearmanr(often, sd).statistic)
         error = (1 - rho**2) * math.sqrt((1 + rho**2 / 2) / (len(often) - 3))
         found["count and posterior sd, Spearman's ρ"] = Estimate(rho, error)
     return found
 
 
-def draw(counts: Tensor, scale: Tensor, path: Path) -> None:
+def plot_uncertainty(counts: Tensor, scale: Tensor, path: Path) -> None:
     """A point for each word: how often it occurs, and the mean standard deviation of its vector."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
@@ -45,4 +45,4 @@ def draw(counts: Tensor, scale: Tensor, path: Path) -> None:
     axis.set_xlabel("occurrences in the text")
     axis.set_ylabel("posterior standard deviation\n(mean over the vector's entries)")
     axis.set_title("the rarer a word, the less sure its vector")
-    plots.save(figure, path)
+    plots.save_figure(figure, path)

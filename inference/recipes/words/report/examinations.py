@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # an extra
 
 QUESTIONS = "questions-words.txt"
 JUDGEMENTS = {"WordSim-353": "wordsim353.tsv", "SimLex-999": "simlex999.txt"}
-FEWEST = 10  # pairs that a correlation is told of
-DRAWS = 1000
+MIN_PAIRS = 10  # pairs that a correlation is told of
+BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Judged:
         Raises:
             UserError: there are fewer than 10 pairs.
         """
-        if len(self.people) < FEWEST:
-            raise UserError(f"{len(self.people)} pairs have no correlation: {FEWEST} are needed")
+        if len(self.people) < MIN_PAIRS:
+            raise UserError(f"{len(self.people)} pairs have no correlation: {MIN_PAIRS} are needed")
 
         def spearman(people: np.ndarray, cosines: np.ndarray) -> float:
             return float(stats.spearmanr(people, cosines).statistic)
@@ -104,7 +104,7 @@ class Judged:
         drawn = stats.bootstrap(
             (self.people, self.cosines),
             spearman,
-            n_resamples=DRAWS,
+            n_resamples=BOOTSTRAP_SAMPLES,
             paired=True,
             vectorized=False,
             random_state=np.random.default_rng(EVALUATION_SEED),
@@ -135,7 +135,7 @@ def judgements(vectors: KeyedVectors, name: str) -> Judged:
     return Judged(len(rows), np.array([float(row[2]) for row in covered]), np.array(cosines))
 
 
-def evaluate(vectors: KeyedVectors) -> Figures:
+def examine(vectors: KeyedVectors) -> Figures:
     """All examinations as figures of a report: ρ, per cent of right answers, how many were asked.
 
     An examination is of the words that have vectors; what share of it that is stands beside it.
@@ -146,7 +146,7 @@ def evaluate(vectors: KeyedVectors) -> Figures:
     figures: Figures = {}
     for name in JUDGEMENTS:
         judged = judgements(vectors, name)
-        if len(judged.people) >= FEWEST:
+        if len(judged.people) >= MIN_PAIRS:
             rho, low, high = judged.correlation()
             figures |= {
                 f"{name}, Spearman's ρ": rho,

@@ -44,7 +44,7 @@ def enough(vectors: KeyedVectors) -> bool:
     return len(content_words(vectors, FEWEST)) == FEWEST
 
 
-def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
+def tsne_positions(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     """(n, 2) by t-SNE of the cosine distances between n words, with a fixed seed."""
     tsne = TSNE(
         metric="cosine",
@@ -55,7 +55,7 @@ def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     return tsne.fit_transform(vectors[words])
 
 
-def draw(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
+def plot_map(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
     """A map of the ``count`` most frequent content words, a PNG.
 
     Raises:
@@ -68,11 +68,11 @@ def draw(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
     axis = figure.add_axes((0.03, 0.01, 0.94, 0.94))
     axis.set_axis_off()
     axis.set_title(f"the {len(words)} most frequent content words, t-SNE of cosine distances")
-    label(axis, words, places(vectors, words))
-    plots.save(figure, path)
+    label_points(axis, words, tsne_positions(vectors, words))
+    plots.save_figure(figure, path)
 
 
-def label(axis: Axes, words: list[str], at: np.ndarray) -> None:
+def label_points(axis: Axes, words: list[str], at: np.ndarray) -> None:
     """A point for each word, and the word at that of its sides which hides the least."""
     axis.scatter(at[:, 0], at[:, 1], s=6, color="tab:blue")
     axis.autoscale_view()
@@ -84,13 +84,13 @@ def label(axis: Axes, words: list[str], at: np.ndarray) -> None:
             for x, y, ha, va in SIDES
         ]
         boxes = np.array([text.get_window_extent().extents for text in texts])
-        best = int(hidden(boxes, taken).argmin())
+        best = int(hidden_area(boxes, taken).argmin())
         taken = np.concatenate([taken, boxes[best : best + 1]])
         for text in texts[:best] + texts[best + 1 :]:
             text.remove()
 
 
-def hidden(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def hidden_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(m,) the area of n others (n, 4) that lies under each of m boxes (m, 4), square pixels."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])

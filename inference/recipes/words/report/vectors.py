@@ -21,11 +21,11 @@ from inference.util.files import replacing
 if TYPE_CHECKING:  # an extra
     from gensim.models import KeyedVectors
 
-KEPT = "vectors.txt"  # in a run's directory
+VECTORS_FILE = "vectors.txt"  # in a run's directory
 FORMATS = {".txt": False, ".vec": False, ".bin": True}  # whether binary
 
 
-def build(
+def keyed_vectors(
     words: Sequence[str], vectors: Tensor | np.ndarray, counts: Tensor | None = None
 ) -> KeyedVectors:
     """Vectors (V, D) of V words, and how often each occurs, (V,), the most frequent first.
@@ -58,7 +58,7 @@ def _with_norms(vectors: KeyedVectors) -> KeyedVectors:
     return vectors
 
 
-def save(vectors: KeyedVectors, path: Path) -> None:
+def save_vectors(vectors: KeyedVectors, path: Path) -> None:
     """Write them in word2vec's text or binary format, as the name ends; counts are not kept.
 
     Raises:
@@ -69,7 +69,7 @@ def save(vectors: KeyedVectors, path: Path) -> None:
         vectors.save_word2vec_format(str(beside), binary=binary)
 
 
-def load(path: Path) -> KeyedVectors:
+def load_vectors(path: Path) -> KeyedVectors:
     """What ``save``, word2vec, gensim or fastText wrote.
 
     Args:
@@ -79,7 +79,7 @@ def load(path: Path) -> KeyedVectors:
         UserError: it does not exist, is cut short, or is no such file; text is told by its line.
     """
     if path.is_dir():
-        path = path / KEPT
+        path = path / VECTORS_FILE
     binary = _binary(path)
     if not path.is_file():
         raise UserError(
@@ -124,7 +124,7 @@ def _load_text(path: Path) -> KeyedVectors:
             f"{path} holds {len(rows)} vectors, but line 1 says {count}: it was cut short; write "
             "it again"
         )
-    return build(list(places), np.stack(rows))
+    return keyed_vectors(list(places), np.stack(rows))
 
 
 def _row(content: str, width: int, where: str) -> tuple[str, np.ndarray]:

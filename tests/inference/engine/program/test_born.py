@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from inference import UserError, fit
 from inference.data.columns import epoch_order
-from inference.engine.program.state import constraint_from, described
+from inference.engine.program.state import constraint_from, describe_constraint
 
 ROWS = 8
 KINDS = torch.arange(ROWS) % 4
@@ -151,6 +151,6 @@ def test_compile_refuses_it_by_name():
     ],
 )
 def test_a_constraint_is_kept_in_plain_types(constraint):
-    again = constraint_from(copy.deepcopy(described(constraint)))
+    again = constraint_from(copy.deepcopy(describe_constraint(constraint)))
     assert type(again) is type(constraint)
     assert repr(again) == repr(constraint)
