@@ -1,9 +1,9 @@
-"""Word vectors of a real text, ours and gensim's in turn: words a second, and what they are worth.
+"""Word vectors of a real text, ours and gensim's in turn: words a second, and test scores.
 
 python -m benchmarks.word_vectors brown,ptb
 
-Both cut the same sentences of the same words, five epochs, three seeds; ours are compiled, with
-products in bfloat16.  The interval is the bootstrap's over pairs of words.
+Both use the same sentences and vocabulary, five epochs, three seeds; ours are compiled, with
+matmuls in bfloat16.  The interval is from a bootstrap over pairs of words.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIGURES = ("WordSim-353", "SimLex-999")
 
 @dataclass(frozen=True)
 class Trained:
-    """Whose vectors, of which seed, how fast, and their figures."""
+    """One training: whose, the seed, its speed, and its figures."""
 
     whose: str
     seed: int
@@ -75,7 +75,7 @@ def gensim(found: Corpus, options: Options, seed: int) -> Trained:
 
 
 def trained(whose: str, seed: int, speed: float, vectors: Any) -> Trained:
-    """With the figures of the vectors."""
+    """Score the vectors."""
     return Trained(whose, seed, speed, dict(examinations.examine(vectors)))
 
 

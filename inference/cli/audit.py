@@ -48,7 +48,7 @@ def run(source: Source, options: AuditOptions) -> None:
 
 
 def from_spec(spec: str, nesting: float = 1) -> ELBO:
-    """``LeaveOneOut:4`` → that estimator with four particles, for so many nested plates."""
+    """``LeaveOneOut:4`` → that estimator with 4 particles and this ``max_plate_nesting``."""
     name, _, particles = spec.partition(":")
     if particles and not particles.isdecimal():
         raise UserError(f"estimator {spec!r}: write a number of particles after the colon")

@@ -14,7 +14,7 @@ a folder of images  x (N, C, H, W), label           80 / 10 / 10 %, a fixed perm
 ``hub:NAME``        the set's own                   its own splits, else as above
 ==================  ==============================  ============================================
 
-Images come as floats in [0, 1], channels first; labels and other whole numbers stay whole.
+Images are floats in [0, 1], channels first; labels and other integers keep their type.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _read_parquet(path: Path) -> Arrays:
 
 
 def datasets_library() -> Any:
-    """The library ``datasets``, silent.
+    """The library ``datasets``, its progress bars off.
 
     Raises:
         UserError: it is not installed.
@@ -265,10 +265,10 @@ def gensim_module(name: str) -> Any:
 
 
 def gensim_file(name: str) -> Path:
-    """A file of the data that gensim brings along.
+    """The path of a file of gensim's test data.
 
     Raises:
-        UserError: gensim is not installed, or came without them.
+        UserError: gensim is not installed, or lacks this file.
     """
     path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
     if not path.is_file():
@@ -280,7 +280,7 @@ def find_folder(name: str) -> Path:
     """The folder of this name under LOWERBOUND_DATA, ``data`` or ``../shared/data``.
 
     Raises:
-        UserError: it is in none of them.
+        UserError: there is no such folder.
     """
     roots = [os.environ.get("LOWERBOUND_DATA"), "data", "../shared/data"]
     candidates = [Path(root) / name for root in roots if root]

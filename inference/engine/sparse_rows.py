@@ -1,7 +1,7 @@
-"""Gradients that are zero but in a few rows: a table of embeddings, of which a batch looks up some.
+"""Sparse gradients of tables of embeddings, of which a batch looks up few rows.
 
 ``embedding(words, table, sparse=True)`` gives the table a sparse gradient: row numbers, and values
-(rows, …).  A row that is looked up twice stands there twice, until the tensor is coalesced.
+(rows, …).  A row that is looked up twice occurs twice, until the tensor is coalesced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DEFAULT_OPTIONS = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": 
 
 
 def stored_values(gradient: Tensor) -> Tensor:
-    """The entries that are kept: all of a dense gradient, or (rows, …) of a coalesced sparse one.
+    """The stored entries: all of a dense gradient, or (rows, …) of a coalesced sparse one.
 
     They share the gradient's memory.
     """
@@ -27,7 +27,7 @@ def stored_values(gradient: Tensor) -> Tensor:
 
 
 def stored_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(numbers (n,), values (n, …)) of the rows that a gradient holds, each row once."""
+    """(row numbers (n,), values (n, …)) of a gradient's rows, each row once."""
     if not gradient.is_sparse:
         return torch.arange(len(gradient), device=gradient.device), gradient
     whole = gradient.coalesce()
@@ -35,20 +35,21 @@ def stored_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def as_dense(gradient: Tensor) -> Tensor:
-    """The same gradient with all its rows."""
+    """The gradient as a dense tensor."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def as_sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
-    """The parameter's gradient as a sparse tensor; rows that come twice are not added up yet."""
+    """The parameter's gradient as a sparse tensor, not coalesced."""
     return torch.sparse_coo_tensor(numbers[None], values, parameter.shape, check_invariants=False)
 
 
 class SparseLookups(TorchFunctionMode):
-    """Within it, what ``embedding(…, sparse=True)`` looks up is a leaf with a gradient of its own.
+    """Makes the rows that ``embedding(…, sparse=True)`` looks up leaves with gradients of their
+    own.
 
-    A graph holds no sparse tensor.  It holds the gradient in the rows that were looked up, of which
-    the table's gradient is the sum, each at its row number.
+    A captured graph cannot hold sparse tensors.  It holds the gradients in the rows that were
+    looked up; scattered to their row numbers and added up, they are the table's gradient.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class SparseLookups(TorchFunctionMode):
         self.found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function; rows that are looked up, as leaves."""
+        """The function; for a sparse lookup, its rows as leaves."""
         kwargs = kwargs or {}
         if func is not F.embedding or not torch.is_grad_enabled():
             return func(*args, **kwargs)
@@ -70,7 +71,7 @@ class SparseLookups(TorchFunctionMode):
         return found
 
     def gradient(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(row numbers (n,), gradients (n, …)), a row once for each time that it was looked up."""
+        """(row numbers (n,), gradients (n, …)), once for each lookup of a row."""
         mine = [(i, r.grad) for w, i, r in self.found.values() if w is weight]
         pairs = [(i.flatten(), g.reshape(-1, g.shape[-1])) for i, g in mine if g is not None]
         if not pairs:

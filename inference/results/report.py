@@ -1,4 +1,4 @@
-"""A run's figures as a table on the screen and as plain numbers in a file."""
+"""A run's figures as a table for the terminal and as plain numbers for a file."""
 
 from __future__ import annotations
 

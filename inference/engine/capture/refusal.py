@@ -1,4 +1,4 @@
-"""What cannot be captured, in a sentence that names the line."""
+"""Errors of capturing as sentences that name the program's line."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REMEDY = "write it with torch.where or a mask, or fit without compile"
 
 
 class DependsOnValuesError(RuntimeError):
-    """The next batch's values would make it another graph."""
+    """The program branches on a tensor's value, which the next batch changes."""
 
 
 @contextmanager
 def naming_the_line() -> Iterator[None]:
-    """Turn torch's complaint that a value is needed into a sentence about the program's line."""
+    """Turn torch's errors about reading a value into a ``UserError`` that names the line."""
     try:
         yield
     except Exception as error:
@@ -44,9 +44,9 @@ def _is_about_values(error: BaseException) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    """The innermost line of the user's, or else of the library that the user's program calls.
+    """The innermost line of the user's code, else of the library that it calls.
 
-    Pyro raises anew, so causes are looked at.
+    Pyro re-raises errors, so causes are followed.
     """
     while error.__cause__ is not None:
         error = error.__cause__

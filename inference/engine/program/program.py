@@ -50,12 +50,12 @@ class Program:
     Attributes:
         parameters: name → unconstrained leaf tensor; filled by ``initialise``.
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
-            long as the batch, the name where there is no plate.
+            long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
-        born: names of parameters that came later; what cannot follow that (a step that is
-            compiled) is ``settled``.
-        caches: those of transforms.
-        known: how many entries the store had when it was last looked through.
+        late, fixed_by: names of parameters that appeared after the first batch, and what does not
+            support such parameters (compile), if anything.
+        caches: the transforms' caches.
+        known: number of entries of the store when it was last searched.
     """
 
     def __init__(self, model: Callee, guide: Callee) -> None:
@@ -65,8 +65,8 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
-        self.born: set[str] = set()
-        self.settled = ""
+        self.late: set[str] = set()
+        self.fixed_by = ""
         self.caches = Caches()
         self.known = 0
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
@@ -74,7 +74,7 @@ class Program:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's store, device and floating type; nothing changes within itself."""
+        """Enter this program's parameter store, device and default dtype; reentrant."""
         if self._entered:
             yield
             return
@@ -99,30 +99,30 @@ class Program:
         return modules_of(model=self.model, guide=self.guide)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the modules; within ``scope``, functions make their own tensors there, too."""
+        """Move the modules; within ``scope``, new tensors are made on that device, too."""
         self.device, self.dtype = device, dtype
         for _, module in self.modules():
             module.to(device, dtype)
 
     def evaluation(self) -> AbstractContextManager[None]:
-        """A look: no graph, modules as ``eval()`` leaves them (no dropout), buffers untouched."""
+        """Evaluation: no autograd graph, modules in ``eval()`` mode, buffers restored on exit."""
         return evaluating([module for _, module in self.modules()])
 
     def untouched(self) -> AbstractContextManager[None]:
-        """Whatever runs within leaves the modules' buffers as they were."""
+        """Restores the modules' buffers on exit."""
         return untouched([module for _, module in self.modules()])
 
     def initialise(self, batch: Batch, rows: int) -> None:
         """Run once (within ``scope``, consuming no randomness): find parameters and data plate.
 
         Raises:
-            UserError: model and guide do not fit each other, a plate has the wrong size, a global
-                latent is used with an unscaled plate, or the guide's latents of each row are not
-                those of the batch's rows.
+            UserError: the guide does not fit the model, a plate has the wrong size, a global latent
+                is used with an unscaled plate, or the guide's per-row latents are not those of the
+                batch's rows.
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
-        self.__dict__.pop("_modules", None)  # an autoguide makes its own at its first run
+        self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
         self.known = len(pyro.get_param_store())
@@ -141,27 +141,27 @@ class Program:
         return poutine.trace(replayed).get_trace(**batch), guide_trace
 
     def refresh(self) -> None:
-        """Take in the parameters that a run (within ``scope``) has met for the first time.
+        """Add the parameters that a run (within ``scope``) used for the first time.
 
         Raises:
-            UserError: there are some, where all must be there from the first batch.
+            UserError: there are new ones, where all must appear in the first batch (``compile``).
         """
         store = pyro.get_param_store()
         if len(store) == self.known:
             return
         self.known = len(store)
-        born = others(self.parameters, stored())
-        if born and self.settled:
+        late = others(self.parameters, stored())
+        if late and self.fixed_by:
             raise UserError(
-                f"parameter {next(iter(born))!r} appears after the first batch, which "
-                f"{self.settled} cannot follow: call pyro.param for it in every batch, or leave "
-                f"out {self.settled}"
+                f"parameter {next(iter(late))!r} appears after the first batch, which "
+                f"{self.fixed_by} cannot follow: call pyro.param for it in every batch, or leave "
+                f"out {self.fixed_by}"
             )
-        self.parameters |= born
-        self.born |= born.keys()
+        self.parameters |= late
+        self.late |= late.keys()
 
     def datum_count(self, batch: Batch) -> int:
-        """How many data the ELBO of this batch speaks for: N, or the batch's own length."""
+        """How many data the ELBO of this batch stands for: N, or the batch's own length."""
         return self.plate_size or rows_in(batch)
 
     def values(self) -> dict[str, Tensor]:
@@ -176,9 +176,9 @@ class Program:
         return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a ``state_dict`` into the living tensors (within ``scope``, once initialised).
+        """Copy a ``state_dict`` into the tensors in place (within ``scope``, once initialised).
 
-        Parameters born since then are unborn, and those born before are given to the store.
+        Parameters that appeared after that state are removed, those that it has are added.
 
         Raises:
             UserError: the checkpoint is of a program with other parameters.
@@ -186,27 +186,27 @@ class Program:
         put_back(self, state)
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The modules' buffers by name, living."""
+        """The modules' buffers by name, not copies."""
         for role, module in self.modules():
             for name, buffer in module.named_buffers():
                 yield f"{role}.{name}", buffer
 
 
 def elsewhere(program: Program, batch: Batch) -> Trace | None:
-    """The model's trace on another number of rows, if it runs on one; nothing is kept."""
+    """The model's trace on another number of rows, or None where it fails; no state changed."""
     store = pyro.get_param_store()
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
             trace = poutine.trace(program.model).get_trace(**other_rows(batch))
-            trace.compute_log_prob()  # where shapes must agree
+            trace.compute_log_prob()  # fails where sizes are fixed
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
     return trace
 
 
 def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows: int) -> None:
-    """Note the plate over the data, as a (model, guide) run on a batch shows it.
+    """Set ``plate`` and ``plate_size`` from the (model, guide) traces of a batch.
 
     Raises:
         UserError: as ``Program.initialise`` says of plates and rows.
@@ -223,7 +223,7 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
 
 
 def accepted_columns(model: Callee, names: list[str]) -> list[str]:
-    """Those columns that the model takes as arguments.
+    """The columns that the model takes as arguments.
 
     Raises:
         UserError: the model needs an argument that no column supplies, or takes none.
@@ -244,7 +244,7 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
 
 
 def _called(callee: Callee) -> Callee:
-    """With the signature that counts: a module's is its forward's."""
+    """The callable whose signature counts: a module's ``forward``."""
     if isinstance(callee, functools.partial):
         return functools.partial(_called(callee.func), *callee.args, **callee.keywords)
     return callee.forward if isinstance(callee, nn.Module) else callee
@@ -252,10 +252,10 @@ def _called(callee: Callee) -> Callee:
 
 @contextmanager
 def defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Device and floating type of tensors that a program makes without saying where."""
+    """Sets torch's default device and dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    try:  # on the CPU, no context: it would cost a Python call in each of torch's
+    try:  # no context on the CPU: it adds a Python call to each operation
         with nullcontext() if device.type == "cpu" else device:
             yield
     finally:

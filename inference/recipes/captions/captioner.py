@@ -1,4 +1,4 @@
-"""Show, attend and tell (Xu et al. 2015): captions of photographs, a look for every word.
+"""Show, attend and tell (Xu et al. 2015): captions of photographs, by attention for each word.
 
 lowerbound fit captioner --attention soft
 lowerbound fit captioner --attention hard --estimator LeaveOneOut --particles 2 --data flickr8k
@@ -51,7 +51,7 @@ def build(options: Options) -> Recipe:
 
 
 def program(options: Options, captioner: Captioner, size: int) -> tuple[PyroModule, PyroModule]:
-    """(model, guide) of captions that look softly, or hard under one of two guides."""
+    """(model, guide) with soft attention, or with hard attention under one of two guides."""
     if options.attention == "soft":
         return SoftAttention(captioner, size, options.penalty), Empty()
     if options.guide == "prior":
@@ -74,11 +74,11 @@ def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
 
 
 def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int) -> None:
-    """Give the captioner the networks of a finished run.
+    """Load the networks of a finished run into the captioner.
 
     Raises:
-        UserError: the run is not finished, or says other words; the networks have other widths;
-            there is more than one seed, as further ones draw new networks.
+        UserError: the run is not finished, or has another vocabulary; the networks have other
+            widths; there is more than one seed, as further ones draw new networks.
     """
     if seeds > 1:
         raise UserError(f"{seeds} seeds cannot all begin with the networks of {start}: fit one")
@@ -96,7 +96,7 @@ def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int)
 def columns(rows: Columns, table: Tensor) -> Columns:
     """Captions with their pictures' grids: a (N,), row numbers of the table, and y (N, T).
 
-    Where places of the words' objects are known, they stay beside them: ``places`` (N, T).
+    Where the objects' locations are known, ``places`` (N, T) is kept as a column.
     """
     tensors = dict(rows.tensors)
     tensors = {"a": tensors.pop("image"), **tensors}

@@ -1,4 +1,4 @@
-"""Hard attention to the patches of a digit: the smallest program with a sequence of looks.
+"""Hard attention to patches of a digit: a small program with a sequence of discrete latents.
 
 lowerbound fit attention --estimator LeaveOneOut --particles 4
 lowerbound audit attention --at 0 300
@@ -58,7 +58,7 @@ def patches(images: Columns, side: int) -> Columns:
 
 
 def report(run: Run, test: Columns, steps: int) -> Figures:
-    """The test bound over all T labels, and how often the last one said is right."""
+    """The test bound over all T labels, and the accuracy of the last one."""
     test, program = run.place(test), run.programs[0]
     with program.scope(), torch.no_grad():
         trace, _ = program.traces(test.rows(None))

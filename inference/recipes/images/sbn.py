@@ -50,14 +50,14 @@ def build(options: Options) -> Recipe:
 
 
 def layer_network(options: Options, inputs: int, outputs: int) -> nn.Module:
-    """One map between layers."""
+    """The network between two layers."""
     if options.network == "linear":
         return nn.Linear(inputs, outputs)
     return mlp([inputs, 200, 200, outputs], nn.Tanh)
 
 
 def start_at_mean(decoder: nn.Module, mean: Tensor) -> None:
-    """The decoder's last bias: the pixels' mean as logits, so that training need not find it."""
+    """Initialise the decoder's last bias to the logits of the pixels' mean."""
     *_, last = (part for part in decoder.modules() if isinstance(part, nn.Linear))
     with torch.no_grad():
         last.bias.copy_(torch.logit(mean.clamp(0.001, 0.999)))

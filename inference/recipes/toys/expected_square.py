@@ -1,7 +1,7 @@
 """Minimise E[z²], z ~ N(aθ + b, 1), by score function and by reparameterisation.
 
-A common toy for both (Mohamed et al. 2020, *Monte Carlo gradient estimation*, section 3): every
-moment of either gradient is known.
+A common toy problem (Mohamed et al. 2020, *Monte Carlo gradient estimation*, section 3): all
+moments of both gradients are known.
 
 lowerbound fit expected_square --estimator Pathwise
 """
@@ -27,7 +27,7 @@ WITHOUT_PATH = ("ScoreFunction", "LeaveOneOut", "VIMCO")
 
 
 def build(options: Options) -> Recipe:
-    """The program, and sixteen draws a step as its data."""
+    """The program; its data are sixteen draws a step."""
     return Recipe(
         ExpectedSquare(),
         initial_guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
@@ -37,12 +37,12 @@ def build(options: Options) -> Recipe:
 
 
 def initial_guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
-    """The guide with the options' first θ, and their a and b."""
+    """The guide with the options' initial θ, a and b."""
     return ExpectedSquareGuide(options.theta, options.a, options.b, reparameterised=reparameterised)
 
 
 def report(run: Run, options: Options) -> Figures:
-    """The θ found, and at the start the mean and variance of one gradient, beside the formulas."""
+    """The θ found; mean and variance of one gradient at the initial θ, beside the formulas."""
     mu = options.a * options.theta + options.b
     score, path = (gradients(options, reparameterised=by_path) for by_path in (False, True))
     if run.directory is not None:
@@ -62,13 +62,13 @@ def report(run: Run, options: Options) -> Figures:
 def gradients(options: Options, *, reparameterised: bool) -> Tensor:
     """(DRAWS,) gradients of E[z²] in θ, one draw each."""
     q = initial_guide(options, reparameterised=reparameterised)
-    q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
+    q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # one θ for each draw
     estimator = Pathwise() if reparameterised else ScoreFunction()
     return one_draw_gradients(estimator, ExpectedSquare(), q, q.theta)
 
 
 def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
-    """Both ways' gradients on one axis; the middle 98 % of the wider."""
+    """Histograms of both gradients, over the middle 98 % of the wider one."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     low, high = float(score.quantile(0.01)), float(score.quantile(0.99))

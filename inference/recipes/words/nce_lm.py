@@ -1,4 +1,4 @@
-"""Language models whose next word is told from noise: Mnih & Teh 2012.
+"""Language models by noise-contrastive estimation: Mnih & Teh 2012.
 
 lowerbound fit nce-lm
 lowerbound fit nce-lm --score lstm --hidden 200 --batch-size 20 --clip-norm 10
@@ -47,21 +47,21 @@ def build(options: Options) -> Recipe:
         Empty(),
         train,
         valid,
-        estimator=Trace_ELBO(),  # nothing is latent: all estimators are one
+        estimator=Trace_ELBO(),  # no latent: all estimators are the same
         optimizer=adagrad if options.sparse else None,
         report=lambda run: report(run, options, found),
     )
 
 
 def columns(options: Options, part: Tensor) -> Columns:
-    """Words with what is before them: c and w, see ``inference.recipes.words.data.text``."""
+    """Words w and their contexts c, see ``inference.recipes.words.data.text``."""
     if options.score == "lstm":
         return sequences(part, options.length or 35)
     return continuations(part, options.length or 5)
 
 
 def program(options: Options, counts: Tensor, size: int) -> Contrast | Softmax:
-    """The scores, and the question asked of them; b_w begins at the words' log-frequencies."""
+    """The scores and their objective; b_w is initialised to the words' log-frequencies."""
     words, width, sparse = len(counts), options.hidden, options.sparse
     encode: Recurrent | LogBilinear
     if options.score == "lstm":
@@ -85,7 +85,7 @@ def program(options: Options, counts: Tensor, size: int) -> Contrast | Softmax:
 
 
 def noise_of(counts: Tensor, power: float) -> Noise:
-    """q ∝ counts^power."""
+    """The noise q ∝ counts^power."""
     try:
         return Noise(counts.double() ** power)
     except ValueError:
@@ -96,7 +96,7 @@ def noise_of(counts: Tensor, power: float) -> Noise:
 
 
 def report(run: Run, options: Options, text: Text) -> Figures:
-    """Perplexity with the true normaliser, with none (Z = 1), and how far log Z drifts from 0."""
+    """Perplexity with the true normaliser, and with none (Z = 1); mean and deviation of log Z."""
     figures: Figures = {}
     for name, part in (("valid", text.valid), ("test", text.test)):
         own, normalisers = log_scores(run, options, part)
@@ -105,7 +105,7 @@ def report(run: Run, options: Options, text: Text) -> Figures:
             f"log Z, {name}": float(normalisers.mean()),
             f"log Z, its spread over contexts, {name}": float(normalisers.std()),
         }
-        if options.objective in ("nce", "negative-sampling"):  # others leave Z to chance
+        if options.objective in ("nce", "negative-sampling"):  # other objectives do not determine Z
             figures[f"perplexity as if Z were 1, {name}"] = perplexity(own)
     if run.directory is not None:
         text.vocabulary.save(run.directory / "vocabulary.json")
@@ -136,7 +136,7 @@ def log_scores(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor
 def text_features(
     run: Run, options: Options, encode: Encode, part: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(h (n, D), the word after it (n,)) through the text; the LSTM carries its state along."""
+    """(h (n, D), the word after it (n,)) through the text; the LSTM keeps its state throughout."""
     if not isinstance(encode, Recurrent):
         placed = run.place(columns(options, part))
         for batch in placed.batches(slices(len(placed), 1000)):

@@ -1,4 +1,4 @@
-"""Whether draws of one run are those of single runs, and whether rows of data are apart."""
+"""Compares draws of a vectorised run with single runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inference.results.draws.sites import Site
 
 
 def draw_difference(together: Draws, alone: Draws, k: int) -> str | None:
-    """Why draw k of several in one run is not that single run; None if it is."""
+    """How draw k of a vectorised run differs from a single run; None if it does not."""
     for (side, many), (_, one) in zip(together.sides(), alone.sides(), strict=True):
         if wrong := sorted(many.keys() ^ one.keys()):
             return f"whether there is a site {wrong[0]!r} depends on the draw"
@@ -35,7 +35,7 @@ def _same_draw(many: Tensor | None, one: Tensor | None, k: int) -> bool:
 
 
 def same(a: Tensor, b: Tensor) -> bool:
-    """Of one shape, and equal but for rounding."""
+    """Whether two tensors have one shape and are equal up to rounding."""
     if a.shape != b.shape:
         return False
     if not a.is_floating_point():

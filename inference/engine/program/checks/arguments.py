@@ -1,4 +1,4 @@
-"""What ``fit`` is called with: each slip is one sentence that says what to give instead."""
+"""Checks of ``fit``'s arguments; each error says what to give instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyro.infer import ELBO, Trace_ELBO
 from inference import estimators
 from inference.util.errors import UserError
 
-SEEDS = 2**32  # NumPy takes none beyond
+SEEDS = 2**32  # NumPy's largest seed
 
 
 def refuse_options(
@@ -25,14 +25,14 @@ def refuse_options(
     functions: dict[str, Any],
     device: str,
 ) -> None:
-    """Options by name, and what they must be; None is always "not given".
+    """Check options given by name; None always means "not given".
 
     Args:
-        counts: whole numbers from 1.
+        counts: integers from 1.
         positive: numbers above 0.
         durations: numbers from 0.
-        functions: of one number.
-        device: torch's name of one.
+        functions: of the progress.
+        device: a name that torch knows.
 
     Raises:
         UserError: names the option.
@@ -55,12 +55,12 @@ def refuse_options(
 
 
 def is_count(value: Any, least: int) -> bool:
-    """A whole number, at least that."""
+    """Whether it is an integer of at least that."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_number(value: Any) -> bool:
-    """A real one, not NaN."""
+    """Whether it is a real number, not NaN."""
     return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
@@ -78,10 +78,10 @@ def _refuse_function(name: str, value: Any) -> None:
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:
-    """0, 1, … for a count; else the seeds themselves.
+    """0, 1, … for a count, else the given seeds.
 
     Raises:
-        UserError: there is none, one comes twice, or one is no seed.
+        UserError: there is none, one is repeated, or one is out of range.
     """
     if is_count(seeds, 1) and isinstance(seeds, int | Integral):
         return list(range(int(seeds)))
@@ -99,7 +99,7 @@ def estimator_of(estimator: Any) -> ELBO:
     """``Trace_ELBO()`` for None; else the estimator itself.
 
     Raises:
-        UserError: it is a name, a class, or no estimator.
+        UserError: it is a name, a class, or not an estimator.
     """
     if estimator is None:
         return Trace_ELBO()
@@ -126,7 +126,7 @@ def estimator_of(estimator: Any) -> ELBO:
 
 
 def refuse_callables(model: Any, guide: Any) -> None:
-    """Raise a ``UserError`` where model or guide is nothing to be called with columns."""
+    """Raise a ``UserError`` where model or guide is a class or cannot be called."""
     for role, callee in (("model", model), ("guide", guide)):
         if inspect.isclass(callee):
             raise UserError(
@@ -145,7 +145,7 @@ def refuse_signature(guide: Callable, names: Sequence[str]) -> None:
     """Raise a ``UserError`` where the guide does not take the columns that the model takes."""
     try:
         signature = inspect.signature(guide)
-    except (TypeError, ValueError):  # of compiled code
+    except (TypeError, ValueError):  # compiled code has no signature
         return
     try:
         signature.bind(**dict.fromkeys(names))

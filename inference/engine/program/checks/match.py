@@ -1,4 +1,4 @@
-"""Whether a guide is one of its model: the same latents, of the same shapes, in the same plates."""
+"""Whether a guide fits its model: the same latents, of the same shapes, in the same plates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def matching(
     """``traces(batch)`` of model and guide, if they match.
 
     Raises:
-        UserError: they do not; or they fail together where each runs by itself, as shapes differ.
+        UserError: they do not match; or shapes differ, so that they fail together but not alone.
     """
     try:
         model_trace, guide_trace = traces(batch)
@@ -45,7 +45,7 @@ def matching(
 
 
 def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) -> None:
-    """Say what a program that stops with an error seems to have slipped on, if that is known."""
+    """Raise a ``UserError`` for a program's error if it has a known cause."""
     (model_trace, model_runs), (guide_trace, guide_runs) = (
         _run_alone(callee, batch) for callee in (model, guide)
     )
@@ -56,7 +56,7 @@ def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) ->
 
 
 def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
-    """The trace as far as it goes, and whether it goes to the end."""
+    """The trace up to an error, and whether the run completed."""
     tracer = poutine.trace(callee)
     try:
         tracer(**batch)
@@ -66,7 +66,7 @@ def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
 
 
 def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
-    """A plate that draws rows of all the data has only a batch's rows to take them from."""
+    """Refuse a plate that subsamples by itself, given a batch."""
     for name, node in trace.nodes.items():
         fn: Any = node.get("fn")
         if type(fn).__name__ == "_Subsample" and (fn.subsample_size or 0) > 0:
@@ -92,7 +92,8 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
 
 
 def refuse_observed(trace: Trace) -> None:
-    """Raise a ``UserError`` where a site observes what its distribution cannot give."""
+    """Raise a ``UserError`` where observed values are outside of the distribution's support or
+    shape."""
     for name, site in sample_sites(trace).items():
         if not site["is_observed"]:
             continue
@@ -140,7 +141,7 @@ def _observed(sites: dict[str, Any]) -> list[str]:
 
 
 def _refuse_plates(prior: Trace, replayed: Trace) -> None:
-    """The guide's plates take the place of the model's; they must be as long."""
+    """Refuse plates of one name but different size in model and guide."""
     frames = frames_of(replayed)
     for name, frame in frames_of(prior).items():
         if name in frames and frames[name].size != frame.size:
@@ -151,7 +152,7 @@ def _refuse_plates(prior: Trace, replayed: Trace) -> None:
 
 
 def _refuse_pyros(model: Trace, guide: Trace) -> None:
-    """What Pyro's own check refuses; its warnings are for it to give."""
+    """Run Pyro's own check, without its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -162,7 +163,7 @@ def _refuse_pyros(model: Trace, guide: Trace) -> None:
 
 
 def _refuse_shapes(model: Trace, guide: Trace, error: Exception) -> None:
-    """Name the first latent whose shapes differ, and the plates that make the difference."""
+    """Refuse the first latent whose shapes differ, with the plates around it."""
     sites = sample_sites(guide)
     for name, site in sample_sites(model).items():
         if name not in sites or site["is_observed"]:

@@ -1,4 +1,4 @@
-"""Frozen picture encoders by name: a picture becomes L annotation vectors of D numbers.
+"""Frozen picture encoders by name: picture → L annotation vectors of D numbers.
 
 ======================  ===========================================================================
 name                    grid
@@ -36,7 +36,7 @@ ENCODER_NAMES = (
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network and the pictures it wants.
+    """A network and the preprocessing of its pictures.
 
     Args:
         name: for messages.
@@ -53,7 +53,7 @@ class Encoder:
     std: Sequence[float] = (1.0, 1.0, 1.0)
 
     def to(self, device: torch.device | str) -> Encoder:
-        """Itself, the network on this device, in float32, for inference.
+        """Move the network to this device, in float32 and evaluation mode; returns itself.
 
         Raises:
             UserError: no such device.
@@ -67,7 +67,7 @@ class Encoder:
     def __call__(self, pictures: Sequence[Image]) -> Tensor:
         """Annotation vectors (B, L, D), the grid's locations row by row.
 
-        Pictures are squeezed to S × S whole, so that a location stands for the same part of each.
+        Pictures are resized to S × S without cropping, so that locations cover the whole picture.
 
         Raises:
             UserError: the network does not give a grid.
@@ -110,7 +110,7 @@ def default_encoder(data: str) -> str:
 
 
 class _Patches(nn.Module):
-    """A patch's pixels, then its row and its column, one-hot (a convolution's padding tells)."""
+    """A patch's pixels, then its row and column, one-hot (a padded convolution knows them, too)."""
 
     def forward(self, x: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(x, 8)
@@ -122,7 +122,7 @@ class _Patches(nn.Module):
 
 
 class _Grid(nn.Module):
-    """A network asked for its last feature map instead of its classes."""
+    """A classifier's last feature map."""
 
     def __init__(self, network: nn.Module, ask: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -172,7 +172,7 @@ def _torchvision(name: str, model: str) -> Encoder:
 def _named(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # no such model, no network
+    except (OSError, RuntimeError, ValueError) as error:  # unknown model, no connection
         raise UserError(
             f"encoder {name} cannot be loaded ({error}): give one of {ENCODER_NAMES}"
         ) from error

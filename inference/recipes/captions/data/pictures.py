@@ -1,4 +1,4 @@
-"""Pictures with captions, and what is learnt from: one row a caption."""
+"""Pictures with captions, and the columns to learn from: one row a caption."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inference.data.vocabulary import END, Vocabulary, tokenize
 from inference.util.errors import UserError
 
 Split = Literal["train", "valid", "test"]
-NOWHERE = -1  # the place of a word that names no object
+NOWHERE = -1  # location of a word that names no object
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Composed scenes: real digits and clothes in the cells of a canvas, their places known.
+"""Composed scenes: real digits and clothes in the cells of a canvas, at known locations.
 
 A scene is a canvas of 32 × 32, 4 × 4 cells of 8 × 8, in which one to three things of different
 classes lie.  Its captions name them in reading order, so that the places decide what the next word
@@ -22,7 +22,7 @@ from inference.data.vocabulary import tokenize
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture, Split
 
 SIDE, CELL = 4, 8  # cells, pixels
-MAX_OBJECTS = 3  # things in a scene
+MAX_OBJECTS = 3  # objects in a scene
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLOTHES = (
     *("t-shirt", "trouser", "pullover", "dress", "coat"),

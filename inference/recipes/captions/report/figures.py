@@ -1,4 +1,4 @@
-"""What a trained captioner is worth: bounds, scores of whole splits, and a page to read."""
+"""The report of a trained captioner: bounds, scores of splits, and an html page of captions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def report(
     vocabulary: Vocabulary,
     test: Columns,
 ) -> Figures:
-    """Test bound, perplexity, scores on valid and test, and where object words looked.
+    """Test bound, perplexity, scores on valid and test, and attention of words for objects.
 
     Writes the vocabulary, a page of test captions and a picture of the first of them, beside the
     run.  Scores are those of the first seed.
@@ -69,7 +69,7 @@ def chosen_examples(
     vocabulary: Vocabulary,
     found: scores.Scores,
 ) -> dict[str, list[Example]]:
-    """Under each heading of the page, captions with their pictures and CIDEr."""
+    """Heading → examples for the page: captions with their pictures and CIDEr."""
     cider = found.each["CIDEr"]
 
     def shown(i: int) -> Example:
@@ -88,9 +88,9 @@ def bounds(run: Run, test: Columns) -> Figures:
 
 
 def aim(run: Run, test: Columns) -> Figures:
-    """How often the words that name an object look at it, where its place is known.
+    """How often words for an object attend to its location, where that is known.
 
-    The captions are people's.  With soft attention, the place with the largest weight counts.
+    The captions are the references.  With soft attention, the largest weight counts.
     """
     if "places" not in test.tensors:
         return {}
@@ -109,7 +109,7 @@ def aim(run: Run, test: Columns) -> Figures:
 
 
 def say(run: Run, options: CaptionerOptions, grids: Tensor, label: str) -> Captions:
-    """The captions of pictures with these grids (N, L, D), in parts that fit memory."""
+    """The captions of pictures with these features (N, L, D), in parts that fit memory."""
     program, parts = run.programs[0], []
     captioner = captioner_of(run)
     with program.scope(), Bar(label, len(grids)) as bar:
@@ -127,11 +127,11 @@ def score_captions(
     """BLEU, ROUGE-L and CIDEr beside all captions of each picture.
 
     Args:
-        said: one for each picture, without punctuation.
-        pictures: with people's captions.
-        vocabulary: of the words said.
-        stop: count the full stop as a word of the captions that it ends, and of all that are said:
-            so are the references that Xu et al. 2015 published with their code.
+        said: a caption for each picture, without punctuation.
+        pictures: with their references.
+        vocabulary: of ``said``.
+        stop: count a final full stop as a word, in references that have one and in all generated
+            captions, as in the references that Xu et al. 2015 published with their code.
     """
     end = ["."] * stop
     hypotheses = [vocabulary.decode(row).split() + end for row in said.words.tolist()]

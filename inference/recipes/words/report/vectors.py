@@ -1,4 +1,4 @@
-"""Vectors of words: gensim's KeyedVectors, built and kept in word2vec's formats.
+"""Word vectors as gensim's KeyedVectors, saved and loaded in word2vec's formats.
 
 Files are text (.txt, .vec) or binary (.bin), each also gzipped (.txt.gz, …).
 """
@@ -18,20 +18,20 @@ from inference.recipes.words.data.text import decoded, readable, unpacked
 from inference.util.errors import UserError
 from inference.util.files import replacing
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 VECTORS_FILE = "vectors.txt"  # in a run's directory
-FORMATS = {".txt": False, ".vec": False, ".bin": True}  # whether binary
+FORMATS = {".txt": False, ".vec": False, ".bin": True}  # ending → whether binary
 
 
 def keyed_vectors(
     words: Sequence[str], vectors: Tensor | np.ndarray, counts: Tensor | None = None
 ) -> KeyedVectors:
-    """Vectors (V, D) of V words, and how often each occurs, (V,), the most frequent first.
+    """KeyedVectors of V words from vectors (V, D) and counts (V,), the most frequent first.
 
     Raises:
-        UserError: there are not as many vectors as words, a word holds a blank or stands twice, a
+        UserError: there are not as many vectors as words, a word holds a blank or is repeated, a
             vector is not finite, or gensim is not installed.
     """
     rows = torch.as_tensor(vectors).detach().cpu().float().numpy()
@@ -54,12 +54,12 @@ def keyed_vectors(
 
 def _with_norms(vectors: KeyedVectors) -> KeyedVectors:
     vectors.fill_norms()
-    vectors.norms[vectors.norms == 0] = 1.0  # a vector of zeros is like no other: cosine 0
+    vectors.norms[vectors.norms == 0] = 1.0  # a zero vector has cosine 0 to all others
     return vectors
 
 
 def save_vectors(vectors: KeyedVectors, path: Path) -> None:
-    """Write them in word2vec's text or binary format, as the name ends; counts are not kept.
+    """Write word2vec's text or binary format, by the file's ending; counts are not saved.
 
     Raises:
         UserError: the name has another ending, or the file cannot be written.
@@ -70,13 +70,13 @@ def save_vectors(vectors: KeyedVectors, path: Path) -> None:
 
 
 def load_vectors(path: Path) -> KeyedVectors:
-    """What ``save``, word2vec, gensim or fastText wrote.
+    """Vectors written by ``save_vectors``, word2vec, gensim or fastText.
 
     Args:
         path: a file, or the directory of a run, which holds ``vectors.txt``.
 
     Raises:
-        UserError: it does not exist, is cut short, or is no such file; text is told by its line.
+        UserError: it does not exist, is truncated, or has another format; names the line of a text.
     """
     if path.is_dir():
         path = path / VECTORS_FILE
@@ -97,7 +97,7 @@ def _binary(path: Path) -> bool:
 
 
 def _sizes(line: str, path: Path) -> tuple[int, int]:
-    """The numbers of words and of a vector's entries that the first line tells."""
+    """The numbers of words and of a vector's entries in the first line."""
     sizes = line.split()
     if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(

@@ -113,7 +113,7 @@ def test_born_in_a_held_out_evaluation():
 
 
 def test_the_best_state_is_of_the_parameters_of_its_time():
-    """Going back to an evaluation before a birth, the parameter is unborn."""
+    """Restoring an evaluation from before a parameter appeared removes the parameter."""
     steep = functools.partial(torch.optim.SGD, lr=1.0)
     run = quiet(model, guide, optimizer=steep, epochs=4, valid=DATA, patience=1)
     with run.programs[0].scope():
