@@ -15,23 +15,23 @@ from unittest import mock
 
 import pyro
 import torch
+from pyro.infer.util import Dice
 from torch import Tensor
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.engine.capture.noise import Draw, NoiseRecorder
-from inference.engine.capture.refusal import DependsOnValuesError, refused
+from inference.engine.capture.refusal import refused
 from inference.engine.capture.sharing import Sharing
+from inference.engine.capture.values import ItemsAsTensors, NoValueReads
 from inference.engine.capture.views import share_views
 
 Outputs = Sequence[Tensor | None]
 Decompositions = dict[Any, Callable[..., Any]] | None
-READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
-PACK = torch.ops.aten._pack_padded_sequence.default  # its lengths are read
+compute_expectation = Dice.compute_expectation
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ def capture(
         UserError: the function needs the value of a tensor to decide what to do; says where.
         ChangedInPlaceError: it changed in place what was computed once for two.
     """
-    noise = NoiseRecorder()
+    noise, values = NoiseRecorder(), NoValueReads()
     sharing = Sharing(noise)
 
     def traced() -> Outputs:
         with (
             capturable(),
-            NoValueReads(),
+            values,
             noise,
-            ItemsAsTensors(),
+            ItemsAsTensors(values),
             sharing if share else contextlib.nullcontext(),
         ):
             return function()
@@ -118,57 +118,42 @@ def capturable() -> Iterator[None]:
 
     (Its recurrent networks have no operations that a graph could hold.)
     """
-    nothing = {"torch_isnan": mock.patch.object(pyro.util, "torch_isnan", return_value=False)}
-    nothing["sample"] = mock.patch.object(torch.distributions.Distribution, "_validate_sample")
+    replaced = mock.patch.object
     mkldnn = torch._C._get_mkldnn_enabled()
     try:
         torch._C._set_mkldnn_enabled(False)
-        with pyro.validation_enabled(False), nothing["torch_isnan"], nothing["sample"]:
+        with (
+            pyro.validation_enabled(False),
+            replaced(pyro.util, "torch_isnan", return_value=False),
+            replaced(torch.distributions.Distribution, "_validate_sample"),
+            replaced(Dice, "compute_expectation", expectation),
+            replaced(pyro.infer.util, "_fulldot", expected_cost),
+        ):
             yield
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)
 
 
-class ItemsAsTensors(TorchFunctionMode):
-    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument.
-
-    Ways past torch's dispatcher to a tensor's values are errors.
-    """
+class AllPossible(TorchFunctionMode):
+    """Within it, ``mask.all()`` is true."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function, or one that reads no values."""
-        if func is torch.Tensor.item:
-            return args[0].detach()
-        if func in READING:
-            raise DependsOnValuesError(func.__name__)
-        if func is torch.nn.functional.one_hot:
-            return one_hot(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        """The function, or the answer."""
+        return True if func is Tensor.all else func(*args, **(kwargs or {}))
 
 
-class NoValueReads(TorchDispatchMode):
-    """Within it, it is an error to read values, also by a result whose shape depends on them."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation, unless it is one of those."""
-        reads = torch.Tag.data_dependent_output in func.tags or func is PACK
-        if reads or (torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args)):
-            raise DependsOnValuesError(str(func))
-        return func(*args, **(kwargs or {}))
+def expectation(dice: Dice, costs: Any) -> Any:
+    """Of ``TraceEnum_ELBO``'s costs; Pyro looks which values are possible and leaves out others."""
+    with AllPossible():
+        return compute_expectation(dice, costs)
 
 
-def _is_gather(func: Any, args: Any) -> bool:
-    """Indexing by integers, whose shape is the indices'."""
-    masks = (torch.bool, torch.uint8)
-    is_index = func is torch.ops.aten.index.Tensor
-    return is_index and not any(i is not None and i.dtype in masks for i in args[1])
+def expected_cost(probabilities: Tensor, costs: Tensor) -> Tensor:
+    """() the sum of their products, where impossible values cost nothing, were it infinitely much.
 
-
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """``torch.nn.functional.one_hot`` where the number of classes is given."""
-    if num_classes < 0:
-        num_classes = int(tensor.max()) + 1  # refused, by its line
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+    Both in the same dimensions.
+    """
+    return (probabilities * torch.where(probabilities > 0, costs, 0.0)).sum()
 
 
 def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: NoiseRecorder) -> Graph:

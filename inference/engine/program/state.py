@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyro
@@ -82,6 +83,24 @@ def stored() -> dict[str, Tensor]:
     return {name: p for name, p in named if not name.startswith(ESTIMATORS)}
 
 
+def averages() -> set[str]:
+    """Names in Pyro's store of what its estimators keep there, decaying baselines."""
+    return {name for name in pyro.get_param_store() if name.startswith(ESTIMATORS)}
+
+
+@contextmanager
+def averages_in_place() -> Iterator[None]:
+    """What a run writes anew in the store, as Pyro's decaying baselines, it changes in place."""
+    store = pyro.get_param_store()
+    before = {name: store._params[name] for name in averages()}
+    yield
+    with torch.no_grad():
+        for name, living in before.items():
+            if (new := store._params[name]) is not living:
+                living.copy_(new)
+                store[name] = living
+
+
 def state_of(program: Stateful) -> dict[str, Any]:
     """Copies of parameters, buffers and the store; of later-born parameters, the constraints."""
     store = pyro.get_param_store()
@@ -114,6 +133,8 @@ def put_back(program: Stateful, state: dict[str, Any]) -> None:
                 store[name] = value
             elif name not in state["parameters"]:
                 store._params[name].data.copy_(value)
+        for name in averages() - state["store"].keys():  # they start at zero
+            store._params[name].data.zero_()
     program.known = len(store)
 
 
