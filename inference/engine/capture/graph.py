@@ -15,23 +15,23 @@ from unittest import mock
 
 import pyro
 import torch
+from pyro.infer.util import Dice
 from torch import Tensor
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.engine.capture.noise import Draw, NoiseRecorder
-from inference.engine.capture.refusal import DependsOnValuesError, naming_the_line
+from inference.engine.capture.refusal import naming_the_culprit
 from inference.engine.capture.sharing import Sharing
+from inference.engine.capture.values import ItemsAsTensors, NoValueReads
 from inference.engine.capture.views import share_views
 
 Outputs = Sequence[Tensor | None]
 Decompositions = dict[Any, Callable[..., Any]] | None
-READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
-PACK = torch.ops.aten._pack_padded_sequence.default  # its lengths are data, read on the host
+compute_expectation = Dice.compute_expectation
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,21 @@ def capture(
         UserError: the function branches on the value of a tensor; names the line.
         ChangedInPlaceError: a result shared by several calls was changed in place.
     """
-    noise = NoiseRecorder()
+    noise, values = NoiseRecorder(), NoValueReads()
     sharing = Sharing(noise)
 
     def traced() -> Outputs:
         with (
             capturable(),
-            NoValueReads(),
+            values,
             noise,
-            ItemsAsTensors(),
+            ItemsAsTensors(values),
             sharing if share else contextlib.nullcontext(),
         ):
             return function()
 
     traced.__annotations__ = {}  # else they are in the graph, which torch's cache cannot pickle
-    with naming_the_line():
+    with naming_the_culprit():
         module = traced_graph(traced)
     sharing.refuse_changes()
     return _with_inputs(module, variables, noise)
@@ -118,57 +118,42 @@ def capturable() -> Iterator[None]:
 
     (mkldnn's recurrent networks have no aten operations to record.)
     """
-    nothing = {"torch_isnan": mock.patch.object(pyro.util, "torch_isnan", return_value=False)}
-    nothing["sample"] = mock.patch.object(torch.distributions.Distribution, "_validate_sample")
+    replaced = mock.patch.object
     mkldnn = torch._C._get_mkldnn_enabled()
     try:
         torch._C._set_mkldnn_enabled(False)
-        with pyro.validation_enabled(False), nothing["torch_isnan"], nothing["sample"]:
+        with (
+            pyro.validation_enabled(False),
+            replaced(pyro.util, "torch_isnan", return_value=False),
+            replaced(torch.distributions.Distribution, "_validate_sample"),
+            replaced(Dice, "compute_expectation", expectation),
+            replaced(pyro.infer.util, "_fulldot", expected_cost),
+        ):
             yield
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)
 
 
-class ItemsAsTensors(TorchFunctionMode):
-    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` does not check values.
-
-    Reading a tensor's values in a way that torch's dispatcher does not see is an error.
-    """
+class AllPossible(TorchFunctionMode):
+    """Within it, ``mask.all()`` is true."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function, or a variant that reads no values."""
-        if func is torch.Tensor.item:
-            return args[0].detach()
-        if func in READING:
-            raise DependsOnValuesError(func.__name__)
-        if func is torch.nn.functional.one_hot:
-            return one_hot(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        """True for ``Tensor.all``, else the function."""
+        return True if func is Tensor.all else func(*args, **(kwargs or {}))
 
 
-class NoValueReads(TorchDispatchMode):
-    """Makes operations that read values, or whose result's shape depends on values, errors."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation, unless it reads values."""
-        reads = torch.Tag.data_dependent_output in func.tags or func is PACK
-        if reads or (torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args)):
-            raise DependsOnValuesError(str(func))
-        return func(*args, **(kwargs or {}))
+def expectation(dice: Dice, costs: Any) -> Any:
+    """``TraceEnum_ELBO``'s expected costs, without Pyro's selection of the possible values."""
+    with AllPossible():
+        return compute_expectation(dice, costs)
 
 
-def _is_gather(func: Any, args: Any) -> bool:
-    """Whether it is indexing by integers, whose result has the shape of the indices."""
-    masks = (torch.bool, torch.uint8)
-    is_index = func is torch.ops.aten.index.Tensor
-    return is_index and not any(i is not None and i.dtype in masks for i in args[1])
+def expected_cost(probabilities: Tensor, costs: Tensor) -> Tensor:
+    """() Σ probability × cost, where a probability of 0 counts as 0, also for an infinite cost.
 
-
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """``torch.nn.functional.one_hot`` for a given number of classes, values not checked."""
-    if num_classes < 0:
-        num_classes = int(tensor.max()) + 1  # reads values: refused, with its line
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+    Both in the same dimensions.
+    """
+    return (probabilities * torch.where(probabilities > 0, costs, 0.0)).sum()
 
 
 def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: NoiseRecorder) -> Graph:

@@ -16,6 +16,7 @@ from inference.engine.capture.captured import Captured
 from inference.engine.capture.graph import Outputs
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import StepResult
+from inference.engine.program.state import averages_in_place
 from inference.engine.sparse_rows import SparseLookups, as_sparse
 from inference.util.errors import UserError
 
@@ -90,7 +91,7 @@ class CapturedGradient(PlainGradient):
         return StepResult(found.loss, norm, found.terms)
 
     def _outputs(self, batch: Batch, *beta: Tensor) -> Outputs:
-        with SparseLookups() as lookups:
+        with averages_in_place(), SparseLookups() as lookups:
             loss, terms = self.backward(batch, *beta or (1.0,))
         found = [lookups.gradient(parameter) for parameter in self.parameters]
         self._refuse_sparse(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyro
@@ -82,6 +83,24 @@ def stored() -> dict[str, Tensor]:
     return {name: p for name, p in named if not name.startswith(ESTIMATORS)}
 
 
+def averages() -> set[str]:
+    """Names of the entries of Pyro's estimators (decaying baselines) in its store."""
+    return {name for name in pyro.get_param_store() if name.startswith(ESTIMATORS)}
+
+
+@contextmanager
+def averages_in_place() -> Iterator[None]:
+    """Copies new values of these entries into the old tensors, so that a graph updates them."""
+    store = pyro.get_param_store()
+    before = {name: store._params[name] for name in averages()}
+    yield
+    with torch.no_grad():
+        for name, old in before.items():
+            if (new := store._params[name]) is not old:
+                old.copy_(new)
+                store[name] = old
+
+
 def state_of(program: Stateful) -> dict[str, Any]:
     """Copies of parameters, buffers and the store; and the constraints of parameters that appeared
     late."""
@@ -104,17 +123,19 @@ def put_back(program: Stateful, state: dict[str, Any]) -> None:
     _refuse_others(program, state["parameters"])
     buffers, store = dict(program.buffers()), pyro.get_param_store()
     with torch.no_grad():
-        for living, kept in (
+        for old, kept in (
             (program.parameters, state["parameters"]),
             (buffers, state["buffers"]),
         ):
             for name, value in kept.items():
-                living[name].copy_(value)
+                old[name].copy_(value)
         for name, value in state["store"].items():
             if name not in store:  # of an estimator, such as a decaying baseline
                 store[name] = value
             elif name not in state["parameters"]:
                 store._params[name].data.copy_(value)
+        for name in averages() - state["store"].keys():  # they start at zero
+            store._params[name].data.zero_()
     program.known = len(store)
 
 

@@ -136,7 +136,7 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
         ("blank.txt", b" \n<unk>\n", r"blank\.txt holds no words"),
         ("latin.txt", b"caf\xe9 " * 9, r"latin\.txt cannot be read as text"),
         ("zeros.txt", b"a\0b " * 9, r"zeros\.txt is a binary file: give a text"),
-        ("cut.gz", gzip.compress(b"a b c " * 999)[:-9], r"cut\.gz cannot be read as text"),
+        ("cut.gz", gzip.compress(b"a b c " * 999, mtime=0)[:-9], r"cut\.gz cannot be read as text"),
         ("plain.gz", b"a b c", r"plain\.gz cannot be read as text"),
         ("plain.tgz", b"a b c", r"plain\.tgz cannot be read as text"),
         ("ca01", b"the/at cat/nn\nsat\n", "ca01, line 2: 'sat' is no word/tag"),
