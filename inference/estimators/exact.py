@@ -33,6 +33,7 @@ from inference.estimators.programs import ModelAndGuide, StochasticFunction, Tra
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
+from inference.util.tensors import close
 
 LARGEST = 10_000_000  # entries of the table of all values
 MOST_RUNS = 2_048  # assignments that are run one by one
@@ -365,11 +366,7 @@ def aligned(index: Tensor, rank: int) -> Tensor:
 def same(picked: Tensor, one: Tensor) -> bool:
     """Whether equal up to rounding, and of one shape up to leading ones."""
     rank = max(picked.dim(), one.dim())
-    picked, one = aligned(picked, rank), aligned(one, rank)
-    close = torch.finfo(one.dtype).eps ** 0.5
-    return picked.shape == one.shape and torch.allclose(
-        picked, one.to(picked), rtol=close, atol=close, equal_nan=True
-    )
+    return close(aligned(picked, rank), aligned(one, rank))
 
 
 # The values of one site

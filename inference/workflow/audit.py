@@ -13,6 +13,7 @@ from torch import nn
 
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.optimizers import OptimizerFactory
+from inference.engine.program.checks.arguments import refuse_counts, refuse_estimator
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.plan import DTYPES
@@ -21,7 +22,6 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
-from inference.workflow.checks import require_batch_size, require_elbo
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
@@ -139,12 +139,12 @@ def _checked(
         raise UserError(f"at is {at}: say after how many optimiser steps to audit, as in at=(0,)")
     if samples < 2:
         raise UserError(f"samples is {samples}: a variance needs two or more")
-    require_batch_size(batch_size)
+    refuse_counts({"batch_size": batch_size})
     if isinstance(estimators, str | type | ELBO):
         raise UserError(f"estimators is {estimators!r}: give a list, as in [ScoreFunction()]")
     given = estimators.values() if isinstance(estimators, Mapping) else estimators
     for estimator in given:
-        require_elbo(estimator)
+        refuse_estimator(estimator)
     if not given:
         raise UserError("give one or more estimators to audit")
     if isinstance(estimators, Mapping):

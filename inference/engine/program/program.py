@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.data.columns import Batch
+from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
 from inference.engine.program.checks.match import matching
 from inference.engine.program.checks.plates import (
@@ -23,7 +23,6 @@ from inference.engine.program.checks.plates import (
     frames_of,
     full_size,
     other_rows,
-    rows_in,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -35,10 +34,9 @@ from inference.engine.program.state import (
     state_of,
     stored,
 )
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-
-Callee = Callable[..., Any]
 
 
 class Program:
@@ -58,7 +56,7 @@ class Program:
         known: number of entries of the store when it was last searched.
     """
 
-    def __init__(self, model: Callee, guide: Callee) -> None:
+    def __init__(self, model: StochasticFunction, guide: StochasticFunction) -> None:
         self.model, self.guide = model, guide
         self.store: Any = {"params": {}, "constraints": {}}
         self.parameters: dict[str, Tensor] = {}
@@ -162,7 +160,7 @@ class Program:
 
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch stands for: N, or the batch's own length."""
-        return self.plate_size or rows_in(batch)
+        return self.plate_size or row_count(batch)
 
     def values(self) -> dict[str, Tensor]:
         """Constrained parameter values by name, detached copies."""
@@ -212,7 +210,7 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
         UserError: as ``Program.initialise`` says of plates and rows.
     """
     frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
-    check_size(frame, traces[0], length := rows_in(batch), rows)
+    check_size(frame, traces[0], length := row_count(batch), rows)
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
     if frame is not None:
         program.plate = frame.name
@@ -222,7 +220,7 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
             refuse_other_rows(program.guide, traces, frame, batch, program.parameters)
 
 
-def accepted_columns(model: Callee, names: list[str]) -> list[str]:
+def accepted_columns(model: StochasticFunction, names: list[str]) -> list[str]:
     """The columns that the model takes as arguments.
 
     Raises:
@@ -243,7 +241,7 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
     return accepted
 
 
-def _called(callee: Callee) -> Callee:
+def _called(callee: StochasticFunction) -> StochasticFunction:
     """The callable whose signature counts: a module's ``forward``."""
     if isinstance(callee, functools.partial):
         return functools.partial(_called(callee.func), *callee.args, **callee.keywords)

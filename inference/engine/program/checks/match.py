@@ -11,20 +11,23 @@ from pyro import poutine
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
-from inference.data.columns import Batch
-from inference.engine.program.checks.plates import frames_of, rows_in
+from inference.data.columns import Batch, row_count
+from inference.engine.program.checks.plates import frames_of
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import distribution_name, sample_sites
 
-Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
 DTYPE_WORDS = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
 
 
 def matching(
-    traces: Callable[[Batch], Traces], model: Callee, guide: Callee, batch: Batch
+    traces: Callable[[Batch], Traces],
+    model: StochasticFunction,
+    guide: StochasticFunction,
+    batch: Batch,
 ) -> Traces:
     """``traces(batch)`` of model and guide, if they match.
 
@@ -44,7 +47,9 @@ def matching(
     return model_trace, guide_trace
 
 
-def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) -> None:
+def refuse_slip(
+    error: Exception, model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> None:
     """Raise a ``UserError`` for a program's error if it has a known cause."""
     (model_trace, model_runs), (guide_trace, guide_runs) = (
         _run_alone(callee, batch) for callee in (model, guide)
@@ -55,7 +60,7 @@ def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) ->
         _refuse_shapes(model_trace, guide_trace, error)
 
 
-def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
+def _run_alone(callee: StochasticFunction, batch: Batch) -> tuple[Trace, bool]:
     """The trace up to an error, and whether the run completed."""
     tracer = poutine.trace(callee)
     try:
@@ -70,7 +75,7 @@ def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
     for name, node in trace.nodes.items():
         fn: Any = node.get("fn")
         if type(fn).__name__ == "_Subsample" and (fn.subsample_size or 0) > 0:
-            length = rows_in(batch)
+            length = row_count(batch)
             if fn.subsample_size < fn.size and fn.size != length:
                 raise UserError(
                     f"plate {name!r} draws {fn.subsample_size} of {fn.size} rows itself, but is "
