@@ -22,11 +22,13 @@ demo: $(READY)
 	@echo "samples.png, reconstructions.png, elbo.png and trace.nc: runs/digits/*/"
 	@echo "next: $(BIN)/lowerbound fit vae --help, or a program of your own: see README.md"
 
-test: $(READY) lint  # a test that hangs ends the run and shows where
-	$(BIN)/python -m pytest -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test: $(READY) lint  # a test that hangs is ended, and shows where it hung
+	$(PYTEST) -o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
