@@ -21,6 +21,7 @@ from benchmarks.timing import Row
 ALL = (
     "vae",
     "attention",
+    "glimpses",
     "discrete",
     "sites",
     "vocabulary",
