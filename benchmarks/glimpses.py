@@ -1,4 +1,4 @@
-"""Six glimpses (RAM), leave-one-out of four runs: compiled, against plain PyTorch and uncompiled."""
+"""Six glimpses (RAM), leave-one-out of four: compiled, against plain PyTorch and uncompiled."""
 
 from __future__ import annotations
 
