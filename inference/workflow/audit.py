@@ -13,6 +13,13 @@ from torch import nn
 
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.optimizers import OptimizerFactory
+from inference.engine.program.checks.arguments import (
+    estimator_of,
+    is_count,
+    refuse_callables,
+    refuse_signature,
+)
+from inference.engine.program.nonfinite import explained
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.plan import DTYPES
@@ -21,7 +28,6 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
-from inference.workflow.checks import require_batch_size, require_elbo
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
@@ -97,8 +103,14 @@ def audit(
         UserError: an estimator refuses the program, or nothing is to be audited.
     """
     named, moments = _checked(estimators, samples, batch_size, at)
+    refuse_callables(model, guide)
     columns = as_columns(data)
     columns = columns.select(accepted_columns(model, columns.names))
+    refuse_signature(guide, columns.names)
+    if batch_size is not None and batch_size > len(columns):
+        raise UserError(f"batch_size is {batch_size}, but the data have {len(columns)} rows")
+    if isinstance(columns, Columns):
+        columns.refuse_nonfinite()
     program = Program(model, guide)
     program.to(torch.device(device), DTYPES[precision])
     columns = columns.to(program.device, program.dtype)
@@ -107,7 +119,8 @@ def audit(
     with rng.forked(seed), program.scope():
         batches = _batches(columns, batch_size, seed)
         audited = batch = next(batches)
-        program.initialise(audited, len(columns))
+        with explained(program, audited):
+            program.initialise(audited, len(columns))
         if skip_refused:
             named, refused = _accepted(named, program, audited)
         trainer = placed(train_with or next(iter(named.values())), program)
@@ -139,12 +152,13 @@ def _checked(
         raise UserError(f"at is {at}: say after how many optimiser steps to audit, as in at=(0,)")
     if samples < 2:
         raise UserError(f"samples is {samples}: a variance needs two or more")
-    require_batch_size(batch_size)
+    if batch_size is not None and not is_count(batch_size, 1):
+        raise UserError(f"batch_size is {batch_size!r}: give a whole number, at least 1")
     if isinstance(estimators, str | type | ELBO):
         raise UserError(f"estimators is {estimators!r}: give a list, as in [ScoreFunction()]")
     given = estimators.values() if isinstance(estimators, Mapping) else estimators
     for estimator in given:
-        require_elbo(estimator)
+        estimator_of(estimator)
     if not given:
         raise UserError("give one or more estimators to audit")
     if isinstance(estimators, Mapping):

@@ -9,12 +9,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO, TraceTailAdaptive_ELBO
 
 from inference import estimators
 from inference.util.errors import UserError
 
 SEEDS = 2**32  # NumPy's largest seed
+NO_BOUND = (ReweightedWakeSleep, TraceTailAdaptive_ELBO)  # their losses are no bounds
 
 
 def refuse_options(
@@ -106,6 +107,11 @@ def estimator_of(estimator: Any) -> ELBO:
     if isinstance(estimator, ELBO):
         if not hasattr(estimator, "loss"):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
+        if isinstance(estimator, NO_BOUND):
+            raise UserError(
+                f"Pyro's {type(estimator).__name__} gives no bound: take ReweightedWakeSleep or "
+                "VIMCO from inference.estimators"
+            )
         return estimator
     if isinstance(estimator, str):
         known = hasattr(estimators, estimator)

@@ -19,7 +19,7 @@ def captured(function, *arguments):
     """The function, as a graph that a run on these arguments has become."""
     graph = capture(lambda: [function(*arguments)], arguments)
     run = interpreted(graph, arguments)
-    return lambda *others: run(others, graph.noise())[0]
+    return lambda *others: run(others, graph.draw_noise())[0]
 
 
 AT_A_PLACE = {
