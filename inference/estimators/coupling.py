@@ -26,10 +26,12 @@ def coupled(ledger: Ledger, programs: ModelAndGuide, guide_trace: Trace) -> list
 
     Where all sites are in the same plates, order alone tells: what comes after the first latent
     is one set.  Where plates differ, one more run at the same draws follows each latent; sets that
-    share the same plates are put together, as in a datum's weight.
+    share the same plates are put together, as in a datum's weight.  What a ``pyro.factor`` of the
+    guide stands for is no site that could be followed: with one, everything is one set.
     """
     moving = [term for term in ledger.terms if term.time >= 0]
-    if len({frozenset(term.plates) for term in moving}) <= 1:
+    factors = any(choice.is_factor for choice in ledger.choices)
+    if factors or len({frozenset(term.plates) for term in moving}) <= 1:
         return [frozenset(term.name for term in moving)] if moving else []
     latents = {choice.name for choice in ledger.choices}
     by_plates: dict[frozenset[str], frozenset[str]] = {}

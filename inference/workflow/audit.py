@@ -37,7 +37,7 @@ from inference.workflow.verdicts import (
     bound_of,
     exact_gradient,
     is_unbiased,
-    undrawn_latents,
+    of_guide_alone,
     verdicts,
 )
 
@@ -189,13 +189,15 @@ def _measure(
     program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
 ) -> dict[str, Measured]:
     """Settle the estimators, then take their gradients."""
-    undrawn = undrawn_latents(program, batch)
+    with torch.no_grad():
+        guide_alone = of_guide_alone(*program.traces(batch))
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
     measured = {}
     for name, estimator in estimators.items():
         settled = settle(placed(estimator, program), program, batch)
         evaluations = count_evaluations(settled, program, batch)
-        bound, unbiased = bound_of(estimator, undrawn), is_unbiased(estimator, undrawn)
+        unbiased = is_unbiased(estimator, program.undrawn, guide_alone)
+        bound = bound_of(estimator, program.undrawn)
         measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
     with bar:
         for i in range(samples):

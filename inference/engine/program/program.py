@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch
 from inference.engine.program.caches import Caches
-from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
     check_size,
     data_plate,
@@ -52,6 +52,7 @@ class Program:
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
             long as the batch, the name where there is no plate.
         nesting: number of plate dimensions, at least 1.
+        undrawn: latents of the model that are not in the guide, marked to be summed out.
         born: names of parameters that came later; what cannot follow that (a step that is
             compiled) is ``settled``.
         caches: those of transforms.
@@ -65,6 +66,7 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.undrawn: list[str] = []
         self.born: set[str] = set()
         self.settled = ""
         self.caches = Caches()
@@ -122,6 +124,7 @@ class Program:
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
+        self.undrawn = undrawn_latents(trace, guide_trace)
         self.__dict__.pop("_modules", None)  # an autoguide makes its own at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))

@@ -189,6 +189,12 @@ class Sampler:
         if self.reason is not None:
             return None
         _, single = self.single(batch)
+        if factors := [n for n, s in single.guide.items() if s.kind == "factor"]:
+            self.reason = (
+                f"site {factors[0]!r} is a pyro.factor of the guide, for something that may be "
+                "drawn outside of Pyro"
+            )
+            return None
         count = min(count, largest_chunk(single))
         key = (count, shapes(batch))
         try:

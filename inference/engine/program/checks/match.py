@@ -15,7 +15,7 @@ from inference.data.columns import Batch
 from inference.engine.program.checks.plates import frames_of, rows_in
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import distribution_name, sample_sites
+from inference.util.sites import distribution_name, is_factor, sample_sites
 
 Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
@@ -135,8 +135,14 @@ def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
             )
 
 
+def undrawn_latents(model: Trace, guide: Trace) -> list[str]:
+    """Latents of the model that are not in the guide."""
+    sites = sample_sites(model)
+    return [n for n, s in sites.items() if not s["is_observed"] and n not in guide.nodes]
+
+
 def _observed(sites: dict[str, Any]) -> list[str]:
-    return [name for name, site in sites.items() if site["is_observed"]]
+    return [n for n, site in sites.items() if site["is_observed"] and not is_factor(site)]
 
 
 def _refuse_plates(prior: Trace, replayed: Trace) -> None:
