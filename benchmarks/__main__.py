@@ -32,13 +32,13 @@ ALL = (
 
 
 def main(names: Sequence[str]) -> None:
-    """Measure, tell, keep."""
+    """Run the benchmarks; print and save the results."""
     unknown = set(names) - set(ALL)
     if unknown:
         print(f"no benchmark {unknown.pop()!r}: give some of {', '.join(ALL)}", file=sys.stderr)
         sys.exit(2)
     console = Console()
-    console = console if console.is_terminal else Console(width=110)  # a log has no width
+    console = console if console.is_terminal else Console(width=110)  # a log file has no width
     found: list[Row] = []
     for name in names or ALL:
         with console.status(f"measuring: {name}"):
@@ -53,7 +53,7 @@ def main(names: Sequence[str]) -> None:
 
 
 def table(found: Sequence[Row]) -> Table:
-    """Ratios with their quartiles beside their goals."""
+    """A table of ratios, quartiles and goals."""
     out = Table(title="time a step, ours / the other's; both in turn, block by block")
     for heading in ("work", "ours / other", "ms / ms", "ratio (quartiles)", "goal"):
         out.add_column(heading, no_wrap=heading != "ours / other")
@@ -66,7 +66,7 @@ def table(found: Sequence[Row]) -> Table:
 
 
 def picture(found: Sequence[Row], path: Path) -> None:
-    """Each ratio as a dot with its quartiles, the goal as a tick."""
+    """Plot each ratio as a dot with its quartiles, the goal as a tick."""
     figure, axes = plt.subplots(figsize=(9, 0.8 + 0.32 * len(found)), layout="constrained")
     for y, row in enumerate(reversed(found)):
         colour = "tab:blue" if row.reached else "tab:red"

@@ -1,7 +1,7 @@
-"""A captioner with hard attention, score function: compiled, beside by hand and beside Pyro's.
+"""A captioner with hard attention, score function: compiled, against plain PyTorch and Pyro's SVI.
 
-The guide looks where the model would (the bound L_s of Show, Attend and Tell), so that a Pyro
-program runs the network twice, once in each.
+The guide is the prior (the bound L_s of Show, Attend and Tell), so that Pyro runs the network
+twice, in guide and model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OURS = "compiled"
 
 
 class Decoder(nn.Module):
-    """Where to look from the state; the next state and word from what is seen."""
+    """Attention from the state; the next state and word from the attended features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Decoder(nn.Module):
         self.say = nn.Linear(HIDDEN, WORDS)
 
     def start(self, a: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        """The first state, and the features as the attention sees them."""
+        """The initial state, and the attention's keys."""
         zeros = a.new_zeros(len(a), HIDDEN)
         return (zeros, zeros), self.features(a)
 
@@ -137,7 +137,7 @@ def svi(batch: Batch, elbo: ELBO) -> Step:
 
 
 def drawn(length: int) -> Batch:
-    """Features and words at random."""
+    """Random features and words."""
     y = torch.randint(WORDS, (ROWS, length + 1))
     return {"a": torch.randn(ROWS, LOCATIONS, FEATURES), "y": y}
 

@@ -1,4 +1,4 @@
-"""A sigmoid belief network (784-200): estimators compiled, beside themselves uncompiled."""
+"""A sigmoid belief network (784-200): estimators, compiled against uncompiled."""
 
 from __future__ import annotations
 

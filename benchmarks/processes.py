@@ -1,4 +1,5 @@
-"""Two processes with a thread each beside one process with one, at the same batches of a VAE."""
+"""Two processes of one thread each against one process of one thread, at the same batches of a
+VAE."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SHARED, ALONE = "two processes", "one process"
 
 
 def measure(blocks: int = BLOCKS) -> Iterator[Row]:
-    """Rows of fit's step as it is, and compiled."""
+    """Rows of fit's step, uncompiled and compiled."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*launch, "-m", "benchmarks.processes", str(blocks)],
@@ -33,7 +34,7 @@ def measure(blocks: int = BLOCKS) -> Iterator[Row]:
 
 
 def contenders(processes: Processes, batch_size: int, compiled: bool) -> dict[str, Step]:
-    """Both ways; while the first process goes alone, the second waits for it."""
+    """One and two processes; while the first runs alone, the second waits."""
     torch.manual_seed(0)
     columns = Columns({"x": torch.rand(SIZE, *SHAPE).round()})
     waits = processes.rank > 0

@@ -1,4 +1,4 @@
-"""Eight seeds trained at once, beside eight in turn (on a GPU: beside one)."""
+"""Eight seeds trained at once against eight in turn (on a GPU: against one)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def stepping(training: TrainingRun) -> Step:
     """fit's step, with its data, trace, norm and check for NaN, epoch after epoch."""
 
     def loop() -> Iterator[None]:
-        with training.opened():  # once for all steps, as in fit
+        with training.opened():  # entered once for all steps, as in fit
             while True:
                 for batch in training.batches():
                     take_step(training, batch)

@@ -1,4 +1,4 @@
-"""Forty discrete sites in sequence: what reward-to-go costs, uncompiled, beside Pyro's own."""
+"""Forty discrete sites in sequence: the cost of reward-to-go, uncompiled, against Pyro's."""
 
 from __future__ import annotations
 

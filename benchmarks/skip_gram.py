@@ -1,4 +1,5 @@
-"""Word vectors: an epoch of fit, as it is and compiled, beside gensim's Word2Vec on the same cores.
+"""Word vectors: an epoch of fit, uncompiled and compiled, against gensim's Word2Vec on as many
+cores.
 
 Both read the same text: a million words as frequent as Zipf's, in sentences of twenty.
 """
@@ -30,8 +31,8 @@ OPTIONS = Options(minimum=1)
 
 
 def text() -> Corpus:
-    """Words drawn one by one."""
-    tokens = Noise(1 / torch.arange(1.0, WORDS + 1)).draw(TOKENS).int()
+    """A corpus of words drawn independently."""
+    tokens = Noise(1 / torch.arange(1.0, WORDS + 1)).sample(TOKENS).int()
     sentence = torch.arange(TOKENS, dtype=torch.int32) // SENTENCE
     names = tuple(f"w{i}" for i in range(WORDS))
     return Corpus(tokens, sentence, names, 1 + tokens.bincount(minlength=WORDS))
@@ -42,7 +43,7 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
 
     def loop() -> Iterator[None]:
         torch.manual_seed(0)
-        data, _ = skipgram.rows(OPTIONS, corpus)
+        data, _ = skipgram.train_and_held_out(OPTIONS, corpus)
         program = Program(skipgram.point(OPTIONS, data), Empty())
         batch = OPTIONS.batch_size or len(data)
         plan = Plan(
@@ -67,7 +68,7 @@ def fitted(corpus: Corpus, compiled: bool, short: bool = False) -> Step:
 
 
 def word2vec(corpus: Corpus, options: Options, workers: int, seed: int = 0) -> tuple[Any, Any]:
-    """gensim's model, its vocabulary built, and the corpus's sentences, words as strings."""
+    """gensim's model with its vocabulary built, and the sentences as strings."""
     from gensim.models import Word2Vec
 
     ends = (corpus.sentence.diff().nonzero().flatten() + 1).tolist()
@@ -105,7 +106,7 @@ def measure() -> Iterator[Row]:
     try:
         contenders["gensim"] = gensim(corpus, torch.get_num_threads())
     except ImportError:
-        print("gensim is not installed: nothing to stand beside (pip install '.[bench]')")
+        print("gensim is not installed: no comparison (pip install '.[bench]')")
         return
     times = in_turn(contenders, blocks=12, steps=1)
     for ours in contenders:

@@ -16,12 +16,12 @@ PROGRAMS = {
     "VAE": "from benchmarks import vae; step = vae.fitted(vae.columns(), 128, compiled=True)",
     "attention, 40 looks": "from benchmarks import attention as a; step = a.compiled(a.drawn(40))",
 }
-END = "; step(); import os; os._exit(0)"  # at once: what is still open is nobody's concern
+END = "; step(); import os; os._exit(0)"  # exit at once, without cleaning up
 REPEATS = 3
 
 
 def seconds(script: str, cache: str) -> float:
-    """Of a process from its start to the end of the first step."""
+    """Seconds from a process's start to the end of its first step."""
     began = time.perf_counter()
     environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
     subprocess.run([sys.executable, "-c", script + END], env=environment, check=True)

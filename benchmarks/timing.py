@@ -1,4 +1,4 @@
-"""Contenders take turns, block by block, so that a machine that slows down slows them all."""
+"""Timing of contenders in turns, block by block, so that a slow machine slows all of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
-WARM_UP = 8  # steps: to compile, to allocate, and for the first checks of what was compiled
+WARM_UP = 8  # steps to compile, to allocate, and for the first checks of compiled graphs
 Step = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Row:
-    """Ours against another way to the same: milliseconds a step, and the ratio block by block."""
+    """Ours against another implementation: milliseconds a step, and the ratio in each block."""
 
     work: str
     ours: str
@@ -35,9 +35,9 @@ class Row:
 
 
 def in_turn(contenders: Mapping[str, Step], blocks: int, steps: int) -> dict[str, list[float]]:
-    """Seconds a step of each contender in each block; in another order each time.
+    """Seconds a step of each contender in each block, in random order.
 
-    (Who comes after whom matters: caches, and threads that still spin.)
+    (The order matters: caches, and threads that still spin.)
     """
     for step in contenders.values():
         for _ in range(WARM_UP):
@@ -51,11 +51,11 @@ def in_turn(contenders: Mapping[str, Step], blocks: int, steps: int) -> dict[str
 
 
 def seconds(step: Step, steps: int) -> float:
-    """Of one step."""
+    """Seconds of one step."""
     began = time.perf_counter()
     for _ in range(steps):
         last = step()
-    getattr(last, "block_until_ready", lambda: None)()  # jax's
+    getattr(last, "block_until_ready", lambda: None)()  # of jax: waits for the result
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return (time.perf_counter() - began) / steps

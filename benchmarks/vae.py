@@ -1,4 +1,4 @@
-"""A VAE (784-400-20): fit, as it is and compiled, beside the same by hand and in NumPyro."""
+"""A VAE (784-400-20): fit, uncompiled and compiled, against Pyro, plain PyTorch and NumPyro."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOALS = {"plain PyTorch": 1.0, "NumPyro, jitted": 1.1}
 
 
 def columns() -> Columns:
-    """Images of noise."""
+    """Random images."""
     return Columns({"x": torch.rand(SIZE, *SHAPE).round()})
 
 
@@ -45,7 +45,7 @@ def program() -> Program:
 def batches(
     columns: Columns, batch_size: int, processes: Processes | None = None
 ) -> Iterator[Batch]:
-    """Epoch after epoch, as fit draws them; of several processes, this one's part."""
+    """Batches as fit draws them, epoch after epoch; this process's shard."""
     part = (processes or Processes(torch.device("cpu"))).part
     epoch = 0
     while True:
@@ -64,7 +64,7 @@ def fitted(
         p, cpu = program(), torch.device("cpu")
         plan = Plan(rows=SIZE, steps=10**6, batch_size=batch_size, device=cpu, compile=compiled)
         estimator = Pathwise() if compiled else Trace_ELBO()
-        with p.scope():  # once for all steps, as in fit
+        with p.scope():  # entered once for all steps, as in fit
             seed = SeedTraining(p, estimator, data=columns, plan=plan, seed=0, processes=processes)
             training = TrainingRun([seed], seed.gradient(), Adam)
             for batch in batches(columns, batch_size, processes):

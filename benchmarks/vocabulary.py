@@ -1,7 +1,7 @@
-"""A step's time when the vocabulary grows a hundredfold: noise-contrastive, and the full softmax.
+"""A step's time for a vocabulary a hundred times larger: noise-contrastive, and the full softmax.
 
 python -m benchmarks.vocabulary docs/vocabulary.png draws it against the vocabulary.  Steps are
-those of fit: gradient, norm, and Adagrad of the rows that the batch asks for.
+those of fit: gradient, norm, and Adagrad of the batch's rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def step(words: int, objective: str) -> Step:
     whole = Program(model, Empty())
 
     def batch() -> dict[str, torch.Tensor]:
-        return {"c": text.draw(ROWS, CONTEXT), "w": text.draw(ROWS)}
+        return {"c": text.sample(ROWS, CONTEXT), "w": text.sample(ROWS)}
 
     with whole.scope():
         whole.initialise(batch(), ROWS)
@@ -65,7 +65,7 @@ def step(words: int, objective: str) -> Step:
 def measure() -> Iterator[Row]:
     """NCE's growth and the softmax's, and one against the other.
 
-    Noise of their own is 25 words for each, of which more are distinct in a larger vocabulary.
+    Unshared noise is 25 words for each, of which more are distinct in a larger vocabulary.
     """
     torch.manual_seed(0)
     contenders = {

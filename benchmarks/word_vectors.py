@@ -1,9 +1,9 @@
-"""Word vectors of a real text, ours and gensim's in turn: words a second, and what they are worth.
+"""Word vectors of a real text, ours and gensim's in turn: words a second, and test scores.
 
 python -m benchmarks.word_vectors brown,ptb
 
-Both cut the same sentences of the same words, five epochs, three seeds; ours are compiled, with
-products in bfloat16.  The interval is the bootstrap's over pairs of words.
+Both use the same sentences and vocabulary, five epochs, three seeds; ours are compiled, with
+matmuls in bfloat16.  The interval is from a bootstrap over pairs of words.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from inference.recipes.words import skipgram
 from inference.recipes.words.data import corpus
 from inference.recipes.words.data.corpus import Corpus
 from inference.recipes.words.report import examinations
-from inference.recipes.words.report.vectors import build
+from inference.recipes.words.report.vectors import keyed_vectors
 from inference.recipes.words.skipgram import Options
 
 SEEDS, THREADS = 3, 2
@@ -38,7 +38,7 @@ FIGURES = ("WordSim-353", "SimLex-999")
 
 @dataclass(frozen=True)
 class Trained:
-    """Whose vectors, of which seed, how fast, and their figures."""
+    """One training: whose, the seed, its speed, and its figures."""
 
     whose: str
     seed: int
@@ -49,7 +49,7 @@ class Trained:
 def ours(found: Corpus, options: Options, seed: int) -> Trained:
     """Fitted by the recipe's program; the first step, which compiles, is not timed."""
     torch.manual_seed(seed)
-    data, _ = skipgram.rows(options, found)
+    data, _ = skipgram.train_and_held_out(options, found)
     model = skipgram.point(options, data)
     sgd = partial(RowwiseSGD, lr=options.learning_rate * options.batch_size, reach=skipgram.REACH)
     began: list[float] = []
@@ -61,7 +61,7 @@ def ours(found: Corpus, options: Options, seed: int) -> Trained:
     run = partial(fit, compile=True, precision="bf16-mixed", batch_size=options.batch_size)
     run(model, Empty(), data, None, sgd, epochs=options.epochs, schedule=schedule, seeds=[seed])
     seconds = time.perf_counter() - began[1]
-    vectors = build(found.words, model.contrast.encode.table, found.counts)
+    vectors = keyed_vectors(found.words, model.contrast.encode.table, found.counts)
     return trained("lowerbound", seed, options.epochs * len(found.tokens) / seconds, vectors)
 
 
@@ -75,13 +75,13 @@ def gensim(found: Corpus, options: Options, seed: int) -> Trained:
 
 
 def trained(whose: str, seed: int, speed: float, vectors: Any) -> Trained:
-    """With the figures of the vectors."""
-    return Trained(whose, seed, speed, dict(examinations.evaluate(vectors)))
+    """Score the vectors."""
+    return Trained(whose, seed, speed, dict(examinations.examine(vectors)))
 
 
 def measure(source: str) -> Iterator[Trained]:
     """One seed after another, ours and gensim's in turn."""
-    found, options = corpus.load(source), Options()
+    found, options = corpus.load_corpus(source), Options()
     for seed in range(SEEDS):
         yield ours(found, options, seed)
         yield gensim(found, options, seed)

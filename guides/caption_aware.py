@@ -1,4 +1,4 @@
-"""Where a captioner looked, given what it then said: q(s_t | s_<t, a, y)."""
+"""The attention's posterior given the caption: q(s_t | s_<t, a, y)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class CaptionAware(PyroModule):
     """s_t ~ OneHot(softmax(look(h_{t−1}) + aim(a)ᵀ tilt(r_t))), r_t read from y_T, …, y_t.
 
     The paper's guide is the prior, whose gap to log p(y | a) is KL(p(s | a) ‖ p(s | a, y)).  This
-    one knows the words to come, so that its bound can be tighter.  Its tilt begins at zero: at the
-    prior.
+    one reads the words to come, so that its bound can be tighter.  The tilt is initially zero, so
+    the guide starts at the prior.
 
     Args:
         captioner: the model's networks, which run the state.
@@ -44,7 +44,7 @@ class CaptionAware(PyroModule):
                 state = n.step(said[:, t], n.context(s, a, state), state)
 
     def tilts(self, a: Tensor, y: Tensor) -> Tensor:
-        """(B, T, L) what the words from y_t on add to the prior's logits."""
+        """(B, T, L) the addition to the prior's logits, from the words from y_t on."""
         words = self.captioner.embed(y).flip(1)
         ahead, _ = self.read(words)
         return self.tilt(ahead.flip(1)) @ self.aim(a).transpose(1, 2)

@@ -8,7 +8,7 @@ from pyro.nn import PyroModule
 
 
 class Empty(PyroModule):
-    """q over nothing."""
+    """A guide without latents."""
 
     def forward(self, *args: Any, **columns: Any) -> None:
         """Draw nothing."""

@@ -1,4 +1,4 @@
-"""Where to look, given what was seen so far: q(s_t | s_<t, a)."""
+"""A guide of hard attention: q(s_t | s_<t, a)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Looker(PyroModule):
         self.aim = nn.Linear(features, glimpser.look.out_features)
 
     def forward(self, a: Tensor, y: Tensor) -> None:
-        """Draw s0, s1, … for a (B, L, features); the labels y are not looked at."""
+        """Draw s0, s1, … for a (B, L, features); the labels y are not used."""
         g = self.glimpser
         with pyro.plate("data", self.size, subsample=a):
             state, gist = g.start(a), self.aim(a.mean(-2))

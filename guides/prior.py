@@ -11,16 +11,16 @@ from pyro.poutine.runtime import Message
 
 
 class Prior(PyroModule):
-    """The model itself, its observations hidden.
+    """The model with its observed sites hidden.
 
     With hard attention its ELBO is L_s = Σ_s p(s | a) log p(y | s, a), equation 10 of Xu et al.
-    2015.  The estimators of ``inference`` run the two as one.
+    2015.  The estimators of ``inference`` run model and guide once, not twice.
 
     Args:
-        model: whose prior.
+        model: whose prior to draw from.
 
     Attributes:
-        prior_of: the same, for estimators.
+        prior_of: the model, read by estimators.
     """
 
     def __init__(self, model: Callable) -> None:

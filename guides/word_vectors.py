@@ -1,4 +1,4 @@
-"""Mean-field Gaussians over the latent vectors of words, fetched where the words stand."""
+"""Mean-field Gaussians over the latent vectors of words, looked up for each occurrence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ppl_models.skip_gram import GaussianVectors, SkipGram, inner
 
-SPREAD = 0.05  # of first m
+INITIAL_SCALE = 0.05  # standard deviation of initial m
 
 
 class MeanField(nn.Module):
@@ -23,15 +23,15 @@ class MeanField(nn.Module):
 
     def __init__(self, prior: GaussianVectors) -> None:
         super().__init__()
-        self.prior = (prior,)  # the model's, not a part of the guide
+        self.prior = (prior,)  # the model's: not a submodule of the guide
         shape = len(prior.share), prior.width
         self.loc, self.log_scale = (nn.Parameter(torch.empty(shape)) for _ in range(2))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small random m, and the prior's s: what no text has told of stays unknown."""
+        """Small random m, and the prior's s, which words without data keep."""
         with torch.no_grad():
-            self.loc.normal_(0, SPREAD)
+            self.loc.normal_(0, INITIAL_SCALE)
             self.log_scale.fill_(self.prior[0].scale).log_()
 
     def forward(self, words: Tensor) -> Tensor:

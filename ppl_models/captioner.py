@@ -1,4 +1,4 @@
-"""Show, attend and tell: a caption said word by word, each after a look at one part of a picture.
+"""Show, attend and tell: captions of pictures word by word, with attention before each word.
 
 Xu et al. 2015, *Show, attend and tell*.  Where to look is deterministic (soft attention, equation
 13) or a one-hot latent s_t (hard attention, equations 8 to 10).  With the prior as guide, the ELBO
@@ -15,11 +15,11 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-END = 0  # the word that ends a caption, begins one, and fills the rest of its row
+END = 0  # the word that ends a caption, precedes its first word, and pads its row
 
 
 class State(NamedTuple):
-    """What the decoder remembers: h and c, both (…, hidden)."""
+    """The LSTM's state: h and c, both (…, hidden)."""
 
     h: Tensor
     c: Tensor
@@ -28,8 +28,8 @@ class State(NamedTuple):
 class Captioner(nn.Module):
     """The networks of the decoder; every one keeps leading dimensions.
 
-    What is remembered, looked at and said is kept in the parameters' type where autocast computes
-    in a shorter one.
+    State, attention and logits are kept in the parameters' dtype where autocast computes in a lower
+    precision.
 
     Args:
         features: D, length of a location's feature vector a_i.
@@ -63,7 +63,7 @@ class Captioner(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def start(self, a: Tensor) -> State:
-        """The first state, from the mean of a (…, L, D)."""
+        """The initial state, from the mean of a (…, L, D)."""
         mean = self.dropout(a.mean(-2))
         return State(self._full(self.first_h(mean)).tanh(), self._full(self.first_c(mean)).tanh())
 
@@ -98,15 +98,15 @@ def previous(y: Tensor) -> Tensor:
 
 
 def alive(y: Tensor) -> Tensor:
-    """(…, T) whether each word of y belongs to its caption, the first END included."""
+    """(…, T) whether each word of y belongs to its caption, up to and including the first END."""
     first = torch.ones_like(y[..., :1], dtype=torch.bool)
     return torch.cat([first, y[..., :-1] != END], -1)
 
 
 def counted(logits: Tensor, counts: Tensor) -> Tensor:
-    """(…, L) logits of a look that ``counts`` (…,), and of one at random where it does not.
+    """(…, L) logits of a look where it ``counts`` (…,); uniform where it does not.
 
-    The latter has neither score nor KL, as model and guide know nothing of it.
+    A uniform look has neither score nor KL, as model and guide agree.
     """
     return logits.where(counts.unsqueeze(-1), 0.0)
 
@@ -148,9 +148,10 @@ class SoftAttention(PyroModule):
 
 
 class HardAttention(PyroModule):
-    """s_t ~ OneHot(α_t), y_t ~ Categorical(speak(…)) after each look: reward-to-go credits looks.
+    """s_t ~ OneHot(α_t), then y_t ~ Categorical(speak(…)), so that reward-to-go credits s_t with
+    y_t.
 
-    In training, with the paper's two ways to less variance, neither of which is in the bound:
+    In training, with the paper's two variance reductions, neither of which is in the bound:
 
     Args:
         captioner: the networks.
@@ -175,7 +176,7 @@ class HardAttention(PyroModule):
         looks = []
         n, said, real = self.captioner, previous(y), alive(y)
         with pyro.plate("captions", self.size, subsample=y):
-            looking = self.looking(real)
+            looking = self.drawn_looks(real)
             state, keys = n.start(a), n.key(a)
             for t in range(y.shape[-1]):
                 look = n.look(keys, state)
@@ -191,8 +192,8 @@ class HardAttention(PyroModule):
                 looks.append(s)
         return looks
 
-    def looking(self, real: Tensor) -> Tensor:
-        """(B,) which captions' looks are drawn; all of them unless in training."""
+    def drawn_looks(self, real: Tensor) -> Tensor:
+        """(B,) whether each caption's locations are drawn; all are in evaluation."""
         if not (self.training and self.expected):
             return torch.ones_like(real[:, 0])
         share = real.new_tensor(1 - self.expected, dtype=torch.get_default_dtype())

@@ -1,4 +1,4 @@
-"""What a trained captioner says: greedily, by beam search, or drawn; all pictures at once."""
+"""Decoding a trained captioner: greedily, by beam search, or by sampling; all pictures at once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ppl_models.captioner import END, Captioner, State, alive
 
-UNKNOWN = 1  # the word that stands for those outside the vocabulary
+UNKNOWN = 1  # the word for all words outside of the vocabulary
 Attention = Literal["expected", "sampled"]
-Choice = Callable[[Tensor, Tensor], Tensor]
+ChooseNext = Callable[[Tensor, Tensor], Tensor]
 
 
 class Captions(NamedTuple):
@@ -22,8 +22,8 @@ class Captions(NamedTuple):
 
     Attributes:
         words: (B, T), filled up with END.
-        log_prob: (B,) nats, log p(words | a, looked) under the model, whether or not UNKNOWN may
-            be said; of a caption cut at T words, the probability of these words.
+        log_prob: (B,) nats, log p(words | a, looked) under the model, also where UNKNOWN is
+            excluded; for a caption cut at T words, the probability of these words.
         attention: (B, T, L), α_t of each word; 0 after END.
         looked: (B, T, L), the weights of the locations in each word's context: α_t, or the one-hot
             s_t that was drawn; 0 after END.
@@ -51,18 +51,18 @@ def beam_search(
 ) -> Captions:
     """The caption with the largest log p / length^length_penalty that ``width`` beams find.
 
-    A caption that ends among the best ``width`` continuations frees its beam; the search goes on
-    until no beam can win any more.  Width 1 is greedy.
+    A caption that ends among the best ``width`` continuations frees its beam; the search stops when
+    no beam can exceed the best caption.  Width 1 is greedy.
 
     Args:
         captioner: the networks; used without dropout.
         a: (B, L, D) features.
         width: k, beams a picture.
         longest: T, words at most, END included.
-        length_penalty: 0 asks for the most probable caption, 1 for the most probable a word; the
-            larger, the longer the captions.
-        unknown: whether UNKNOWN may be said.
-        attention: whether a word's context is expected under α_t (with hard attention, an
+        length_penalty: 0 for the largest probability, 1 for the largest mean log-probability of a
+            word; larger values give longer captions.
+        unknown: whether UNKNOWN is allowed.
+        attention: whether a word's context is the expectation under α_t (with hard attention, an
             approximation) or that of a location drawn from α_t, for each word and beam.
 
     Raises:
@@ -76,14 +76,14 @@ def beam_search(
     return _say(captioner, a, best, attention, limits)
 
 
-def draw(
+def sample_captions(
     captioner: Captioner,
     a: Tensor,
     longest: int = 30,
     unknown: bool = False,
     attention: Attention = "expected",
 ) -> Captions:
-    """A caption drawn from the model, word by word; the arguments are those of ``beam_search``."""
+    """Captions drawn from the model, word by word; arguments as of ``beam_search``."""
 
     def drawn(live: Tensor, log_prob: Tensor) -> Tensor:
         return torch.multinomial(log_prob.squeeze(1).exp(), 1)
@@ -104,11 +104,12 @@ class _Limits(NamedTuple):
 def _say(
     captioner: Captioner,
     a: Tensor,
-    choose: Choice,
+    choose: ChooseNext,
     attention: Attention,
     limits: _Limits,
 ) -> Captions:
-    """``choose`` picks k of k·V continuations; given log p of beams (B, k), of words (B, k, V)."""
+    """Decode; ``choose`` picks k of k·V continuations, from log p of beams (B, k) and words (B, k,
+    V)."""
     width, longest, length_penalty, unknown = limits
     if width < 1 or longest < 1 or length_penalty < 0:
         raise ValueError(
@@ -145,7 +146,7 @@ def _without_dropout(captioner: Captioner) -> Iterator[None]:
 
 
 class _Beams:
-    """The decoder's memory: k rows for each of B pictures, one below the other."""
+    """The decoder's state: k rows for each of B pictures."""
 
     def __init__(self, captioner: Captioner, a: Tensor, width: int, attention: Attention) -> None:
         self.captioner, self.attention, self.shape = captioner, attention, (len(a), width)
@@ -156,7 +157,7 @@ class _Beams:
         self.first = torch.arange(0, len(self.a), width, device=a.device).unsqueeze(-1)
 
     def speak(self) -> tuple[Tensor, Tensor, Tensor]:
-        """log p of the next words (B, k, V), α_t (B·k, L), the weights looked with (B·k, L)."""
+        """log p of the next words (B, k, V), α_t (B·k, L), the context's weights (B·k, L)."""
         n = self.captioner
         logits = n.look(self.keys, self.state)
         alpha = looked = logits.softmax(-1)
@@ -168,7 +169,7 @@ class _Beams:
         return log_prob.unflatten(0, self.shape), alpha, looked
 
     def go_on(self, chosen: Tensor, words: int) -> tuple[Tensor, Tensor]:
-        """Go on with k of the k·V continuations, (B, k): the rows they extend, and their words."""
+        """Keep k of the k·V continuations, (B, k): the rows they extend, and their words."""
         parent, word = self.first + chosen // words, chosen % words
         self.state = State(*(x[parent.flatten()] for x in self.state))
         self.word = word.flatten()
@@ -176,7 +177,7 @@ class _Beams:
 
 
 class _Step(NamedTuple):
-    """The row each beam extends and its word, (B, k); α_t and the weights looked with, (B·k, L)."""
+    """The row each beam extends and its word, (B, k); α_t and the context's weights, (B·k, L)."""
 
     parent: Tensor
     word: Tensor

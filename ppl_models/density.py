@@ -1,8 +1,8 @@
 """Noise-contrastive estimation of an unnormalised density: Gutmann & Hyvärinen 2012.
 
-A model says log u(x), and not what Z = ∫ u(x) dx is.  Beside each datum stand ν points of noise,
-whose density q is known.  Who tells the one from the other must know p(x) = u(x) / Z, so that log Z
-is learned as any other parameter.  (For words, of which there are V, see ``ppl_models.nce``.)
+A model gives log u(x), not Z = ∫ u(x) dx.  Each datum is joined by ν points of noise of known
+density q.  The optimal classifier of data and noise depends on p(x) = u(x) / Z, so that log Z is
+learned like any other parameter.  (For words from a vocabulary, see ``ppl_models.nce``.)
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from torch import Tensor, nn
 class DensityNCE(PyroModule):
     """y = 1 for data and y = 0 for noise, y ~ Bernoulli(p / (p + νq)): sites "data" and "noise".
 
-    A program without latents: fit it with ``guides.empty.Empty``.  A row may be one point, or have
-    several, each at a place of its own: as many densities, learned side by side.
+    A program without latents: fit it with ``guides.empty.Empty``.  A row is one point, or several,
+    one for each of as many separate densities.
 
     Args:
-        log_u: points (…, *places, *event) → log u(x) (…, *places); a constant in it is log Z's.
-        noise: q of one point, positive wherever data lie; on the data's device.
+        log_u: points (…, *places, *event) → log u(x) (…, *places); log Z absorbs constants.
+        noise: q of one point, positive at all data; on the data's device.
         nu: ν, points of noise beside each datum.
         size: N, rows of the whole data set.
-        log_z: where the learning of log Z begins: a number, or (*places,).
+        log_z: initial log Z, a number or (*places,).
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class DensityNCE(PyroModule):
         """Points x (B, *places, *event).
 
         Raises:
-            ValueError: q is 0 at one of them (looked at as long as Pyro validates).
+            ValueError: q is 0 at one of them (checked if Pyro's validation is on).
         """
         if is_validation_enabled():
             self.refuse_uncovered(x)
         row = x.shape[: x.dim() - self.noise.event_dim]
         noise = self.noise.sample(torch.Size((self.nu, *row)))
         with pyro.plate("rows", self.size, subsample=x):
-            answer("data", self.logit(x), 1.0, len(row) - 1)
+            observe_label("data", self.logit(x), 1.0, len(row) - 1)
             with pyro.plate("beside", self.nu):
-                answer("noise", self.logit(noise), 0.0, len(row) - 1)
+                observe_label("noise", self.logit(noise), 0.0, len(row) - 1)
 
     def logit(self, x: Tensor) -> Tensor:
         """log p(x) − log ν q(x), (…, *places): how much points look like data."""
@@ -69,7 +69,7 @@ class DensityNCE(PyroModule):
         return self.log_u(x) - self.log_z
 
     def refuse_uncovered(self, x: Tensor) -> None:
-        """Where noise cannot come, data are told without knowing p: nothing would be learned."""
+        """Raise a ``ValueError`` where q = 0: such data are classified without knowing p."""
         support = self.noise.support
         assert support is not None  # of a density
         inside = support.check(x)
@@ -82,7 +82,7 @@ class DensityNCE(PyroModule):
             )
 
 
-def answer(name: str, logit: Tensor, y: float, places: int) -> None:
-    """A site that says y of points whose last dimensions are the places of a row."""
+def observe_label(name: str, logit: Tensor, y: float, places: int) -> None:
+    """Observe the label y of points; their last dimensions are a row's places."""
     question = dist.Bernoulli(logits=logit).to_event(places)
     pyro.sample(name, question, obs=torch.full_like(logit, y))

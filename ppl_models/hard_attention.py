@@ -1,7 +1,7 @@
-"""Hard attention to the parts of an image, a word (here: the label) said at every step.
+"""Hard attention to patches of an image, whose label is predicted at every step.
 
-The stochastic half of Xu et al. 2015, *Show, attend and tell*, in its smallest form: where to look
-is a one-hot latent s_t over L locations, and log p(y | a) is bounded over s_1 … s_T.
+The hard attention of Xu et al. 2015, *Show, attend and tell*, in its simplest form: the location is
+a one-hot latent s_t over L locations, and the ELBO bounds log p(y | a).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 class Glimpser(nn.Module):
-    """What model and guide share: features of locations, the state, where it looks, what it says.
+    """The networks that model and guide share: features, state, attention and label.
 
     Args:
         features: length of a location's feature vector a_i.
@@ -33,7 +33,7 @@ class Glimpser(nn.Module):
         self.say = nn.Linear(hidden, classes)
 
     def start(self, a: Tensor) -> Tensor:
-        """(B, hidden) the first state."""
+        """(B, hidden) the initial state."""
         return a.new_zeros(a.shape[0], self.hidden)
 
     def step(self, state: Tensor, a: Tensor, s: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Glimpser(nn.Module):
 class PatchAttention(PyroModule):
     """s_t ~ OneHot(softmax(look(h_{t−1}))), h_t = step(h_{t−1}, s_t), y ~ Categorical(say(h_t)).
 
-    The label is said after every step, so that a look is credited with what is said after it.
+    The label is observed after every step, so that each s_t has a learning signal of its own.
 
     Args:
         glimpser: the networks.

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-SPREAD = 0.1  # of first weights
+INITIAL_SCALE = 0.1  # standard deviation of initial weights
 
 
 class WordScores(nn.Module):
-    """s(w | c) = u_w · h + b_w, whatever few words it is asked for: no sum over the vocabulary.
+    """s(w | c) = u_w · h + b_w, for the given words alone, without a sum over the vocabulary.
 
     Args:
-        bias: (V,) first values of b; log-frequencies let training begin from the unigrams.
+        bias: (V,) initial b; log-frequencies start training from the unigram model.
         width: D, of u_w and h.
-        sparse: gradients hold the rows of the words asked for, and nothing of the others.
+        sparse: whether gradients are sparse, with rows of the given words alone.
     """
 
     def __init__(self, bias: Tensor, width: int, sparse: bool = False) -> None:
@@ -26,9 +26,9 @@ class WordScores(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small random u, and b as it began."""
+        """Small random u, and the initial b."""
         with torch.no_grad():
-            self.u.normal_(0, SPREAD)
+            self.u.normal_(0, INITIAL_SCALE)
             self.b.copy_(self.first[:, None])
 
     def forward(self, h: Tensor, words: Tensor | None = None) -> Tensor:
@@ -43,7 +43,7 @@ class WordScores(nn.Module):
 def products(h: Tensor, u: Tensor) -> Tensor:
     """(…, M) u · h for h (…, D) and u (…, M, D).
 
-    Where u has no more dimensions than h, its words stand beside many h: one matrix product.
+    Where u has at most as many dimensions as h, its words are scored for many h by one matmul.
     """
     if u.dim() <= h.dim():
         return h @ u.mT
@@ -51,11 +51,11 @@ def products(h: Tensor, u: Tensor) -> Tensor:
 
 
 class LogBilinear(nn.Module):
-    """h = Σ_i C_i ⊙ r(c_i), the next word's guessed vector: Mnih & Hinton 2007, C_i diagonal.
+    """h = Σ_i C_i ⊙ r(c_i), the next word's predicted vector: Mnih & Hinton 2007, C_i diagonal.
 
     Args:
         words: V.
-        context: how many words before.
+        context: number of preceding words.
         width: D.
         sparse: as of ``WordScores``.
     """
@@ -70,16 +70,16 @@ class LogBilinear(nn.Module):
     def reset_parameters(self) -> None:
         """Small random r, and C the mean of the context."""
         with torch.no_grad():
-            self.r.normal_(0, SPREAD)
+            self.r.normal_(0, INITIAL_SCALE)
             self.C.fill_(1 / len(self.C))
 
     def forward(self, c: Tensor) -> Tensor:
-        """(…, D) for the words before, c (…, context), the last one last."""
+        """(…, D) for the preceding words c (…, context), in order."""
         return (self.C * F.embedding(c, self.r, sparse=self.sparse)).sum(-2)
 
 
 class Recurrent(nn.Module):
-    """h_t of an LSTM that has read the row's words up to t, from a state of zeros.
+    """h_t of an LSTM after the row's words up to t, from a state of zeros.
 
     Args:
         words: V.
@@ -97,9 +97,9 @@ class Recurrent(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Small random r; the LSTM draws its own."""
+        """Small random r; the LSTM's own initialisation."""
         with torch.no_grad():
-            self.r.normal_(0, SPREAD)
+            self.r.normal_(0, INITIAL_SCALE)
 
     def forward(self, c: Tensor) -> Tensor:
         """(B, T, D) for rows of words c (B, T)."""
@@ -108,7 +108,7 @@ class Recurrent(nn.Module):
     def read(
         self, c: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """(h, the state after it): so that a text can be read on, row after row."""
+        """(h, the final state), to continue a text row after row."""
         words = self.dropout(F.embedding(c, self.r, sparse=self.sparse))
         h, state = self.lstm(words, state)
         return self.dropout(h), state

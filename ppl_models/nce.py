@@ -1,10 +1,10 @@
-"""Noise-contrastive estimation: learn p(w | c) by telling data from noise.
+"""Noise-contrastive estimation: learn p(w | c) by classifying data and noise.
 
 Gutmann & Hyvärinen 2012; of language, Mnih & Teh 2012.
 
-Given features h = encode(c) of a context, a score s(w | c) = score(h, w) is any number a word; it
-need not be normalised.  Beside each datum stand k words drawn from q.  Two questions can be asked,
-and in each the score can stand for log p(w | c), or for how p(w | c) differs from q(w):
+Given features h = encode(c) of a context, the score s(w | c) = score(h, w) is an unnormalised
+number for each word.  Each datum is joined by k words drawn from q.  There are two kinds of
+objective, and in each the score can stand for log p(w | c), or for the ratio p(w | c) / q(w):
 
 =====================================  =========================  ==============================
 question                               s → log p(w | c)           s → log p(w | c) / q(w) + const
@@ -13,8 +13,8 @@ of each word: data or noise?           ``NCE`` (const = 0)        ``NegativeSamp
 of all k + 1: which is the datum?      ``SampledSoftmax``         ``InfoNCE``
 =====================================  =========================  ==============================
 
-In the lower row a constant of each context is free.  ``Softmax`` is what they stand in for.  All
-are Pyro programs without latents: fit them with ``guides.empty.Empty``.
+In the lower row the score is determined up to a constant of each context.  They approximate
+``Softmax``.  All are Pyro programs without latents: fit them with ``guides.empty.Empty``.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Score(Protocol):
     def __call__(self, h: Tensor, words: Tensor | None = None) -> Tensor:
         """(…, M) scores for features h (…, D) of the words (…, M).
 
-        Words of fewer dimensions stand beside many h: (M,) beside all of them, (B, M) beside all of
-        a row's h (B, T, D).  Without words, (…, V): those of the whole vocabulary.
+        Words of fewer dimensions are scored for many h: (M,) for all of them, (B, M) for all of a
+        row's h (B, T, D).  Without words, (…, V): scores of the whole vocabulary.
         """
         ...
 
@@ -51,14 +51,14 @@ class Score(Protocol):
 class Noise(nn.Module):
     """q over V words, drawn on the device in constant time a word: Walker's alias method.
 
-    A word is a fair choice of one of V cells, each of which two words share.  Its error is rounding
-    of 1/V, where a cumulative sum in single precision would lose rare words.
+    A word is drawn by choosing one of V cells uniformly, then one of its two words.  Rounding
+    errors are relative to 1/V; a cumulative sum in single precision would lose rare words.
 
     Args:
         weights: (V,) positive, proportional to q; counts, or counts^¾ as in word2vec.
 
     Raises:
-        ValueError: a weight or q is not positive and finite: q must reach whatever data hold.
+        ValueError: a weight or q is not positive and finite: q must be positive for every word.
     """
 
     def __init__(self, weights: Tensor) -> None:
@@ -75,8 +75,8 @@ class Noise(nn.Module):
         self.register_buffer("share", torch.from_numpy(share).to(kind))
         self.register_buffer("alias", torch.from_numpy(alias))
 
-    def draw(self, *shape: int) -> Tensor:
-        """Independent words of this shape."""
+    def sample(self, *shape: int) -> Tensor:
+        """Independent draws of words, of this shape."""
         cell = torch.randint(len(self.alias), shape, device=self.alias.device)
         place = torch.rand(shape, dtype=self.share.dtype, device=self.share.device)
         return cell.where(place < self.share[cell], self.alias[cell])
@@ -87,7 +87,7 @@ class Noise(nn.Module):
 
 
 def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(share of cell i that is word i's, the word that has the rest), both (V,): Vose 1991."""
+    """(probability of word i in cell i, the other word of cell i), both (V,): Vose 1991."""
     share: list[float] = (q * len(q)).tolist()
     alias = list(range(len(q)))
     poor = [i for i, s in enumerate(share) if s < 1]
@@ -98,13 +98,13 @@ def alias_table(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         share[giver] -= 1 - share[needy]
         if share[giver] < 1:
             poor.append(rich.pop())
-    for rest in (*poor, *rich):  # 1 but for rounding
+    for rest in (*poor, *rich):  # 1 up to rounding
         share[rest] = 1.0
     return np.array(share), np.array(alias)
 
 
 class Contrast(PyroModule):
-    """A datum's word beside words of noise: what the four programs share.
+    """The base of the four programs that contrast a datum's word with noise words.
 
     Args:
         encode: contexts c (B, …) → features h (*w.shape, D).
@@ -112,8 +112,8 @@ class Contrast(PyroModule):
         noise: q.
         k: noise words for each datum.
         size: N, rows of the whole data set.
-        shared: if given, so many words are drawn for the whole batch and stand beside each datum in
-            place of k of its own (classifiers let them weigh as k words do): one matrix product.
+        shared: if given, so many noise words are drawn for the whole batch and used with each datum
+            in place of k of its own (classifiers weight them as k words): one matrix product.
     """
 
     def __init__(
@@ -132,35 +132,35 @@ class Contrast(PyroModule):
     def forward(self, c: Tensor, w: Tensor) -> None:
         """Contexts c (B, …) and the words w (B, *E) that followed: the next one, or a row's."""
         h = self.encode(c)
-        words = self.noise.draw(*((self.shared,) if self.shared else (*w.shape, self.k)))
+        words = self.noise.sample(*((self.shared,) if self.shared else (*w.shape, self.k)))
         with pyro.plate("rows", self.size, subsample=w, dim=-1 - w.dim()):
-            self.compare(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
+            self.observe(self.logit(h, w.unsqueeze(-1)), self.logit(h, words))
 
     def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        """How much words look like data; words and shape as of ``Score``."""
+        """The logit of being data; words and shape as of ``Score``."""
         raise NotImplementedError
 
     def log_q(self, h: Tensor, words: Tensor | None = None) -> Tensor:
-        """log q(w), beside the scores of the words that stand beside h (see ``Score``)."""
+        """log q(w), broadcastable against the scores of these words (see ``Score``)."""
         log_q = self.noise.log_prob(words)
         return log_q if words is None or words.dim() >= h.dim() else log_q.unsqueeze(-2)
 
     def log_u(self, h: Tensor) -> Tensor:
-        """(…, V) log u(w | c) = logit + log k q(w), what the answers say of p(w | c).
+        """(…, V) log u(w | c) = logit + log k q(w), the unnormalised log p(w | c).
 
         Its softmax is the model's p(w | c), its logsumexp log Z(c): 0 at the classifiers'
         optimum, arbitrary for ``SampledSoftmax`` and ``InfoNCE``.
         """
         return self.logit(h) + math.log(self.k) + self.noise.log_prob()
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """Observe, within the data's plate, which words are data.
 
         Args:
-            data: (B, …, P) logits of candidates for data, one for each place in ``forward``.
+            data: (B, …, P) logits of positives; P = 1 in ``forward``.
             noise: (B, …, M) logits of the noise words beside them.
-            positive: (B, …, P) how many data each candidate is, or is expected to be (0 outside
-                of a window); one each unless given.
+            positive: (B, …, P) weight of each positive, such as its expected count (0 outside of a
+                window); 1 unless given.
         """
         raise NotImplementedError
 
@@ -172,23 +172,23 @@ class Classifier(Contrast):
     sum's terms weigh k/M.
     """
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
         """See ``Contrast``; each positive brings its k noise words."""
-        answer("data", dist.Bernoulli(logits=data), torch.ones_like(data), positive)
+        observe_weighted("data", dist.Bernoulli(logits=data), torch.ones_like(data), positive)
         beside = None if positive is None else positive.sum(-1, keepdim=True)
         with poutine.scale(scale=self.k / noise.shape[-1]):
-            answer("noise", dist.Bernoulli(logits=noise), torch.zeros_like(noise), beside)
+            observe_weighted("noise", dist.Bernoulli(logits=noise), torch.zeros_like(noise), beside)
 
 
 class NCE(Classifier):
     """logit Δs = s(w | c) − log Z − log k q(w): Gutmann & Hyvärinen 2012, Mnih & Teh 2012.
 
-    At the optimum σ(Δs) = p / (p + kq), so that exp(s) / Z is p(w | c), normalised unasked.
+    At the optimum σ(Δs) = p / (p + kq), so that exp(s) / Z = p(w | c) is normalised.
 
     Args:
         args, kwargs: those of ``Contrast``.
-        log_z: log Z of every context; a parameter to be learned from there with ``learn_log_z``,
-            for scores that cannot scale themselves.
+        log_z: log Z of every context; with ``learn_log_z`` the initial value of a parameter, for
+            scores without a free scale.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class NCE(Classifier):
         start = torch.tensor(log_z)
         if learn_log_z:
             self.log_z = nn.Parameter(start)
-        else:  # Pyro would have any parameter learned
+        else:  # a parameter would be trained
             self.register_buffer("log_z", start)
 
     def logit(self, h: Tensor, words: Tensor | None = None) -> Tensor:
@@ -221,14 +221,14 @@ class NegativeSampling(Classifier):
 
 
 class Ranking(Contrast):
-    """Which is the datum?  Categorical over its logit and the noise words': site "data"."""
+    """A categorical over the datum and the noise words, with their logits: site "data"."""
 
-    def compare(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
-        """See ``Contrast``; each positive is sought among the noise words beside it."""
+    def observe(self, data: Tensor, noise: Tensor, positive: Tensor | None = None) -> None:
+        """See ``Contrast``; each positive is ranked among its noise words."""
         noise = noise.unsqueeze(-2).expand(*data.shape, noise.shape[-1])
         line = torch.cat([data.unsqueeze(-1), noise], -1)
         first = torch.zeros_like(data, dtype=torch.long)
-        answer("data", dist.Categorical(logits=line), first, positive)
+        observe_weighted("data", dist.Categorical(logits=line), first, positive)
 
 
 class SampledSoftmax(Ranking):
@@ -240,7 +240,7 @@ class SampledSoftmax(Ranking):
 
 
 class InfoNCE(Ranking):
-    """logit s: van den Oord et al. 2018.  s is log p/q but for a constant of the context.
+    """logit s: van den Oord et al. 2018.  s is log p/q up to a constant of the context.
 
     The ELBO per word + log(k + 1) bounds the mutual information of word and context from below
     where q is the words' marginal.
@@ -266,26 +266,26 @@ class Softmax(PyroModule):
         """Contexts c (B, …) and the words w (B, *E) that followed."""
         logits = self.score(self.encode(c))
         with pyro.plate("rows", self.size, subsample=w, dim=-w.dim()):
-            answer("data", dist.Categorical(logits=logits), w)
+            observe_weighted("data", dist.Categorical(logits=logits), w)
 
     def log_u(self, h: Tensor) -> Tensor:
         """(…, V) the scores: log p(w | c) + log Z(c)."""
         return self.score(h)
 
 
-def answer(
+def observe_weighted(
     name: str, question: TorchDistribution, value: Tensor, times: Tensor | None = None
 ) -> None:
-    """A site of value (B, …), within the plate over B; each number counts so many times, or once.
+    """Observe value (B, …), within the plate over B, each entry with its weight, or 1.
 
-    (Pyro knows no scale of 0, so that these are masked.)  A value for each of several particles
-    (…, B, …) is taken to be the first one's.
+    (Pyro refuses a scale of 0, so these are masked.)  If particles have a value each, (…, B, …),
+    the first one's is used.
     """
     if times is not None:
         value = value[(0,) * (value.dim() - times.dim())]
     with pyro.plate_stack(name, value.shape[1:]), ExitStack() as counted:
         if times is not None:
-            counts: Any = times > 0  # Pyro's types ask for a BoolTensor, which torch's never give
+            counts: Any = times > 0  # Pyro's annotation asks for BoolTensor
             counted.enter_context(poutine.mask(mask=counts))
             counted.enter_context(poutine.scale(scale=times.where(counts, 1.0)))
         pyro.sample(name, question, obs=value)

@@ -1,12 +1,12 @@
-"""Skip-gram: of every word is asked which words stand within a window around it.
+"""Skip-gram: predict the words in a window around each word.
 
 Mikolov et al. 2013, as a classifier of data and noise (``ppl_models.nce``).  A window's half-width
-is uniform on 1 … W, so that a neighbour at distance d counts with probability (W + 1 − d) / W:
-here it counts by so much, the expectation in place of a draw.
+is uniform on 1 … W, so that a neighbour at distance d is included with probability (W + 1 − d) / W:
+here that is its weight, the expectation in place of a draw.
 
-Rows are stretches of text.  All words of a row are scored beside each other, and beside the row's
-noise, by one matrix product whose diagonals are the windows: a word's vectors are fetched once, not
-once for each pair.
+Rows are consecutive words of text.  All words of a row are scored against each other, and against
+the row's noise, by one matrix product whose diagonals are the windows: a word's vectors are looked
+up once, not once for each pair.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ppl_models.nce import Contrast
 
 
 class WordVectors(nn.Module):
-    """A vector for each of V words, to be learned.
+    """A vector for each of V words, as a parameter.
 
     Args:
         words: V.
         width: D.
-        spread: first entries are uniform on ±spread.
+        spread: initial entries are uniform on ±spread.
     """
 
     def __init__(self, words: int, width: int, spread: float = 0.0) -> None:
@@ -45,22 +45,22 @@ class WordVectors(nn.Module):
             self.table.uniform_(-self.spread, self.spread)
 
     def forward(self, words: Tensor | None = None) -> Tensor:
-        """(…, D) of the words (…,); (V, D), all of them, without."""
+        """(…, D) vectors of the words (…,); without words, all (V, D)."""
         return self.table if words is None else F.embedding(words, self.table, sparse=True)
 
 
 class GaussianVectors(PyroModule):
     """A latent vector for each of V words: v_w ~ N(0, I/√D), so that a score has variance 1.
 
-    Each place where a word stands is a site of its own.  The ELBO is the same as if all shared one
-    draw, Σ_pairs E_q log p(y | u_c, v_w) − Σ_w KL(q(v_w) ‖ p(v_w)), because every summand has one u
-    and one v in it, if a word's places share out its one KL: each is scaled by 1/n_w.  (One of
-    ``nce.Ranking`` has several v, of which two may be the same word's: there each draws its own.)
+    Each occurrence of a word has its own draw.  The ELBO is the same as if all occurrences shared
+    one draw, Σ_pairs E_q log p(y | u_c, v_w) − Σ_w KL(q(v_w) ‖ p(v_w)), because every term has one
+    u and one v, provided that a word's KL is divided among its occurrences: each is scaled by
+    1/n_w.  (A term of ``nce.Ranking`` has several v; two of the same word are drawn separately.)
 
     Args:
         name: the site's.
         width: D.
-        places: (V,) n_w, at how many places an epoch is expected to have each word.
+        places: (V,) n_w, the expected number of occurrences of each word in an epoch.
     """
 
     def __init__(self, name: str, width: int, places: Tensor) -> None:
@@ -70,12 +70,13 @@ class GaussianVectors(PyroModule):
         self.register_buffer("share", places.reciprocal())
 
     def forward(self, words: Tensor) -> Tensor:
-        """(B, M, D) for words (B, M), within the plate of their rows; the guide's site is alike."""
+        """(B, M, D) for words (B, M), within the plate of their rows; the guide's site is the
+        same."""
         prior = dist.Normal(torch.zeros_like(self.share[0]), self.scale)
         return self.sample(words, prior.expand([self.width]))
 
     def sample(self, words: Tensor, vector: TorchDistribution) -> Tensor:
-        """(B, M, D) draws of a distribution (D,) or (B, 1, M, D) of each place's entries."""
+        """(B, M, D) draws of a distribution (D,) or (B, 1, M, D) for each occurrence."""
         places = pyro.plate(f"{self.name}_places", words.shape[-1], dim=-1)
         with places, poutine.scale(scale=self.share[words].unsqueeze(-2)):
             return pyro.sample(self.name, vector.to_event(1)).squeeze(-3)
@@ -98,10 +99,10 @@ class Products(nn.Module):
 
 
 class SkipGram(PyroModule):
-    """Every word c of a row, and for each c the words of its window: data or noise?
+    """Classifies, for every word c of a row, the words of its window as data, noise words as noise.
 
     Args:
-        contrast: encode: c → u_c, score: (u_c, w) → s(w | c), and how these are compared.
+        contrast: the objective; its encode is c → u_c, its score (u_c, w) → s(w | c).
         window: W, the greatest half-width.
     """
 
@@ -116,9 +117,9 @@ class SkipGram(PyroModule):
         """Sites "data" and "noise" of the contrast, for rows of C words.
 
         Args:
-            words: (B, W + C + W), the text, W words more on either side.
-            sentence: (B, W + C + W) which sentence each word is in; no window leaves its own.
-            noise: (B, M) words drawn from q, beside every word of the row.
+            words: (B, W + C + W), the row's words, with W more on either side.
+            sentence: (B, W + C + W) the sentence of each word; windows end at sentence boundaries.
+            noise: (B, M) words drawn from q, shared by all words of the row.
         """
         ask, W = self.contrast, self.window
         with pyro.plate("rows", ask.size, subsample=words, dim=-3):
@@ -126,16 +127,16 @@ class SkipGram(PyroModule):
             logits = ask.logit(u, torch.cat([words, noise], -1))
             text, beside = logits.split([words.shape[-1], noise.shape[-1]], -1)
             near = sentence.unfold(-1, 2 * W + 1, 1) == inner(sentence, W).unsqueeze(-1)
-            ask.compare(windows(text, W), beside, self.taper * near)
+            ask.observe(windows(text, W), beside, self.taper * near)
 
 
 def inner(row: Tensor, width: int) -> Tensor:
-    """(…, C) for (…, W + C + W)."""
+    """(…, C) the inner part of (…, W + C + W)."""
     return row[..., width : row.shape[-1] - width]
 
 
 def windows(square: Tensor, width: int) -> Tensor:
-    """(…, C, 2W + 1) for (…, C, W + C + W): columns i … i + 2W of row i, diagonals set upright."""
+    """(…, C, 2W + 1) of (…, C, W + C + W): columns i … i + 2W of row i."""
     rows = torch.arange(square.shape[-2], device=square.device)
     columns = rows.unsqueeze(-1) + torch.arange(2 * width + 1, device=square.device)
     return square.gather(-1, columns.expand(*square.shape[:-2], *columns.shape))

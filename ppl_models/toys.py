@@ -1,4 +1,4 @@
-"""Toys whose gradients are known on paper: a cost under one draw, without prior or entropy.
+"""Toy problems with gradients in closed form: an expected cost, without prior or entropy.
 
 Each pair draws its latent under a mask, so that the ELBO is minus the expected cost alone.
 """
@@ -20,7 +20,7 @@ class ExpectedSquare(PyroModule):
     """
 
     def forward(self, x: Tensor) -> None:
-        """x (N,) is not looked at: it says how many independent draws there are."""
+        """x (N,): only its length is used, the number of independent draws."""
         with pyro.plate("data", len(x)):
             with poutine.mask(mask=False):
                 z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -28,7 +28,7 @@ class ExpectedSquare(PyroModule):
 
 
 class ExpectedSquareGuide(PyroModule):
-    """z ~ N(aθ + b, 1); ``reparameterised`` decides whether gradients pass through it."""
+    """z ~ N(aθ + b, 1), reparameterised or not."""
 
     def __init__(
         self, theta: float = 0.4, a: float = 2.0, b: float = 3.0, *, reparameterised: bool = True
@@ -52,7 +52,7 @@ class SquaredDistance(PyroModule):
         self.target = target
 
     def forward(self, x: Tensor) -> None:
-        """x (N,) says how many independent draws there are."""
+        """x (N,): only its length is used, the number of independent draws."""
         with pyro.plate("data", len(x)):
             with poutine.mask(mask=False):
                 b = pyro.sample("b", dist.Bernoulli(0.5))

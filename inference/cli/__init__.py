@@ -1,1 +1,1 @@
-"""The shell: words in, exit codes out; finds the recipes and commands that rooms declare."""
+"""The command line: parses arguments, finds recipes and commands, returns exit codes."""

@@ -9,7 +9,7 @@ import torch
 from pyro.infer import ELBO
 from rich.console import Console
 
-from inference.cli.build import build
+from inference.cli.build import build_recipe
 from inference.cli.options import AuditOptions
 from inference.cli.registry import Source
 from inference.recipes.named_estimators import named_estimator
@@ -21,7 +21,7 @@ from inference.workflow.audit import audit
 def run(source: Source, options: AuditOptions) -> None:
     """Audit, print the tables, keep picture and tree in the run's directory."""
     console = Console()
-    recipe = build(source, options)
+    recipe = build_recipe(source, options)
     nesting = recipe.estimator.max_plate_nesting if recipe.estimator else 1
     found = audit(
         recipe.model,
@@ -43,12 +43,12 @@ def run(source: Source, options: AuditOptions) -> None:
     for step in sorted(set(options.at)):
         console.print(found.table(step))
     found.plot(out / "audit.png")
-    traces.write(found.tree, out / "audit.nc")
+    traces.write_trace(found.tree, out / "audit.nc")
     console.print(f"picture and tree: {out}", highlight=False)
 
 
 def from_spec(spec: str, nesting: float = 1) -> ELBO:
-    """``LeaveOneOut:4`` → that estimator with four particles, for so many nested plates."""
+    """``LeaveOneOut:4`` → that estimator with 4 particles and this ``max_plate_nesting``."""
     name, _, particles = spec.partition(":")
     if particles and not particles.isdecimal():
         raise UserError(f"estimator {spec!r}: write a number of particles after the colon")

@@ -13,11 +13,11 @@ from inference.util import rng
 from inference.util.errors import UserError
 
 
-def build(source: Source, options: Training) -> Recipe:
+def build_recipe(source: Source, options: Training) -> Recipe:
     """What the recipe's ``build`` returns for these options, its first weights drawn from seed 0.
 
     Raises:
-        UserError: it is no ``Recipe``.
+        UserError: ``build`` does not return a ``Recipe``.
     """
     with rng.forked():
         pyro.set_rng_seed(0)

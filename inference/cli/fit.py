@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from inference.cli.build import build
+from inference.cli.build import build_recipe
 from inference.cli.registry import Source
 from inference.engine import launch
 from inference.engine.training.schedules import SCHEDULES, constant, warm_up
 from inference.recipes.contract import Figures
 from inference.recipes.named_estimators import named_estimator
-from inference.recipes.options import Training, identity
+from inference.recipes.options import Training, recipe_identity
 from inference.results.run import Run
 from inference.workflow.fit import fit
 
@@ -26,7 +26,7 @@ def run(source: Source, options: Training) -> None:
 
 def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
     """Build and fit (or resume) a recipe; its run and reported figures."""
-    recipe = build(source, options)
+    recipe = build_recipe(source, options)
     adam = functools.partial(torch.optim.Adam, lr=options.learning_rate, fused=True)
     fitted = fit(
         recipe.model,
@@ -49,6 +49,6 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         directory=options.out or Path("runs") / Path(source.name).stem,
         resume=options.resume,
         overwrite=options.overwrite,
-        config=identity(source.name, options),
+        config=recipe_identity(source.name, options),
     )
     return fitted, recipe.report(fitted) if launch.rank() == 0 else {}

@@ -1,4 +1,4 @@
-"""The command line: ``lowerbound fit | audit | list``, and the commands that rooms declare.
+"""The command line: ``lowerbound fit | audit | list``, and the commands of each domain.
 
 A command's options are parsed here; the module that runs it is imported only then, so that
 ``--help`` needs no torch.
@@ -64,7 +64,7 @@ def dispatch(command: str, *arguments: str) -> None:
     """Run a command.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is no command of this name.
     """
     commands = registry.commands()
     if command in ("fit", "audit"):
@@ -81,7 +81,7 @@ def dispatch(command: str, *arguments: str) -> None:
 
 
 def on_recipe(command: str, arguments: Sequence[str]) -> None:
-    """Fit or audit the recipe that is named first; how to use it if there is none."""
+    """Fit or audit the recipe that the first argument names; print the usage if there is none."""
     if not arguments or arguments[0].startswith("-"):
         print(f"usage: lowerbound {command} RECIPE [options]; see lowerbound {command} vae --help")
         list_recipes()
@@ -94,16 +94,16 @@ def on_recipe(command: str, arguments: Sequence[str]) -> None:
 
 
 def with_data(arguments: Sequence[str]) -> Sequence[str]:
-    """The data may stand by themselves, right after the recipe: fit skipgram corpus.txt."""
+    """Insert ``--data`` where the data follow the recipe: ``fit skipgram corpus.txt``."""
     alone = bool(arguments) and not arguments[0].startswith("-")
     return ["--data", *arguments] if alone else arguments
 
 
 def parsed(kind: type[Options], arguments: Sequence[str], command: str) -> Options:
-    """The options that these arguments give.
+    """Parse the arguments into options.
 
     Raises:
-        UserError: a number that cannot be.
+        UserError: a number is out of its option's range.
     """
     options = tyro.cli(kind, args=arguments, prog=command)
     refuse_impossible(options)
@@ -111,6 +111,6 @@ def parsed(kind: type[Options], arguments: Sequence[str], command: str) -> Optio
 
 
 def list_recipes() -> None:
-    """The recipes, a line each."""
+    """Print the recipes, one a line."""
     for name, source in registry.recipes().items():
         print(f"  {name:<16} {registry.summary(source.options)}")

@@ -1,4 +1,4 @@
-"""The flags of the commands that are about no domain."""
+"""The flags of ``compare`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class AuditOptions(Training):
     )
     """Names, with :K for K particles; those that refuse the program are left out."""
     samples: Annotated[int, Rule(lambda n: n >= 2, "at least 2, for a variance")] = 200
-    """Gradients of each."""
+    """Gradients drawn from each estimator."""
     at: tuple[NonNegativeInt, ...] = (0,)
-    """After how many training steps to measure."""
+    """Numbers of training steps after which to measure."""
 
 
 def audit_options(recipe: type[Training]) -> type[AuditOptions]:
-    """A recipe's options, and the audit's."""
-    if issubclass(AuditOptions, recipe):  # it adds none to ``Training``
+    """The options dataclass of an audit of this recipe."""
+    if issubclass(AuditOptions, recipe):  # the recipe adds none to ``Training``
         return AuditOptions
     both = type("Options", (recipe, AuditOptions), {"__doc__": AuditOptions.__doc__})
     return dataclass(frozen=True)(both)

@@ -1,6 +1,6 @@
-"""Recipes by name (ours) or by file (anybody's), and commands, as the rooms declare them.
+"""Recipes by name (built in) or by file (the user's), and the commands of each domain.
 
-Nothing of ours that is named here is imported before it is used.
+The modules named here are imported when they are used, not before.
 """
 
 from __future__ import annotations
@@ -35,34 +35,34 @@ class Command(NamedTuple):
     module: str
 
 
-def rooms() -> Iterator[ModuleType]:
-    """The packages of the domains; importing them imports nothing heavy."""
+def domains() -> Iterator[ModuleType]:
+    """The packages under ``inference.recipes``; importing them does not import torch."""
     for room in pkgutil.iter_modules(inference.recipes.__path__, "inference.recipes."):
         if room.ispkg:
             yield importlib.import_module(room.name)
 
 
 def recipes() -> dict[str, Source]:
-    """Those that come with lowerbound, by name."""
+    """The built-in recipes by name."""
     found = {
         name: Source(name, options, f"{room.__name__}.{name}")
-        for room in rooms()
+        for room in domains()
         for name, options in room.RECIPES.items()
     }
     return dict(sorted(found.items()))
 
 
 def commands() -> dict[str, Command]:
-    """Those that are not about a recipe, by name."""
+    """The commands that the domains declare, by name."""
     found = {"compare": Command(CompareOptions, "inference.cli.compare")}
-    for room in rooms():
+    for room in domains():
         for name, options in getattr(room, "COMMANDS", {}).items():
             found[name] = Command(options, f"{room.__name__}.{name}")
     return found
 
 
 def summary(options: type) -> str:
-    """What a recipe or a command is, in a line."""
+    """The first line of an options class's docstring."""
     return (options.__doc__ or "").strip().split("\n")[0]
 
 
@@ -70,7 +70,8 @@ def find(name: str) -> Source:
     """The recipe of this name (with dashes, too: ``nce-lm`` is ``nce_lm``), or in this file.
 
     Raises:
-        UserError: no such recipe, a file that cannot be parsed or is no recipe.
+        UserError: there is no such recipe, or the file cannot be parsed or lacks a part of a
+            recipe.
     """
     ours = recipes()
     if (known := name.replace("-", "_")) in ours:
@@ -90,10 +91,10 @@ def find(name: str) -> Source:
 
 
 def executed(path: Path) -> ModuleType:
-    """The file as a module, under a name of its own: a file torch.py stands in nobody's place.
+    """Run the file as a module of a unique name, so that a file torch.py cannot shadow torch.
 
     Raises:
-        UserError: its syntax is wrong.
+        UserError: the file has a syntax error.
     """
     name = f"recipe file {path}"
     spec = importlib.util.spec_from_file_location(name, path)

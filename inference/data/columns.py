@@ -25,13 +25,14 @@ class Columns:
     Args:
         tensors: column name → tensor (N, ...).
         transform: applied to every batch as it is drawn, on the device (dynamic binarisation).
-        tables: column name → tensor (M, ...) of what several data share (the picture of several
-            captions); that column holds row numbers of its table (N,), a batch the rows themselves.
-        lengths: column name → (N,) how many entries of each row (N, T, ...) are real.  A batch is
-            drawn among rows of like length, and cut to its longest.
+        tables: column name → tensor (M, ...) of values that several data share (one picture with
+            several captions); the column holds row numbers (N,) of its table, a batch holds the
+            rows.
+        lengths: column name → (N,) how many entries of each row (N, T, ...) are not padding.  A
+            batch takes rows of similar length, and is cut to its longest.
 
     Raises:
-        UserError: no column, columns of different length, or a number that no table's row has.
+        UserError: no column, columns of different length, or a row number outside of its table.
     """
 
     tensors: Mapping[str, Tensor]
@@ -63,7 +64,7 @@ class Columns:
 
     @property
     def device(self) -> torch.device:
-        """Where the columns are."""
+        """The device of the columns."""
         return next(iter(self.tensors.values())).device
 
     def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
@@ -74,7 +75,7 @@ class Columns:
     def to(self, device: torch.device, dtype: torch.dtype) -> Self:
         """The same data on ``device``, floating columns and drawn rows of tables as ``dtype``.
 
-        Lengths stay where they are: how wide a batch is must be known without asking a GPU.
+        Lengths stay on the host: a batch's width must be known without waiting for a GPU.
         """
         moved = {k: _move(v, device, dtype) for k, v in self.tensors.items()}
         tables = {k: v.to(device) for k, v in self.tables.items()}
@@ -121,7 +122,7 @@ class Columns:
         return self.transform(batch) if self.transform else batch
 
     def batches(self, indices: Sequence[Tensor | slice | None]) -> Iterator[Batch]:
-        """One batch for each index, drawn on the device."""
+        """One batch for each index, gathered on the device."""
         return map(self.rows, indices)
 
 
@@ -168,7 +169,7 @@ class Streamed:
         """One batch for each index, through a ``DataLoader``."""
         everything = torch.arange(len(self), device="cpu")
         order = [(everything if i is None else everything[i]).tolist() for i in indices]
-        own = torch.Generator()  # or the loader would draw from the program's randomness
+        own = torch.Generator()  # else the loader draws from the program's generator
         for batch in DataLoader(self.dataset, batch_sampler=order, generator=own):
             moved = {k: _move(batch[k], self.device, self.dtype) for k in self.chosen or batch}
             yield self.transform(moved) if self.transform else moved
@@ -178,14 +179,14 @@ Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
 
 
 def as_columns(data: Any) -> Columns | Streamed:
-    """Accept what users have: columns by name (a dict, a data frame), or a torch data set.
+    """Columns from a dict or data frame of columns by name, or from a torch data set.
 
     Raises:
-        UserError: the data have no names, or are no data.
+        UserError: the columns have no names, or data of this type cannot be used.
     """
     if isinstance(data, Columns | Streamed):
         return data
-    if hasattr(data, "columns") and hasattr(data, "to_numpy"):  # pandas' data frame
+    if hasattr(data, "columns") and hasattr(data, "to_numpy"):  # a pandas data frame
         data = {str(name): data[name].to_numpy(copy=True) for name in data.columns}
     if isinstance(data, Mapping):
         return Columns({name: _tensor(name, column) for name, column in data.items()})
@@ -216,7 +217,7 @@ def epoch_order(
     """The rows of each batch of one epoch: a permutation that depends on (seed, epoch) alone.
 
     With ``lengths`` (size,), rows are sorted by length within pools of the permutation, so that a
-    batch holds rows of like length and still no two epochs hold the same batches.
+    batch holds rows of similar length, and batches differ from epoch to epoch.
     """
     if batch_size is None or batch_size >= size:
         return [None]
@@ -232,8 +233,13 @@ def epoch_order(
     return [batches[i] for i in mixing.tolist()]
 
 
+def row_count(batch: Mapping[str, Tensor]) -> int:
+    """The number of rows in a batch."""
+    return len(next(iter(batch.values())))
+
+
 def slices(size: int, batch_size: int) -> list[slice]:
-    """Consecutive rows, for evaluation."""
+    """Slices of consecutive rows, for evaluation."""
     return [slice(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]
 
 

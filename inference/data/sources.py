@@ -14,7 +14,7 @@ a folder of images  x (N, C, H, W), label           80 / 10 / 10 %, a fixed perm
 ``hub:NAME``        the set's own                   its own splits, else as above
 ==================  ==============================  ============================================
 
-Images come as floats in [0, 1], channels first; labels and other whole numbers stay whole.
+Images are floats in [0, 1], channels first; labels and other integers keep their type.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Splits:
     test: Columns
 
 
-def load(source: str) -> Splits:
+def load_splits(source: str) -> Splits:
     """The data set of this name, file, folder or ``hub:`` address.
 
     Raises:
@@ -64,10 +64,10 @@ def load(source: str) -> Splits:
         return binarized_mnist(find_folder("binarized_mnist"))
     if source.startswith("hub:"):
         return hub(source.removeprefix("hub:"))
-    return from_path(Path(source))
+    return splits_from_path(Path(source))
 
 
-def from_path(path: Path) -> Splits:
+def splits_from_path(path: Path) -> Splits:
     """A file by its ending, or a folder of idx files or of images."""
     if not path.exists():
         raise UserError(
@@ -85,12 +85,12 @@ def from_path(path: Path) -> Splits:
     if path.suffix not in readers:
         raise UserError(f"{path}: {path.suffix or 'no ending'} is not one of {', '.join(readers)}")
     try:
-        return split(readers[path.suffix](path))
+        return split_columns(readers[path.suffix](path))
     except (OSError, EOFError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 
-def split(arrays: Arrays) -> Splits:
+def split_columns(arrays: Arrays) -> Splits:
     """By names such as ``x_train`` and ``x_test``, else 80 / 10 / 10 % in a fixed permutation."""
     named: dict[str, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
@@ -105,10 +105,12 @@ def split(arrays: Arrays) -> Splits:
     kept = rows if "test" in named else rows - rows // 10
     cut = kept if "valid" in named else kept - kept // 12
     valid = named.get("valid") or {k: v[cut:kept] for k, v in train.items()}
-    return Splits(columns({k: v[:cut] for k, v in train.items()}), columns(valid), columns(test))
+    return Splits(
+        as_tensors({k: v[:cut] for k, v in train.items()}), as_tensors(valid), as_tensors(test)
+    )
 
 
-def columns(arrays: Arrays) -> Columns:
+def as_tensors(arrays: Arrays) -> Columns:
     """Arrays as tensors: images to floats in [0, 1] with channels first, the rest as they are."""
     return Columns({name: _tensor(name, array) for name, array in arrays.items()})
 
@@ -133,9 +135,9 @@ def idx_folder(folder: Path) -> Splits:
     train = parts["train"]
     cut = len(train["x"]) - len(train["x"]) // 12
     return Splits(
-        columns({k: v[:cut] for k, v in train.items()}),
-        columns({k: v[cut:] for k, v in train.items()}),
-        columns(parts["t10k"]),
+        as_tensors({k: v[:cut] for k, v in train.items()}),
+        as_tensors({k: v[cut:] for k, v in train.items()}),
+        as_tensors(parts["t10k"]),
     )
 
 
@@ -185,7 +187,7 @@ def _from_datasets(found: Mapping[str, Any]) -> Splits:
     }
     if set(found) == {"train"}:
         return _permuted({n.removesuffix("_train"): a for n, a in arrays.items()}, (0.8, 0.9))
-    return split(arrays)
+    return split_columns(arrays)
 
 
 def _stack(column: str, rows: Any) -> np.ndarray:
@@ -201,7 +203,7 @@ def _permuted(arrays: Arrays, cuts: tuple[float, float]) -> Splits:
     order = np.random.default_rng(PERMUTATION_SEED).permutation(rows)
     bounds = [0, round(cuts[0] * rows), round(cuts[1] * rows), rows]
     parts = [order[a:b] for a, b in itertools.pairwise(bounds)]
-    return Splits(*(columns({k: v[p] for k, v in arrays.items()}) for p in parts))
+    return Splits(*(as_tensors({k: v[p] for k, v in arrays.items()}) for p in parts))
 
 
 def _tensor(name: str, array: np.ndarray) -> Tensor:
@@ -237,7 +239,7 @@ def _read_parquet(path: Path) -> Arrays:
 
 
 def datasets_library() -> Any:
-    """The library ``datasets``, silent.
+    """The library ``datasets``, its progress bars off.
 
     Raises:
         UserError: it is not installed.
@@ -263,10 +265,10 @@ def gensim_module(name: str) -> Any:
 
 
 def gensim_file(name: str) -> Path:
-    """A file of the data that gensim brings along.
+    """The path of a file of gensim's test data.
 
     Raises:
-        UserError: gensim is not installed, or came without them.
+        UserError: gensim is not installed, or lacks this file.
     """
     path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
     if not path.is_file():
@@ -278,7 +280,7 @@ def find_folder(name: str) -> Path:
     """The folder of this name under LOWERBOUND_DATA, ``data`` or ``../shared/data``.
 
     Raises:
-        UserError: it is in none of them.
+        UserError: there is no such folder.
     """
     roots = [os.environ.get("LOWERBOUND_DATA"), "data", "../shared/data"]
     candidates = [Path(root) / name for root in roots if root]
@@ -304,7 +306,7 @@ def covariates(path: str | Path, target: str) -> tuple[Tensor, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: give a csv file with a column {target!r}")
-    table = columns(_read_csv(path)).tensors
+    table = as_tensors(_read_csv(path)).tensors
     if target not in table or len(table) < 2:
         raise UserError(f"{path} has columns {list(table)}: it needs {target!r} and a covariate")
     x = torch.stack([column.float() for name, column in table.items() if name != target], -1)

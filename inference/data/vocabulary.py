@@ -1,4 +1,4 @@
-"""Words of captions and their numbers."""
+"""The vocabulary of captions: words and their numbers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inference.util.errors import UserError
 from inference.util.files import read_json, write_json
 
 END, UNKNOWN = 0, 1
-MARKS = ("<end>", "<unknown>")  # no caption's words: the brackets are punctuation
+MARKS = ("<end>", "<unknown>")  # tokens of captions have no brackets
 # As the Penn Treebank: don't → do n't, dog's → dog 's, t-shirt stays whole.
 WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:[-.,/][^\W_]+)*")
 
 
-def tokens(caption: str) -> list[str]:
-    """The lower-case words of a caption without punctuation, as coco-caption counts them."""
+def tokenize(caption: str) -> list[str]:
+    """The lower-case words of a caption without punctuation, tokenised as coco-caption does."""
     return WORD.findall(caption.lower().replace("’", "'"))
 
 
@@ -39,13 +39,13 @@ class Vocabulary:
     words: tuple[str, ...]
 
     @staticmethod
-    def build(captions: Iterable[Sequence[str]], minimum: int = 5) -> Vocabulary:
+    def from_texts(texts: Iterable[Sequence[str]], minimum: int = 5) -> Vocabulary:
         """The words that occur at least ``minimum`` times, the most frequent first.
 
         Raises:
-            UserError: there is no such word.
+            UserError: no word occurs that often.
         """
-        counts = Counter(word for words in captions for word in words)
+        counts = Counter(word for words in texts for word in words)
         kept = frequent(counts, minimum)
         if not kept:
             raise UserError(f"no word occurs {minimum} times in the captions: lower the minimum")

@@ -1,1 +1,1 @@
-"""How any program is trained; knows no domain."""
+"""Training of any Pyro program."""

@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun started this one is; without torchrun, the only one."""
+"""This process's rank among those that torchrun started; rank 0 of 1 without torchrun."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from inference.util.errors import UserError
 
 
 def size() -> int:
-    """How many there are."""
+    """The number of processes."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank() -> int:
-    """This one's number, from 0."""
+    """This process's rank."""
     return int(os.environ["RANK"]) if size() > 1 else 0
 
 
 @contextmanager
 def only_rank_zero_prints() -> Iterator[None]:
-    """Within it, the first of several processes prints, and the others are silent."""
+    """Silences stdout and stderr in all processes but the first."""
     if rank() == 0:
         yield
         return
@@ -32,7 +32,7 @@ def only_rank_zero_prints() -> Iterator[None]:
 
 @contextmanager
 def exit_together() -> Iterator[None]:
-    """A ``UserError`` within it ends several processes: one says the sentence, all exit with 2."""
+    """On a ``UserError``, one of several processes prints its sentence and all exit with 2."""
     try:
         yield
     except UserError as error:
@@ -44,7 +44,7 @@ def exit_together() -> Iterator[None]:
 
 
 def is_first_to_report() -> bool:
-    """Whether this process is the first that asks; torchrun's own store decides."""
+    """Whether this process is the first to ask, by torchrun's key-value store."""
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return rank() == 0
     from torch.distributed import TCPStore

@@ -1,4 +1,4 @@
-"""Optimizers for a million rows of which a step sees a few hundred."""
+"""Optimisers for tables of embeddings, of which a step updates few rows."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from typing import Any
 
 import torch
 
-from inference.engine.sparse_rows import rows
+from inference.engine.sparse_rows import stored_rows
 
 
 class SparseAdagrad(torch.optim.Adagrad):
     """Adagrad (Duchi et al. 2011) of sparse and dense gradients alike.
 
-    A row whose gradient is zero does not move under Adagrad, so that updating the others alone is
-    the dense algorithm, number for number, in time that does not grow with the table.  (A lazy
-    Adam is another algorithm than Adam: its momentum stops where no gradient comes.)
+    Adagrad leaves rows with zero gradient unchanged, so updating the other rows alone gives exactly
+    the dense algorithm's numbers, in time independent of the table's size.  (A lazy Adam differs
+    from Adam: it skips the momentum of rows without a gradient.)
     """
 
     def step(self, closure: Any = None) -> Any:
-        """Torch's own step; told not to check sparse indices, or it warns that it does not."""
+        """torch's step; the check of sparse indices is set explicitly, else torch warns."""
         with torch.sparse.check_sparse_tensor_invariants(enable=False):
             return super().step(closure)
 
 
 class RowwiseSGD(torch.optim.Optimizer):
-    """SGD that moves no row farther than ``reach`` in a step.
+    """SGD whose update of a row has norm at most ``reach``.
 
-    A frequent word stands many times in a batch.  One after another, as word2vec takes them, its
-    updates would soften each other; summed, they may overshoot, and the next ones overshoot more.
+    A frequent word occurs many times in a batch.  word2vec applies its updates one after another,
+    each at the updated vector; their sum at the old vector may overshoot and diverge.
 
     Args:
-        params: with sparse or dense gradients; a row is what the first dimension counts.
+        params: with sparse or dense gradients; the first dimension indexes rows.
         lr: learning rate.
-        reach: greatest length of a row's step.
+        reach: largest norm of a row's update.
     """
 
     def __init__(self, params: Any, lr: float, reach: float) -> None:
@@ -40,12 +40,12 @@ class RowwiseSGD(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Every row of which there is a gradient."""
+        """Update every row that has a gradient."""
         loss = closure and torch.enable_grad()(closure)()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    at, gradient = rows(parameter.grad)
+                    at, gradient = stored_rows(parameter.grad)
                     length = gradient.unsqueeze(-1).flatten(1).norm(dim=1).mul_(group["lr"])
                     factor = (group["reach"] / length).clamp_(max=1).mul_(-group["lr"])
                     parameter.index_add_(

@@ -1,4 +1,4 @@
-"""What moves the parameters: torch's optimisers and Pyro's, for parameters of any age."""
+"""torch's and Pyro's optimisers, for parameters that may appear at any step."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ Optimizable = OptimizerFactory | PyroOptim
 FACTORY = "give what makes one: functools.partial(torch.optim.Adam, lr=1e-3)"
 
 
-class Mover(Protocol):
-    """What a training asks of an optimiser."""
+class OptimizerAdapter(Protocol):
+    """The interface of an optimiser to the training loop."""
 
     def follow(self, named: Named) -> None:
-        """Move these parameters from now on; those not known yet begin with a fresh state."""
+        """Update these parameters from now on; new ones begin with a fresh state."""
 
     def scale_rates(self, factor: float) -> None:
         """Set the learning rates to this share of those given."""
 
     def step(self, count: Callable[[], int]) -> None:
-        """Move by the gradients, nats per datum, of a loss that speaks for ``count()`` data."""
+        """Update by the gradients, nats per datum, of a loss over ``count()`` data."""
 
     def end_epoch(self) -> None:
-        """A pass over the data is done."""
+        """Called after each pass over the data."""
 
     def state_dict(self) -> Any:
-        """All that a step changes."""
+        """All state that a step changes."""
 
     def load_state_dict(self, state: Any, named: Named) -> None:
-        """Go on from there; ``named`` holds all parameters of that time."""
+        """Restore a state; ``named`` holds all parameters in it."""
 
 
-def mover(optimizer: Optimizable, many: bool = False) -> Mover:
-    """For what ``fit`` is given as ``optimizer``; ``many`` seeds have their parameters stacked.
+def adapter_of(optimizer: Optimizable, many: bool = False) -> OptimizerAdapter:
+    """The adapter of ``fit``'s ``optimizer``; ``many``: parameters are stacked over seeds.
 
     Raises:
-        UserError: it is nothing that ``fit`` can step with.
+        UserError: it is no optimiser that ``fit`` supports.
     """
     if isinstance(optimizer, PyroOptim):
         moving = _of_pyro(optimizer)
-        if many and isinstance(moving, PyroMover):
+        if many and isinstance(moving, PyroAdapter):
             raise UserError(
                 "seeds_at_once stacks the seeds' parameters, which this pyro.optim would treat as "
                 "one: give a torch optimizer, or leave out seeds_at_once"
@@ -64,15 +64,15 @@ def mover(optimizer: Optimizable, many: bool = False) -> Mover:
         raise UserError(f"the optimizer is a finished {type(optimizer).__name__}: {FACTORY}")
     if not callable(optimizer):
         raise UserError(f"the optimizer is a {type(optimizer).__name__}: {FACTORY}")
-    return TorchMover(optimizer)
+    return TorchAdapter(optimizer)
 
 
-class TorchMover:
-    """A torch optimiser for the parameters there are at first, and one for each later birth.
+class TorchAdapter:
+    """A torch optimiser for the first parameters, and one more for each group that appears later.
 
     Args:
-        factory: parameters → optimiser.
-        follows_sum: the gradient is the whole loss's, as in Pyro's SVI, not per datum.
+        factory: parameters → torch optimiser.
+        follows_sum: step by the gradient of the whole loss, as Pyro's SVI does, not per datum.
     """
 
     def __init__(self, factory: OptimizerFactory, follows_sum: bool = False) -> None:
@@ -82,20 +82,20 @@ class TorchMover:
         self.factor = 1.0
 
     def follow(self, named: Named) -> None:
-        """Those not known yet get an optimiser of their own."""
+        """Make an optimiser for the new parameters."""
         if len(named) == len(self.named):
             return
-        born = [name for name in named if name not in self.named]
-        self.named |= {name: named[name] for name in born}
-        optimizer = _made(self.factory, [named[name] for name in born])
+        new = [name for name in named if name not in self.named]
+        self.named |= {name: named[name] for name in new}
+        optimizer = _made(self.factory, [named[name] for name in new])
         rates = [group.get("lr") for group in optimizer.param_groups]
-        self.generations.append((born, optimizer, rates))
+        self.generations.append((new, optimizer, rates))
 
     def scale_rates(self, factor: float) -> None:
-        """Of all groups, unless the factor is 1 throughout.
+        """Scale the rate of each parameter group, unless the factor is always 1.
 
         Raises:
-            UserError: the optimiser changes its rates itself.
+            UserError: the optimiser changes its rates by itself.
         """
         if factor == self.factor == 1:
             return
@@ -110,22 +110,22 @@ class TorchMover:
         self.factor = factor
 
     def step(self, count: Callable[[], int]) -> None:
-        """One step of each generation."""
+        """One step of each optimiser."""
         if self.follows_sum:
             multiply(list(self.named.values()), count())
         for _, optimizer, _ in self.generations:
             optimizer.step()
 
     def end_epoch(self) -> None:
-        """Nothing: rates follow the fit's schedule."""
+        """Does nothing: rates follow the fit's schedule."""
 
     def state_dict(self) -> Any:
-        """Of each generation, the names and torch's own."""
+        """For each optimiser, its parameters' names and torch's state."""
         states = [(names, optimizer.state_dict()) for names, optimizer, _ in self.generations]
         return {"generations": states, "factor": self.factor}
 
     def load_state_dict(self, state: Any, named: Named) -> None:
-        """The generations, made again."""
+        """Make the optimisers again and load their states."""
         self.generations, self.named = [], {}
         for names, _ in state["generations"]:
             self.follow(self.named | {name: named[name] for name in names})
@@ -134,11 +134,11 @@ class TorchMover:
         self.factor = state["factor"]
 
 
-class PyroMover:
-    """An optimiser of ``pyro.optim``, which has one of torch's, and clips, for each parameter.
+class PyroAdapter:
+    """An optimiser of ``pyro.optim``: a torch optimiser, and clipping, for each parameter.
 
-    As in Pyro's SVI it follows the gradient of the whole loss, so that thresholds of clipping mean
-    what they mean there.  Its scheduler, if it has one, steps after each epoch.
+    As in Pyro's SVI it follows the gradient of the whole loss, so that clipping thresholds have the
+    same meaning.  Its scheduler, if it has one, steps after each epoch.
     """
 
     def __init__(self, optimizer: PyroOptim) -> None:
@@ -147,7 +147,7 @@ class PyroMover:
         self.named: dict[str, Tensor] = {}
 
     def follow(self, named: Named) -> None:
-        """Those not known yet get an optimiser when they are first used."""
+        """New parameters get an optimiser when they are first used."""
         if len(named) != len(self.named):
             self.named = dict(named)
 
@@ -160,7 +160,7 @@ class PyroMover:
             )
 
     def step(self, count: Callable[[], int]) -> None:
-        """Of every parameter that the batch has used."""
+        """Update every parameter that the batch used."""
         used = {name: p for name, p in self.named.items() if p.grad is not None}
         multiply(list(used.values()), count())
         for name, parameter in used.items():
@@ -174,12 +174,12 @@ class PyroMover:
             self.optimizer.step()
 
     def state_dict(self) -> Any:
-        """Of each parameter that was moved."""
+        """The optimiser's state of each updated parameter."""
         made = self.optimizer.optim_objs
         return {name: _states(made[p]) for name, p in self.named.items() if p in made}
 
     def load_state_dict(self, state: Any, named: Named) -> None:
-        """The optimisers, made again."""
+        """Make the optimisers again and load their states."""
         self.follow(named)
         for name, its in state.items():
             made = self._begin(name, named[name])
@@ -187,9 +187,9 @@ class PyroMover:
                 part.load_state_dict(kept)
 
     def _begin(self, name: str, parameter: Tensor) -> Any:
-        """The parameter's optimiser, or scheduler; and its clipping."""
+        """Make the parameter's optimiser or scheduler, and its clipping."""
         store = pyro.get_param_store()
-        if store.param_name(parameter) is None:  # a module's own, whose name Pyro's may ask for
+        if store.param_name(parameter) is None:  # callable optim_args may use the name
             store._param_to_name[parameter] = name
         pyros = self.optimizer
         with _sentences():
@@ -200,7 +200,7 @@ class PyroMover:
 
 
 def multiply(parameters: Sequence[Tensor], count: int) -> None:
-    """Turn gradients per datum into those of all ``count`` data, in place."""
+    """Multiply gradients per datum by ``count``, in place."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     dense = [g for g in gradients if not g.is_sparse]
     if dense:
@@ -210,8 +210,8 @@ def multiply(parameters: Sequence[Tensor], count: int) -> None:
             gradient.mul_(count)
 
 
-def _of_pyro(optimizer: PyroOptim) -> Mover:
-    """One torch optimiser for all parameters where that is the same, which is faster."""
+def _of_pyro(optimizer: PyroOptim) -> OptimizerAdapter:
+    """One torch optimiser for all parameters where results are the same, which is faster."""
     constructor: Any = optimizer.pt_optim_constructor
     arguments = optimizer.pt_optim_args
     if isinstance(optimizer, PyroLRScheduler):
@@ -223,8 +223,8 @@ def _of_pyro(optimizer: PyroOptim) -> Mover:
     elif type(optimizer) is not PyroOptim:
         raise UserError(f"fit cannot step with a {type(optimizer).__name__}: {FACTORY}")
     elif _is_torchs(constructor) and isinstance(arguments, dict) and not optimizer.pt_clip_args:
-        return TorchMover(functools.partial(constructor, **arguments), follows_sum=True)
-    return PyroMover(optimizer)
+        return TorchAdapter(functools.partial(constructor, **arguments), follows_sum=True)
+    return PyroAdapter(optimizer)
 
 
 def _is_torchs(constructor: Any) -> bool:
@@ -249,7 +249,7 @@ def _made(factory: OptimizerFactory, parameters: list[Tensor]) -> torch.optim.Op
 
 @contextmanager
 def _sentences() -> Iterator[None]:
-    """Whatever torch and Pyro say of options, as a ``UserError``."""
+    """Turn torch's and Pyro's errors about options into a ``UserError``."""
     try:
         yield
     except (TypeError, ValueError, AssertionError) as error:
@@ -263,7 +263,7 @@ def _refuse_rates(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _chain(made: Any) -> list[Any]:
-    """An optimiser; a scheduler after the optimiser that it moves."""
+    """The optimisers to save: an optimiser alone, or a scheduler's optimiser and the scheduler."""
     return [made.optimizer, made] if hasattr(made, "optimizer") else [made]
 
 

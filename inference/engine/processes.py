@@ -1,4 +1,4 @@
-"""The processes that train one program together: each one's rows, and what they tell each other."""
+"""The processes that train one program together: their shards of a batch and their collectives."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from inference.util.errors import UserError
 
 T = TypeVar("T")
 Index = Tensor | slice | None
-ASK_EVERY = 50  # steps on a GPU, where reading what was agreed upon waits for the device
+ASK_EVERY = 50  # steps on a GPU, where reading the agreed flags waits for the device
 
 
 class Processes:
-    """One process alone: all rows are its own, and a collective call is no call.
+    """A single process: its shard is the whole batch, collective calls return at once.
 
     Attributes:
         size: how many processes.
-        rank: this one's number, from 0; the first writes files and prints.
-        device: this one's.
+        rank: from 0; rank 0 writes files and prints.
+        device: of this process.
     """
 
     size, rank = 1, 0
@@ -35,33 +35,34 @@ class Processes:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def part(self, index: Tensor | None, rows: int) -> Index:
-        """This process's rows of a batch (of all ``rows`` for None)."""
+    def shard(self, index: Tensor | None, rows: int) -> Index:
+        """This process's rows of a batch (of all ``rows`` rows for None)."""
         return index
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
-        """What the function gives in the first process, which alone runs it; a collective call."""
+        """Call the function in rank 0 alone and return its result everywhere; a collective call."""
         return function()
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank; a collective call."""
+        """The values of all processes, by rank; a collective call."""
         return [value]
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the first process's values into everybody's tensors; a collective call."""
+        """Copy rank 0's values into the tensors of all processes; a collective call."""
 
 
 class DistributedProcesses(Processes):
-    """Several processes that torchrun started; gloo connects them on CPUs, nccl on GPUs.
+    """Several processes that torchrun started, connected by gloo on CPUs and nccl on GPUs.
 
-    Every method but ``part`` and ``agreed`` is a collective call: all make it, in the same order.
+    Every method but ``shard`` and ``agreed`` is a collective call: all processes must call it, in
+        the same order.
 
     Attributes:
-        interrupted: whether this process was asked to stop (SIGINT, SIGTERM).
-        due: whether this process wants all to save.
+        interrupted: whether this process received SIGINT or SIGTERM.
+        due: whether this process asks for a checkpoint.
 
     Raises:
-        UserError: the device is not for several; from every method: another process has ended.
+        UserError: the device cannot be shared; from every method: another process has ended.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -69,7 +70,10 @@ class DistributedProcesses(Processes):
 
         here = int(os.environ["LOCAL_WORLD_SIZE"])
         _refuse_device(device, here)
-        for name in ("lightning.fabric", "lightning_fabric"):  # each would say that it has begun
+        for name in (
+            "lightning.fabric",
+            "lightning_fabric",
+        ):  # silent at start
             logging.getLogger(name).setLevel(logging.WARNING)
         nodes = launch.size() // here
         self.fabric = Fabric(accelerator=device.type, strategy="ddp", devices=here, num_nodes=nodes)
@@ -81,14 +85,15 @@ class DistributedProcesses(Processes):
         self._sums = 0
         self._requests = torch.zeros(2)
 
-    def part(self, index: Tensor | None, rows: int) -> Index:
-        """Consecutive rows of the batch, as many as the others' or one more or less."""
+    def shard(self, index: Tensor | None, rows: int) -> Index:
+        """Consecutive rows of the batch; sizes differ by at most one between processes."""
         count = rows if index is None else len(index)
         own = slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
         return own if index is None else index[own]
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
-        """What the function gives in the first process; its ``UserError`` is raised in all."""
+        """Call the function in rank 0 alone; its result is returned, its ``UserError`` raised, in
+        all."""
         value, sentence = None, ""
         if self.rank == 0:
             try:
@@ -102,14 +107,14 @@ class DistributedProcesses(Processes):
         return cast(T, value)
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank; a collective call."""
+        """The values of all processes, by rank; a collective call."""
         found: list[Any] = [None] * self.size
         with naming_a_lost_process():
             torch.distributed.all_gather_object(found, value)
         return found
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Copy the first process's values into everybody's tensors; a collective call."""
+        """Copy rank 0's values into the tensors of all processes; a collective call."""
         with naming_a_lost_process():
             for tensor in tensors:
                 value = tensor.detach().contiguous()
@@ -117,9 +122,9 @@ class DistributedProcesses(Processes):
                 tensor.detach().copy_(value)
 
     def average(self, tensors: Sequence[Tensor], rows: int) -> list[Tensor]:
-        """Means of everybody's tensors, weighted by everybody's ``rows``; one sum for all.
+        """Means over processes, weighted by their ``rows``, of several tensors, by one all-reduce.
 
-        Requests to save and to stop go with it.  (Fabric's own sum waits for a barrier before.)
+        The flags to save and to stop are summed with them.  (Fabric's all_reduce adds a barrier.)
         """
         tail = tensors[0].new_tensor([rows, self.due, self.interrupted])
         flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), tail])
@@ -131,7 +136,7 @@ class DistributedProcesses(Processes):
         return [in_form_of(tensor, mean) for mean, tensor in zip(means, tensors, strict=True)]
 
     def agreed(self) -> tuple[bool, bool]:
-        """Whether any process asked to save, and to stop, by the last ``average``."""
+        """Whether any process asked to save, and to stop, before the last ``average``."""
         if self.device.type != "cpu" and self._sums % ASK_EVERY:
             return False, False
         save, stop = (self._requests > 0).tolist()
@@ -139,14 +144,14 @@ class DistributedProcesses(Processes):
 
 
 def in_form_of(tensor: Tensor, values: Tensor) -> Tensor:
-    """The values in the shape and type of a tensor."""
+    """The values reshaped and cast like a tensor."""
     rounded = values if tensor.is_floating_point() else values.round()
     return rounded.view_as(tensor).to(tensor.dtype)
 
 
 @contextmanager
 def launched(device: str) -> Iterator[Processes]:
-    """The processes of this training; within it, signals ask all of them to stop at one step.
+    """The processes of this training; within it, a signal stops all of them after the same step.
 
     Raises:
         UserError: no such device.
@@ -160,12 +165,12 @@ def launched(device: str) -> Iterator[Processes]:
     with _noting_signals(processes):
         yield processes
         with naming_a_lost_process():
-            processes.fabric.barrier()  # what the first has written is there for all
+            processes.fabric.barrier()  # so that files written by rank 0 exist for all
 
 
 @contextmanager
 def naming_a_lost_process() -> Iterator[None]:
-    """Turn a broken connection into a sentence."""
+    """Turn a broken connection into a ``UserError``."""
     try:
         yield
     except RuntimeError as error:
@@ -177,7 +182,7 @@ def naming_a_lost_process() -> Iterator[None]:
 
 @contextmanager
 def _noting_signals(processes: DistributedProcesses) -> Iterator[None]:
-    """A signal is noted at first, and obeyed at once when it comes again."""
+    """Record a first signal; let a second one interrupt at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -195,7 +200,7 @@ def _noting_signals(processes: DistributedProcesses) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if processes.interrupted:  # too late for a step
+    if processes.interrupted:  # after the last step
         raise KeyboardInterrupt
 
 

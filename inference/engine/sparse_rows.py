@@ -1,7 +1,7 @@
-"""Gradients that are zero but in a few rows: a table of embeddings, of which a batch looks up some.
+"""Sparse gradients of tables of embeddings, of which a batch looks up few rows.
 
 ``embedding(words, table, sparse=True)`` gives the table a sparse gradient: row numbers, and values
-(rows, …).  A row that is looked up twice stands there twice, until the tensor is coalesced.
+(rows, …).  A row that is looked up twice occurs twice, until the tensor is coalesced.
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 LOOK_UP = inspect.signature(F.embedding)
-PLAIN = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
+DEFAULT_OPTIONS = {"padding_idx": None, "max_norm": None, "scale_grad_by_freq": False}
 
 
 def stored_values(gradient: Tensor) -> Tensor:
-    """The entries that are kept: all of a dense gradient, or (rows, …) of a coalesced sparse one.
+    """The stored entries: all of a dense gradient, or (rows, …) of a coalesced sparse one.
 
     They share the gradient's memory.
     """
     return gradient.values() if gradient.is_sparse else gradient
 
 
-def rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(numbers (n,), values (n, …)) of the rows that a gradient holds, each row once."""
+def stored_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """(row numbers (n,), values (n, …)) of a gradient's rows, each row once."""
     if not gradient.is_sparse:
         return torch.arange(len(gradient), device=gradient.device), gradient
     whole = gradient.coalesce()
     return whole.indices()[0], whole.values()
 
 
-def dense(gradient: Tensor) -> Tensor:
-    """The same gradient with all its rows."""
+def as_dense(gradient: Tensor) -> Tensor:
+    """The gradient as a dense tensor."""
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
-def sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
-    """The parameter's gradient as a sparse tensor; rows that come twice are not added up yet."""
+def as_sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
+    """The parameter's gradient as a sparse tensor, not coalesced."""
     return torch.sparse_coo_tensor(numbers[None], values, parameter.shape, check_invariants=False)
 
 
 class SparseLookups(TorchFunctionMode):
-    """Within it, what ``embedding(…, sparse=True)`` looks up is a leaf with a gradient of its own.
+    """Makes the rows that ``embedding(…, sparse=True)`` looks up leaves with gradients of their
+    own.
 
-    A graph holds no sparse tensor.  It holds the gradient in the rows that were looked up, of which
-    the table's gradient is the sum, each at its row number.
+    A captured graph cannot hold sparse tensors.  It holds the gradients in the rows that were
+    looked up; scattered to their row numbers and added up, they are the table's gradient.
     """
 
     def __init__(self) -> None:
@@ -56,13 +57,13 @@ class SparseLookups(TorchFunctionMode):
         self.found: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function; rows that are looked up, as leaves."""
+        """The function; for a sparse lookup, its rows as leaves."""
         kwargs = kwargs or {}
         if func is not F.embedding or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         asked = LOOK_UP.bind(*args, **kwargs).arguments
         weight = asked["weight"]
-        plain = all(asked.get(name, usual) is usual for name, usual in PLAIN.items())
+        plain = all(asked.get(name, usual) is usual for name, usual in DEFAULT_OPTIONS.items())
         if not (asked.get("sparse") and plain and weight.is_leaf and weight.requires_grad):
             return func(*args, **kwargs)
         found = func(**asked | {"weight": weight.detach()}).requires_grad_()
@@ -70,7 +71,7 @@ class SparseLookups(TorchFunctionMode):
         return found
 
     def gradient(self, weight: Tensor) -> tuple[Tensor, Tensor] | None:
-        """(row numbers (n,), gradients (n, …)), a row once for each time that it was looked up."""
+        """(row numbers (n,), gradients (n, …)), once for each lookup of a row."""
         mine = [(i, r.grad) for w, i, r in self.found.values() if w is weight]
         pairs = [(i.flatten(), g.reshape(-1, g.shape[-1])) for i, g in mine if g is not None]
         if not pairs:

@@ -23,8 +23,8 @@ from inference.util.sites import base, distribution_name
 class AntitheticPair(Estimator):
     """A pair b = 1[u < σ(φ)], b̃ = 1[1 − u < σ(φ)] at each Bernoulli site, all its bits together.
 
-    Site by site in the guide's order: earlier sites keep their draws, later ones are drawn anew,
-    so that n sites cost 1 + n model evaluations.  Other sites must be reparameterised; their
+    Site by site in the guide's order: earlier sites keep their draws, later ones are redrawn, so
+    that n sites cost 1 + n model evaluations.  Other sites must be reparameterised; their
     pathwise gradient, and the bound, are means over all 1 + n evaluations.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every estimator is: a ``pyro.infer.ELBO`` whose loss has a value and a gradient."""
+"""The base class of estimators: a ``pyro.infer.ELBO`` whose loss has a value and a gradient."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from inference.estimators.programs import (
 
 
 class Estimator(ELBO, nn.Module):
-    """A bound and a way to its gradient, for unchanged Pyro programs.
+    """A bound and an estimator of its gradient, for unchanged Pyro programs.
 
     Usable as ``SVI(model, guide, optim, loss=estimator)``, as module ``estimator(model, guide)``,
     and in ``fit``.  State (a baseline, a learned temperature) is in its ``state_dict``.
-    Learning signals (Pyro's ``downstream_cost``) are kept for each element of the plates that a
-    site is in: a plate promises that its elements influence each other through latents outside of
-    it alone.  Draw those first in the guide: after one, the terms of all elements are charged to
-    every earlier draw in the plate.
-    A guide that draws its model's own prior says so in its attribute ``prior_of``: the two are then
-    one run, where log p(z) and log q(z) cancel.
+    Learning signals (Pyro's ``downstream_cost``) are kept for each element of a site's plates:
+    elements of a plate depend on each other only through latents outside of it.  Draw those first
+    in the guide: the terms of all elements after one count in the signal of every earlier draw in
+    the plate.
+    A guide that draws from its model's prior declares that by an attribute ``prior_of``: both are
+    then one run, in which log p(z) and log q(z) cancel.
 
     Writing an estimator:
 
@@ -46,9 +46,9 @@ class Estimator(ELBO, nn.Module):
 
     Args:
         num_particles: K, draws from the guide.
-        vectorize_particles: draw them in one run, in a plate left of all others; needs programs
-            that keep leading dimensions.
-        max_plate_nesting: number of nested plates; guessed unless given.
+        vectorize_particles: draw them in one run, in a plate to the left of all others; for
+            programs that accept leading dimensions.
+        max_plate_nesting: number of nested plates; inferred unless given.
 
     Attributes:
         unbiased: whether the gradient is the bound's in expectation, whatever the program.
@@ -83,7 +83,7 @@ class Estimator(ELBO, nn.Module):
         The bound's value is reported; the surrogate's gradient is the estimate of the bound's.
 
         Args:
-            programs: to be run again, if the estimator needs that.
+            programs: for further runs, if the estimator needs any.
             draws: (model trace, guide trace) of all particles, or one pair for each.
         """
 
@@ -135,7 +135,7 @@ class Estimator(ELBO, nn.Module):
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             model_trace, guide_trace = self.draw(programs)
             if is_validation_enabled():
-                check_if_enumerated(guide_trace)  # warns, as Pyro does: they are drawn
+                check_if_enumerated(guide_trace)  # warns, as Pyro does, that they are sampled
             if self.compares_particles:
                 programs = programs.with_subsample_of((model_trace, guide_trace))
             yield model_trace, guide_trace
@@ -143,7 +143,7 @@ class Estimator(ELBO, nn.Module):
     def _get_trace(
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> TracePair:
-        raise NotImplementedError  # Pyro's; ``draw`` is in its place
+        raise NotImplementedError  # Pyro's; ``draw`` replaces it
 
 
 @effectful(type="param")
@@ -154,5 +154,5 @@ def _param_statement(parameter: Tensor) -> Tensor:
 
 
 def emit_param(parameter: Tensor, name: str) -> None:
-    """Let Pyro's SVI see a parameter that lives in the estimator, not in its store."""
+    """Emit a ``param`` message, so that Pyro's SVI finds a parameter of the estimator."""
     _param_statement(parameter, name=name)

@@ -1,7 +1,7 @@
-"""Baselines: guesses of a learning signal that have not seen the sample they are subtracted for.
+"""Baselines: predictions of a learning signal that do not depend on the current draw.
 
 A baseline is called with the site's name, its signal (K, plates …) and the program's arguments, and
-answers with something that broadcasts against the signal.
+returns a tensor that broadcasts against the signal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class MovingAverage(nn.Module):
     """``b ← d b + (1 − d) mean(signal)``, corrected for its start at zero; a scalar a site.
 
-    Xu et al. 2015 take d = 0.9.  A step's own signals enter after it has been used.
+    Xu et al. 2015 take d = 0.9.  A step's signals enter the average after it was used.
 
     >>> import torch
     >>> average = MovingAverage(decay=0.9)
@@ -35,17 +35,17 @@ class MovingAverage(nn.Module):
         self.averages: dict[str, Tensor] = {}
 
     def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
-        """() the average so far; 0 before there is one."""
+        """() the average so far; 0 at first."""
         average = self._average("all sites" if self.shared else name, signal)
         total, weight = average.unbind()
         baseline = total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
         if self.training and torch.is_grad_enabled():
             seen = torch.stack([signal.mean(), torch.ones_like(weight)])
-            average.lerp_(seen, 1 - self.decay)  # in place, so that a captured step changes it, too
+            average.lerp_(seen, 1 - self.decay)  # in place, for captured steps
         return baseline
 
     def _average(self, key: str, signal: Tensor) -> Tensor:
-        """(2,) sum and weight, made at the first call and moved to where the signals are."""
+        """(2,) sum and weight, made at the first call and moved to the signal's device."""
         average = self.averages.get(key)
         if average is None or (average.device, average.dtype) != (signal.device, signal.dtype):
             average = signal.new_zeros(2) if average is None else average.to(signal)
@@ -57,7 +57,7 @@ class MovingAverage(nn.Module):
         return {name: average.clone() for name, average in self.averages.items()}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up where ``get_extra_state`` left off, in the living tensors."""
+        """Restore ``get_extra_state``, in place."""
         for name in self.averages.keys() | state.keys():
             if name not in self.averages:
                 self.averages[name] = state[name].clone()
@@ -68,7 +68,7 @@ class MovingAverage(nn.Module):
 
 
 class NeuralBaseline(nn.Module):
-    """A network's guess of the signal from the program's input (Mnih & Gregor 2014, NVIL).
+    """A network's prediction of the signal from the program's input (Mnih & Gregor 2014, NVIL).
 
     >>> import torch
     >>> from inference.estimators import ScoreFunction
@@ -78,12 +78,12 @@ class NeuralBaseline(nn.Module):
     torch.Size([7])
     >>> estimator = ScoreFunction(baseline=baseline, normalise=True)
 
-    ``b_i(x) = C(x) + c_i``: the network, fitted by ``(signal − b)²`` as training goes, and each
-    site's moving average of what it leaves.
+    ``b_i(x) = C(x) + c_i``: the network, trained on ``(signal − b)²``, and a moving average of the
+    residual for each site.
 
     Args:
-        network: inputs → one guess for each element of the sites' plates, (B,) or (B, 1).
-        inputs: picks what the network reads from the program's arguments.
+        network: inputs → a prediction for each element of the sites' plates, (B,) or (B, 1).
+        inputs: the program's arguments → the network's input.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class NeuralBaseline(nn.Module):
         self.offset = MovingAverage(decay)
 
     def forward(self, name: str, signal: Tensor, args: Any, kwargs: Any) -> Tensor:
-        """(B,) the guesses, with their graph."""
+        """(B,) the predictions, with their graph."""
         guess: Tensor = self.network(self.inputs(*args, **kwargs)).reshape(signal.shape[1:])
         rest: Tensor = self.offset(name, signal - guess.detach(), args, kwargs)
         return guess + rest

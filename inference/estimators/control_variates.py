@@ -1,4 +1,4 @@
-"""Score function minus a differentiable stand-in for the signal, whose gradient is put back.
+"""Score function with a differentiable control variate, whose expected gradient is added back.
 
 REBAR: Tucker et al. 2017.  RELAX: Grathwohl et al. 2018.
 """
@@ -37,16 +37,16 @@ class REBAR(Estimator):
     >>> guide = lambda: pyro.sample("b", dist.Bernoulli(logits=w))
     >>> REBAR(temperature=0.5).differentiable_loss(model, guide).backward()  # and of τ and η
 
-    b = H(z) is the draw, z its perturbed logits, z̃ a draw of z given b; f is what the site is
-    charged with, and in c all later sites are relaxed, too.  z and z̃ share their noise (appendix
-    of the paper), so that they are equal by value, not by gradient, and c is evaluated once.
-    Unbiased for any τ and η, which follow the gradient of the estimate's own variance in the
-    logits; a moving average of f − c is a baseline beside.  Site by site, 1 + n evaluations for n
-    sites; Bernoulli, one-hot and reparameterised ones.
+    b = H(z) is the draw, z its perturbed logits, z̃ a draw of z given b; f is the site's learning
+    signal, and in c all later sites are relaxed, too.  z and z̃ share their noise (appendix of the
+    paper), so that they are equal in value, not in gradient, and c is evaluated once.  Unbiased for
+    any τ and η, which are trained on the variance of the estimate in the logits; a moving average
+    of f − c is a further baseline.  Site by site, 1 + n evaluations for n sites; Bernoulli, one-hot
+    and reparameterised ones.
 
     Args:
-        temperature: τ at first.
-        scale: η at first.
+        temperature: initial τ.
+        scale: initial η.
 
     Raises:
         UserError: a site is none of these.
@@ -85,7 +85,7 @@ class REBAR(Estimator):
         return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
 
     def addition(self, z: Tensor, signal: Tensor) -> Tensor:
-        """What c has beyond the relaxed signal, of its shape (batch …): nothing."""
+        """The learned addition to c, of the signal's shape (batch …): 0."""
         return torch.zeros_like(signal)
 
     def _site(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Tensor:
@@ -121,7 +121,7 @@ class REBAR(Estimator):
         f_relaxed, total = self._relaxed(choice, trace, programs, z, q)  # 3
         more = self.addition(z, f_relaxed)
         c = self.scale * f_relaxed + more
-        # a term outside of a plate is in the signal of each of its elements, and moves once
+        # a term outside of a plate is in each element's signal, and counts once
         path = self.scale * total + more.sum()
         f = choice.in_batch(main.signals({choice.name})[choice.name])  # 4
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
@@ -143,7 +143,7 @@ class REBAR(Estimator):
 
 
 class RELAX(REBAR):
-    """REBAR with a learned addition to the stand-in: c(z) = η f(σ(z/τ)) + r(z).
+    """REBAR with a learned addition to the control variate: c(z) = η f(σ(z/τ)) + r(z).
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> w = torch.zeros(4, requires_grad=True)
@@ -152,8 +152,8 @@ class RELAX(REBAR):
     >>> RELAX(nn.Linear(4, 1)).differentiable_loss(model, guide).backward()  # and of r, τ and η
 
     Args:
-        surrogate: r, a module (batch …, event …) → (batch …), which must be a function of each
-            element of the plates by itself.
+        surrogate: r, a module (batch …, event …) → (batch …), separate for each element of the
+            plates.
     """
 
     def __init__(self, surrogate: nn.Module, num_particles: int = 1, **options: Any) -> None:
@@ -174,6 +174,6 @@ def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
         tiny = torch.finfo(u.dtype).eps
         return logits - torch.logit(u.clamp(tiny, 1 - tiny))
     gumbel = gumbel_like(logits)
-    top = (gumbel * bit).sum(-1, keepdim=True)  # the maximum's: its φ is normalised away
+    top = (gumbel * bit).sum(-1, keepdim=True)  # of the maximum; φ is normalised
     others = -torch.logaddexp(-gumbel - logits.log_softmax(-1), -top)
     return torch.where(bit > 0, top, others)

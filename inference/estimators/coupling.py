@@ -1,7 +1,6 @@
-"""Which sites belong together: those whose log-probabilities share a latent, directly or not.
+"""Groups of sites whose log-probabilities share a latent, directly or indirectly.
 
-Between two groups nothing is shared, so p(x, z) and q(z) are products over groups and every group
-has a bound of its own.
+p(x, z) and q(z) are products over groups, so that each group has a bound of its own.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from inference.util.sites import is_site, sample_sites
 def coupled(ledger: Ledger, programs: ModelAndGuide, guide_trace: Trace) -> list[frozenset[str]]:
     """Sets of site names, each with a latent; sites in none depend on no latent.
 
-    Where all sites are in the same plates, order alone tells: what comes after the first latent
-    is one set.  Where plates differ, one more run at the same draws follows each latent; sets that
-    share the same plates are put together, as in a datum's weight.  What a ``pyro.factor`` of the
-    guide stands for is no site that could be followed: with one, everything is one set.
+    Where all sites are in the same plates, all sites after the first latent are one set.  Where
+    plates differ, one more run at the same draws tracks each latent; sets in the same plates are
+    merged, as in a datum's weight.  What a ``pyro.factor`` of the guide stands for is not a site
+    and cannot be tracked: with one, all sites after it are one set.
     """
     moving = [term for term in ledger.terms if term.time >= 0]
     factors = any(choice.is_factor for choice in ledger.choices)
@@ -69,7 +68,7 @@ def merge_overlapping(sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
 
 
 class TrackLatents(Messenger):
-    """Marks each latent's value with its name; what torch computes from it bears the mark."""
+    """Tags each latent's value with its name; torch propagates tags to results."""
 
     def _pyro_post_sample(self, msg: Message[..., Any]) -> None:
         if is_site(msg) and not msg["is_observed"]:

@@ -1,9 +1,9 @@
 """The ELBO summed over every value of every latent, hence its exact gradient.
 
-Two ways to the same sum.  The reference runs the program once for each assignment of values to the
-latents.  The fast way runs it once for all of them, each latent's values along a dimension of its
-own; it is right for programs that treat leading dimensions as a batch (``z.sum(-1)``, and not
-``z.sum()``), so that it is compared with the reference before it is used.
+The sum is computed in two ways.  The reference runs the program once for each assignment of values
+to the latents.  The fast way runs it once for all of them, each latent's values along a dimension
+of its own; it is correct for programs that treat leading dimensions as a batch (``z.sum(-1)``, not
+``z.sum()``), so it is compared with the reference before it is used.
 """
 
 from __future__ import annotations
@@ -40,11 +40,12 @@ from inference.util.sites import (
     sample_sites,
     unmasked,
 )
+from inference.util.tensors import close
 
 LARGEST = 10_000_000  # entries of the table of all values
 MOST_RUNS = 2_048  # assignments that are run one by one
 COMPARED = 16  # assignments at which the table is compared with runs of one assignment each
-VALUES = "values"  # where a site's ``infer`` keeps which of its values the trace holds
+VALUES = "values"  # key in a site's ``infer``: which of its values the trace holds
 
 Reason = str
 _compared: WeakKeyDictionary[Any, WeakKeyDictionary[Any, dict[Any, Reason | None]]]
@@ -52,7 +53,7 @@ _compared = WeakKeyDictionary()  # model → guide → shapes of the arguments �
 
 
 class Exact(Estimator):
-    """``Σ_z q(z) [log p(x, z) − log q(z)]``: no noise, exponential cost; the yardstick.
+    """``Σ_z q(z) [log p(x, z) − log q(z)]``: no noise, exponential cost; for reference.
 
     Every Bernoulli, categorical and one-hot site is enumerated; every Normal of one number is
     integrated by Gauss–Hermite quadrature (exact for polynomials of degree below twice the number
@@ -199,7 +200,7 @@ def refuse_factors(guide_trace: Trace) -> None:
 
 
 def give(msg: Any, value: Tensor, of_site: Axis | Chosen) -> None:
-    """Let a latent have this value, and its trace say which of its values that is."""
+    """Set a latent to this value, and record in its trace which of its values that is."""
     msg["value"], msg["done"] = value, True
     msg["infer"] = {**(msg["infer"] or {}), VALUES: of_site}
 
@@ -275,7 +276,7 @@ def one_by_one(programs: ModelAndGuide, nodes: int, reason: Reason) -> Iterator[
 
 
 def following(digits: Sequence[int], counts: Sequence[int]) -> Sequence[int] | None:
-    """The next number of an odometer, without its last zeros; None after the last."""
+    """The next digits of a counter, without trailing zeros; None after the last."""
     for place in reversed(range(len(digits))):
         if digits[place] + 1 < counts[place]:
             return [*digits[:place], digits[place] + 1]
@@ -322,7 +323,7 @@ def difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
             table = all_at_once(programs, rank, nodes)
     except Exception as error:  # whatever a program raises that is not made for all values
         with rng.forked(0):
-            traced(programs, Assign([], nodes))  # what no run can sum over, is refused here
+            traced(programs, Assign([], nodes))  # refuses latents that cannot be summed over
         line = str(error).strip().partition("\n")[0]
         return f"the program does not run with all values of its latents at once ({line})"
     for digits in compared_digits(programs, nodes):
@@ -382,13 +383,9 @@ def aligned(index: Tensor, rank: int) -> Tensor:
 
 
 def same(picked: Tensor, one: Tensor) -> bool:
-    """Equal but for rounding, and of one shape but for ones to the left."""
+    """Whether equal up to rounding, and of one shape up to leading ones."""
     rank = max(picked.dim(), one.dim())
-    picked, one = aligned(picked, rank), aligned(one, rank)
-    close = torch.finfo(one.dtype).eps ** 0.5
-    return picked.shape == one.shape and torch.allclose(
-        picked, one.to(picked), rtol=close, atol=close, equal_nan=True
-    )
+    return close(aligned(picked, rank), aligned(one, rank))
 
 
 # The values of one site

@@ -1,8 +1,8 @@
-"""What the traces of model and guide say: every log-probability, its plates, its place in time.
+"""The log-probabilities of model and guide traces, with their plates and order in time.
 
-Written once for all estimators.  Tensors are kept at full rank (K, plates …): K particles, then one
-dimension for each level of plates (length 1 where a site is outside), so that sites of different
-plates broadcast against each other.
+All estimators use it.  Tensors have full rank (K, plates …): K particles, then one dimension for
+each level of plates (length 1 where a site is outside), so that sites of different plates broadcast
+against each other.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ class Choice:
         score: (K, plates …) log q of the draw as it was drawn: neither scaled nor masked.
         reparameterised: whether gradients pass through the draw.
         plates: name → dimension.
-        time: its place among the guide's latents.
+        time: its position among the guide's latents.
         fn: its distribution, in the first particle's trace.
-        from_prior: whether log p and log q of the draw are one tensor: the guide is the prior.
+        from_prior: whether log p and log q of the draw are the same tensor, as the guide is the
+            prior.
         is_factor: whether it is a ``pyro.factor``.
     """
 
@@ -86,7 +87,7 @@ class Ledger:
     Attributes:
         terms: the ELBO's summands.
         choices: the latents in the guide's order.
-        subsampled: plate → N/B, for plates that show B of their N elements.
+        subsampled: plate → N/B, for plates that subsample B of their N elements.
     """
 
     terms: Sequence[Term]
@@ -101,8 +102,8 @@ class Ledger:
     def pathwise(self) -> Tensor:
         """(K,) ``elbo`` without the −log q of draws that are not reparameterised.
 
-        Its gradient differs by E ∇log q = 0 alone.  Where the guide is the prior, log p − log q of
-        a draw is 0, and +log p goes, too: alone, it would be noise of mean 0.
+        The gradients differ by ∇log q, of mean 0.  Where the guide is the prior, log p − log q of a
+        draw is 0, so +log p is left out, too: alone, it would be noise of mean 0.
         """
         non_reparameterised = {c.name for c in self.non_reparameterised()}
         from_prior = {c.name for c in self.choices if c.from_prior}
@@ -119,16 +120,16 @@ class Ledger:
         return self.terms[0].value.new_zeros(len(self.terms[0].value))
 
     def non_reparameterised(self) -> list[Choice]:
-        """The choices that no gradient passes through."""
+        """The choices that are not reparameterised."""
         return [c for c in self.choices if not c.reparameterised]
 
     def signals(self, wanted: Container[str], detach: bool = True) -> dict[str, Tensor]:
-        """What each choice is charged with: the terms at or after it, its own plates kept.
+        """The learning signal of each choice: the sum of terms at or after it, its plates kept.
 
-        Reward-to-go, one pass back in time.  Earlier terms cannot depend on the choice, so
-        leaving them out takes away variance and no expectation; nor can terms of other elements
-        of its plates, unless a later choice outside of the plate carries it there: then they are
-        charged, too.
+        Reward-to-go, in one pass backward in time.  Earlier terms do not depend on the choice, so
+        leaving them out reduces variance and keeps the expectation; nor do terms of other elements
+        of its plates, unless a later choice outside of the plate depends on it: then they are
+        included, too.
 
         Returns:
             name → (K, plates …) for the ``wanted``; without graph unless ``detach`` is False.
@@ -278,7 +279,8 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
 
 
 def _log_q_of_draw(site: Any) -> Tensor:
-    """log q of the draw without the site's scale and masks: a masked draw may matter later."""
+    """log q of the draw without the site's scale and masks: later terms may depend on a masked
+    draw."""
     drawn = unmasked(site["fn"])
     as_is = drawn is site["fn"]
     score: Tensor = site["unscaled_log_prob"] if as_is else drawn.log_prob(site["value"])

@@ -1,9 +1,9 @@
 """K-sample bounds ``log 1/K Σ_k w_k``, w = p(x, z)/q(z), and their gradients.
 
 IWAE: Burda et al. 2016.  Doubly reparameterised: Tucker et al. 2019.  VIMCO: Mnih & Rezende 2016.
-Weights are those of a unit: an element of the plates shared by everything that is coupled.  Where
-every latent is local, a unit is a datum with all that is nested in it; a latent outside of the data
-couples them all; latents in plates side by side that share nothing are units of their own.
+Weights are per unit: an element of the plates that all coupled sites share.  Where every latent is
+local, a unit is a datum with everything nested in it; a latent outside of the data's plate couples
+all data; latents in separate plates that share nothing are separate units.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ INSTEAD = "VIMCO(num_particles=5)"
 
 
 class MultiSample(Estimator):
-    """The bound itself; a child says how its gradient is taken.
+    """The bound; subclasses define its gradient estimate.
 
-    Where sites differ in their plates, one more run of both programs finds what is coupled.
+    Where sites differ in their plates, one more run of both programs finds the coupled sites.
 
     Attributes:
         rescores: whether ``surrogate`` needs the draws scored again.
 
     Raises:
-        UserError: something outside of a plate that shows only some of its elements is coupled
-            with them: no K-sample bound of the whole can be estimated without bias from a part.
+        UserError: a site outside of a subsampled plate is coupled with sites in it: the K-sample
+            bound cannot be estimated without bias from a part of the elements.
     """
 
     compares_particles = True
@@ -64,7 +64,7 @@ class MultiSample(Estimator):
         """A scalar with the gradient of the units' bound.
 
         Args:
-            units: what is coupled, as drawn.
+            units: the coupled sites, as drawn.
             fixed: the same draws held fixed, if the class ``rescores``: gradients reach
                 parameters alone.
         """
@@ -120,7 +120,7 @@ class DReG(MultiSample):
 
 
 class VIMCO(MultiSample):
-    """Score function for the K-sample bound, each particle's baseline made of the others.
+    """Score function for the K-sample bound; each particle's baseline is computed from the others.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> guide = lambda x: pyro.sample("b", dist.Bernoulli(0.5))
@@ -130,12 +130,12 @@ class VIMCO(MultiSample):
     >>> 0.28 < VIMCO(num_particles=8).loss(model, guide, torch.tensor(1.0)) < 1.39  # −log p(x|b)
     True
 
-    ``Σ_k (L − L_{−k}) ∇log q(z_k) + Σ_k w̃_k ∇log w_k``, where L_{−k} puts the geometric mean of the
-    other weights in the place of w_k.  Unbiased; any site (reparameterised ones take the path);
-    K model evaluations.
+    ``Σ_k (L − L_{−k}) ∇log q(z_k) + Σ_k w̃_k ∇log w_k``, where L_{−k} replaces w_k by the geometric
+    mean of the other weights.  Unbiased; any site (reparameterised ones by the path); K model
+    evaluations.
 
     Raises:
-        UserError: K = 1, where there is no other.
+        UserError: K = 1.
     """
 
     def __init__(self, num_particles: int = 2, **options: Any) -> None:
@@ -151,7 +151,7 @@ class VIMCO(MultiSample):
 
 
 def refuse_learned_delta(ledger: Ledger) -> None:
-    """Raise a ``UserError`` for a Delta at a parameter: it has no score to trade for a path."""
+    """Raise a ``UserError`` for a Delta at a parameter, which has no score."""
     for choice in ledger.choices:
         if distribution_name(choice.fn) == "Delta" and base(choice.fn).v.requires_grad:
             raise UserError(
@@ -162,13 +162,13 @@ def refuse_learned_delta(ledger: Ledger) -> None:
 
 @dataclass(frozen=True)
 class Units:
-    """What is coupled, by unit: an element of the plates that all its sites share.
+    """Coupled sites, by unit: an element of the plates that all of them share.
 
     Attributes:
         ledger: terms and choices of these sites.
         plates: the shared plates.
         particles: K.
-        scale: N/B of the shared plates together.
+        scale: product of N/B over the shared plates.
     """
 
     ledger: Ledger
@@ -215,18 +215,18 @@ class Units:
         return keep_plates(choice.score, choice.plates, self.plates)
 
     def total(self, value: Tensor) -> Tensor:
-        """() a value of units, summed and scaled."""
+        """() a value (units …), summed and scaled."""
         return value.sum() * self.scale
 
 
 def latent_free_bound(ledger: Ledger, moving: Container[str]) -> Tensor:
-    """() the terms of all other sites, which depend on no latent: nothing to weigh."""
+    """() the terms of all other sites, which depend on no latent and need no weights."""
     values = (t.value.sum() / len(t.value) for t in ledger.terms if t.name not in moving)
     return sum(values, ledger.zeros().sum())
 
 
 def refuse_coupled_subsample(ledger: Ledger, shared: Container[str]) -> None:
-    """Raise a ``UserError`` for a plate that shows a part of its elements and is not shared."""
+    """Raise a ``UserError`` for a subsampled plate that the coupled sites do not share."""
     for term in ledger.terms:
         for plate in ledger.subsampled:
             if plate in term.plates and plate not in shared:

@@ -36,11 +36,11 @@ class Pathwise(Estimator):
     reparameterised sites only.
 
     Args:
-        kl: "sampled", or "analytic": KL(q_i ‖ p_i) in closed form for every site where torch knows
-            it and nothing sampled later stands before p_i; sampled for the other sites.
-        sticking_the_landing: leave out the score ``∂_φ log q_φ(z)`` at fixed z, whose expectation
-            is zero and which alone keeps the gradient from vanishing at q = p(z | x)
-            (Roeder et al. 2017, equation 8).  One more run of both programs.
+        kl: "sampled", or "analytic": KL(q_i ‖ p_i) in closed form for every site where torch has it
+            and p_i depends on no later draw; sampled for the other sites.
+        sticking_the_landing: leave out the score ``∂_φ log q_φ(z)`` at fixed z, of mean zero;
+            without it the gradient vanishes at q = p(z | x) (Roeder et al. 2017, equation 8).  One
+            more run of both programs.
 
     Raises:
         UserError: a site is not reparameterised.
@@ -91,7 +91,7 @@ def closed_form_gain(model_trace: Trace, guide_trace: Trace, ledger: Ledger) -> 
 
 
 def _closed_form(q: Any, p: Any) -> Tensor | None:
-    if distribution_name(q["fn"]) == "Delta":  # torch's closed form forgets its log_density
+    if distribution_name(q["fn"]) == "Delta":  # torch's closed form ignores its log_density
         return None
     if not _same(q["scale"], p["scale"]) or not _same(q["mask"], p["mask"]):
         return None

@@ -1,4 +1,4 @@
-"""Model and guide, run together: the traces of which every estimator is made."""
+"""Model and guide, run together to the traces that estimators use."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from torch import Tensor
 from inference.estimators.matching import check_model_guide_match, check_site_shapes
 from inference.util.sites import is_site, sample_sites
 
-StochasticFunction = Callable[..., Any]  # what Pyro calls so: a model, or a guide
+StochasticFunction = Callable[..., Any]  # a model or a guide, in Pyro's words
 TracePair = tuple[Trace, Trace]  # of the model, of the guide
 
 
 @dataclass(frozen=True)
 class ModelAndGuide:
-    """Model and guide (in the plate of particles, if there is one) with their arguments.
+    """Model and guide with their arguments, in the plate of particles, if there is one.
 
     Attributes:
         is_prior: whether the guide is the model, its observations hidden.
@@ -42,7 +42,7 @@ class ModelAndGuide:
         """(model trace, guide trace), scored.
 
         Args:
-            start: draws that the guide repeats; sites that it lacks are drawn anew.
+            start: draws to replay in the guide; sites that are not in it are drawn.
             around: a handler around both programs.
         """
         wrap = around or (lambda program: program)
@@ -52,7 +52,7 @@ class ModelAndGuide:
         guide = self.guide if start is None else poutine.replay(self.guide, trace=start)
         guide_trace = self._trace(wrap(guide))
         model_trace = self._trace(wrap(poutine.replay(self.model, trace=guide_trace)))
-        if is_validation_enabled():  # before log p, which a value of the wrong shape may not have
+        if is_validation_enabled():  # before log p, which fails for a value of the wrong shape
             check_model_guide_match(model_trace, guide_trace, self.nesting)
         return self._checked(model_trace), self._checked(guide_trace)
 
@@ -91,20 +91,20 @@ class ModelAndGuide:
 
 
 def with_log_probs(trace: Trace) -> Trace:
-    """The same trace; from now on its sites have a ``log_prob``."""
+    """Add ``log_prob`` to the trace's sites, in place; returns the trace."""
     trace.compute_log_prob(site_filter=lambda name, site: is_site(site))
     return trace
 
 
 def guide_is_prior(guide: StochasticFunction, model: StochasticFunction) -> bool:
-    """Whether the guide says, by its ``prior_of``, that it draws this model's prior."""
-    return bool(getattr(guide, "prior_of", None) == model)  # bound methods are equal, not the same
+    """Whether the guide declares, by ``prior_of``, that it draws from this model's prior."""
+    return bool(getattr(guide, "prior_of", None) == model)  # ==, as bound methods are not identical
 
 
 def ordinary(guide: StochasticFunction) -> StochasticFunction:
-    """The guide as a function that draws its latents and no more.
+    """The guide as a function that draws only its latents.
 
-    A ``GuideMessenger`` runs its model and shows the observed sites, too, which are no draws.
+    A ``GuideMessenger`` runs its model, so that its trace has the observed sites, too.
     """
     if isinstance(poutine.unwrap(guide), GuideMessenger):
         return poutine.block(guide, hide_fn=_observed)
@@ -116,9 +116,9 @@ def _observed(message: Message[..., Any]) -> bool:
 
 
 def prior_as_guide(trace: Trace) -> TracePair:
-    """(a model's scored trace, the same without its observed sites as the trace of the guide).
+    """(a model's scored trace, the trace without observed sites, as the guide's).
 
-    The log-probability of each latent is one tensor in both, by which a ``Ledger`` knows the prior.
+    Both share each latent's log-probability tensor, by which ``Ledger`` recognises the prior.
     """
     latents = trace.copy()
     for name, site in sample_sites(trace).items():
@@ -128,7 +128,7 @@ def prior_as_guide(trace: Trace) -> TracePair:
 
 
 def detached(trace: Trace) -> Trace:
-    """The trace with its values cut from the graph: replayed, gradients reach parameters alone."""
+    """The trace with detached values: in a replay, gradients reach parameters alone."""
     fixed = trace.copy()
     for name, node in trace.nodes.items():
         if node["type"] == "sample":
@@ -137,12 +137,12 @@ def detached(trace: Trace) -> Trace:
 
 
 def with_value(node: Any, value: Tensor) -> Any:
-    """A trace's node with another value; the old one stays as it is."""
+    """A copy of a trace's node with another value."""
     return {**node, "value": value}
 
 
 def replay_prefix(trace: Trace, name: str, value: Tensor) -> Trace:
-    """The draws before site ``name``, and ``value`` there: replayed, later sites draw anew."""
+    """The draws before site ``name``, and ``value`` there: in a replay, later sites are redrawn."""
     partial, names = trace.copy(), list(trace.nodes)
     for later in names[names.index(name) + 1 :]:
         if is_site(trace.nodes[later]):

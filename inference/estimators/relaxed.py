@@ -22,7 +22,7 @@ from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
 RELAXABLE = ("Bernoulli", "OneHotCategorical")
-LOWEST = -1e6  # in the place of a logit of −∞, whose 0 · ∞ would be nan; its probability is 0, too
+LOWEST = -1e6  # replaces a logit of −∞, as 0 · ∞ is nan; the probability is 0, too
 
 
 class GumbelSoftmax(Estimator):
@@ -35,10 +35,10 @@ class GumbelSoftmax(Estimator):
     >>> loss = GumbelSoftmax(temperature=0.5, hard=True).differentiable_loss(model, guide)
     >>> loss.backward()  # through the relaxed draw, whose value is one-hot
 
-    The relaxed draws go where the discrete ones would, and log p and log q of a relaxed draw are
-    the discrete log-probabilities continued to it, ``Σ_i z_i log p_i``.  Biased: it is the gradient
-    of another function, and the reported bound is that function's too, unless ``hard``.  One model
-    evaluation a particle; Bernoulli, one-hot and reparameterised sites.
+    Relaxed draws replace the discrete ones; log p and log q of a relaxed draw are the discrete
+    log-probabilities extended linearly, ``Σ_i z_i log p_i``.  Biased: it is the gradient of another
+    function, whose value is also the reported bound, unless ``hard``.  One model evaluation a
+    particle; Bernoulli, one-hot and reparameterised sites.
 
     Args:
         temperature: τ.
@@ -98,7 +98,7 @@ class Relax(Messenger):
 
 
 def perturbed_logits(inner: Any) -> Tensor:
-    """z = φ + noise, whose threshold (or argmax) is a draw: logistic noise, or Gumbels."""
+    """z = φ + noise (logistic or Gumbel), whose threshold or argmax is the draw."""
     logits: Tensor = inner.logits
     if distribution_name(inner) == "Bernoulli":
         return logits + torch.logit(open_uniform(logits))
@@ -106,7 +106,7 @@ def perturbed_logits(inner: Any) -> Tensor:
 
 
 def hard_sample(inner: Any, z: Tensor) -> Tensor:
-    """H(z): the draw that z decides."""
+    """H(z): the draw, by threshold or argmax."""
     if distribution_name(inner) == "Bernoulli":
         return (z > 0).to(z)
     return torch.nn.functional.one_hot(z.argmax(-1), z.shape[-1]).to(z)
@@ -115,7 +115,7 @@ def hard_sample(inner: Any, z: Tensor) -> Tensor:
 def relaxed_sample(
     inner: Any, z: Tensor, temperature: float | Tensor, hard: bool = False
 ) -> Tensor:
-    """σ(z/τ) or softmax(z/τ); with ``hard``, H(z) by value and that by gradient."""
+    """σ(z/τ) or softmax(z/τ); with ``hard``, H(z) in value, with the relaxed gradient."""
     scaled = z / temperature
     is_bit = distribution_name(inner) == "Bernoulli"
     soft = torch.sigmoid(scaled) if is_bit else torch.softmax(scaled, -1)
@@ -123,7 +123,7 @@ def relaxed_sample(
 
 
 def open_uniform(like: Tensor) -> Tensor:
-    """U(0, 1) without its ends."""
+    """U(0, 1), endpoints excluded."""
     tiny = torch.finfo(like.dtype).eps
     return torch.rand_like(like).clamp(tiny, 1 - tiny)
 

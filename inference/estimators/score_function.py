@@ -1,4 +1,4 @@
-"""Gradients without a path through the draw: ∇E_q f(z) = E_q [f(z) ∇log q(z)].
+"""Score-function gradients: ∇E_q f(z) = E_q [f(z) ∇log q(z)].
 
 Glynn 1990, Williams 1992 (REINFORCE); NVIL's centring and scaling: Mnih & Gregor 2014; the average
 of the other particles as a baseline: Mnih & Rezende 2016, Kool et al. 2019.
@@ -37,7 +37,7 @@ class ScoreFunction(Estimator):
     Args:
         baseline: module (site, signal, args, kwargs) → b_i; see ``inference.estimators.baselines``.
         normalise: divide the centred signal by max(1, its running standard deviation), as NVIL
-            does.  That scales the gradient of each site: its direction stays, its length does not.
+            does: each site's gradient keeps its direction, not its length.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ScoreFunction(Estimator):
     def centre(
         self, choice: Choice, signal: Tensor, programs: ModelAndGuide
     ) -> tuple[Tensor, Tensor | float]:
-        """(signal − baseline, detached; the baseline's own squared error, to be made small)."""
+        """(signal − baseline, detached; the baseline's squared error, a loss to minimise)."""
         if self.baseline is None:
             return self._normalised(choice, signal), 0.0
         guess = self.baseline(choice.name, signal, programs.args, programs.kwargs)
@@ -97,7 +97,7 @@ class LeaveOneOut(ScoreFunction):
     evaluations, which the pathwise part shares.
 
     Raises:
-        UserError: K = 1, where there is no other.
+        UserError: K = 1.
     """
 
     compares_particles = True

@@ -1,4 +1,4 @@
-"""Reweighted wake-sleep: a guide fitted by its own importance weights.
+"""Reweighted wake-sleep: the guide is fitted by importance weights.
 
 Bornschein & Bengio 2015; Le et al. 2019.  Weights are normalised for each datum, over particles.
 """
@@ -14,7 +14,7 @@ from inference.util.errors import UserError
 
 
 class ReweightedWakeSleep(MultiSample):
-    """The model follows the K-sample bound, ``Σ_k w̃_k ∇log p(x, z_k)``; the guide has its own aim.
+    """The model follows the K-sample bound, ``Σ_k w̃_k ∇log p(x, z_k)``; the guide a divergence.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> w = torch.tensor(0.3, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Pyro's own ELBOs in the module form that some of them lack."""
+"""Pyro's own ELBOs with the ``differentiable_loss`` that some of them lack."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from inference.util.sites import is_site
 
 
 class Wrapped(Estimator):
-    """One of Pyro's ELBOs, to be trained, audited and called as a module like ours.
+    """One of Pyro's ELBOs, with the interface of an ``Estimator``.
 
     ``TraceGraph_ELBO``, ``RenyiELBO`` and ``ReweightedWakeSleep`` know only ``loss_and_grads``,
     which adds to ``.grad``; here that gradient g becomes the gradient of a scalar, ``Σ g · p`` over
-    the parameters p.  The formulas, and what is wrong with them, stay Pyro's.
+    the parameters p.  Formulas and faults are Pyro's.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> w = torch.nn.Parameter(torch.tensor(0.3))
@@ -35,7 +35,7 @@ class Wrapped(Estimator):
         elbo: Pyro's.
     """
 
-    unbiased = False  # nobody has proven it
+    unbiased = False  # not known
 
     def __init__(self, elbo: ELBO) -> None:
         super().__init__(
@@ -105,7 +105,7 @@ def parameters_of(model: StochasticFunction, guide: StochasticFunction) -> list[
 
 
 def with_params(model: StochasticFunction, known: Sequence[Tensor]) -> StochasticFunction:
-    """The model, telling of all parameters: RenyiELBO takes no gradient unless it sees one."""
+    """The model with ``param`` sites of all parameters: RenyiELBO takes no gradient without one."""
 
     def announced(*args: Any, **kwargs: Any) -> Any:
         for i, leaf in enumerate(known):

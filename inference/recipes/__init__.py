@@ -1,4 +1,4 @@
-"""One room a domain: each declares its ``RECIPES`` and ``COMMANDS``, by name, with their options.
+"""One package a domain, which declares its ``RECIPES`` and ``COMMANDS``: name → options class.
 
-A recipe is the room's module of its name, with ``build``; a command the one with ``run``.
+A recipe is the package's module of that name, with ``build``; a command's module has ``run``.
 """

@@ -2,15 +2,14 @@
 
 Writing a recipe (copy ``inference/recipes/images/vae.py``):
 
-- ``Options``, a frozen dataclass that inherits ``Training``: each field becomes a flag, and the
-  string under it the flag's help.
+- ``Options``, a frozen dataclass that inherits ``Training``: each field becomes a flag, the string
+  under it the flag's help.
 - ``build(options) -> Recipe``: the model, the guide and the columns of data; an estimator or an
   optimiser only where the options' own do not serve.
-- ``report(run)``, if the run has more to say than its trace: figures by name, pictures written
-  into ``run.directory``.
+- ``report(run)``, optional: returns figures by name, may write pictures into ``run.directory``.
 
-A file of your own holds all three, and ``lowerbound fit FILE.py`` trains it.  In ours, ``Options``
-stands in the room's ``options.py``, so that ``--help`` answers before torch is imported.
+A file of your own holds all three, and ``lowerbound fit FILE.py`` trains it.  For the built-in
+recipes, ``Options`` is in the package's ``options.py``, so that ``--help`` does not import torch.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from inference.results.run import Run
 
 __all__ = ["EstimatorName", "Figure", "Figures", "Recipe", "Training", "no_report"]
 
-Figure = Tensor | Estimate | float | str  # a tensor (N,) stands for its mean
+Figure = Tensor | Estimate | float | str  # a tensor (N,) is reported as its mean
 Figures = dict[str, Figure]
 
 
 def no_report(run: Run) -> Figures:
-    """Nothing but the trace."""
+    """No figures."""
     return {}
 
 
@@ -44,8 +43,8 @@ class Recipe:
 
     Attributes:
         model, guide: Pyro programs.
-        train, valid: columns to fit and (if any) to watch.
-        estimator, optimizer: as ``fit`` takes them; None for what the options say.
+        train, valid: columns to fit and (optional) held-out columns.
+        estimator, optimizer: as ``fit`` takes them; None for those of the options.
         report: run → figures by name, after training; may draw pictures into ``run.directory``
             and add groups to ``run.trace``.
     """

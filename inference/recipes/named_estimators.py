@@ -1,4 +1,4 @@
-"""Estimators by the names that the shell knows them by."""
+"""Estimators by their names on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyro import infer
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from inference import estimators
+import inference.estimators as estimators
 from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
 from inference.recipes.options import EstimatorName, WithBaseline
 from inference.util.errors import UserError
@@ -17,7 +17,7 @@ from ppl_models.networks import mlp
 
 
 def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
-    """Pyro's or our estimator of this name, its particles vectorised, for so many nested plates."""
+    """Pyro's or our estimator of this name, with vectorised particles and this plate nesting."""
     if name not in (known := get_args(EstimatorName)):
         raise UserError(f"no estimator {name!r}: give one of {', '.join(known)}")
     if particles < 1:
@@ -29,12 +29,12 @@ def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
 
 
 def with_baseline(options: WithBaseline, features: int, inputs: Callable[..., Tensor]) -> ELBO:
-    """The named estimator; of ``ScoreFunction``, with what ``options.baseline`` says.
+    """The named estimator; ``ScoreFunction`` with the baseline of ``options``.
 
     Args:
-        options: what to use; a neural baseline has 100 units, and NVIL's normalisation.
-        features: length of what the network reads of a datum.
-        inputs: picks that from the columns.
+        options: estimator and baseline; a neural baseline has 100 units, and NVIL's normalisation.
+        features: length of the network's input for a datum.
+        inputs: columns → the network's input.
     """
     if options.estimator != "ScoreFunction" or options.baseline == "none":
         return named_estimator(options.estimator, options.particles)

@@ -1,7 +1,7 @@
-"""The flags that every recipe has, and the types of flags.  Light: importing it imports no torch.
+"""The flags that every recipe has, and the types of flags; does not import torch.
 
-Types say what a number must be (``PositiveInt``), and ``MayChange`` marks options that are no part
-of what a fit is: they may differ when it is resumed.
+Types state the range of a number (``PositiveInt``), and ``MayChange`` marks options that do not
+identify a fit: they may differ when it is resumed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Rule(NamedTuple):
-    """What a number must be, within an ``Annotated`` type."""
+    """The range of a number, within an ``Annotated`` type."""
 
     holds: Callable[[float], bool]
     remedy: str
@@ -64,25 +64,25 @@ class Training:
     batch_size: PositiveInt | None = 128
     """Rows a step; None for all of them."""
     learning_rate: NonNegativeFloat = 1e-3
-    """Of Adam, at its largest."""
+    """Largest learning rate of Adam."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """The learning rate's course."""
+    """Schedule of the learning rate."""
     estimator: EstimatorName = "Trace_ELBO"
     """Gradient estimator, one of Pyro's (…_ELBO) or of inference.estimators."""
     particles: PositiveInt = 1
     """Draws from the guide a step."""
     anneal: Share = 0.0
-    """Share of training over which the weight of the KL grows from 0 to 1."""
+    """Fraction of training over which the KL's weight grows from 0 to 1."""
     clip_norm: PositiveFloat | None = None
-    """Largest norm of the whole gradient."""
+    """Clip the gradient to this global norm."""
     patience: PositiveInt | None = None
     """Stop after so many epochs without a better held-out bound, and keep the best."""
     seeds: PositiveInt = 1
-    """Trainings from different initial values and noise."""
+    """Number of trainings, with different initial values and noise."""
     device: MayChange[str] = "cpu"
     """cpu, cuda or cuda:N."""
     precision: Literal["float32", "float64", "bf16-mixed"] = "float32"
-    """Floating type."""
+    """Floating-point precision."""
     compile: bool = False
     """Capture the step as a graph and compile it: the same numbers, faster after a minute."""
     seeds_at_once: bool = False
@@ -90,24 +90,24 @@ class Training:
     out: MayChange[Path | None] = None
     """The run's directory [runs/RECIPE]."""
     resume: MayChange[bool] = False
-    """Go on with the fit that the directory holds, if any; it must be the same one."""
+    """Resume the fit in the directory, if any; its options must be the same."""
     overwrite: MayChange[bool] = False
-    """Replace the fit that the directory holds."""
+    """Replace the fit in the directory."""
 
 
 @dataclass(frozen=True)
 class WithBaseline(Training):
-    """Training that may take ``ScoreFunction``, with a baseline."""
+    """Training with the option of a baseline for ``ScoreFunction``."""
 
     baseline: Literal["none", "average", "neural"] = "none"
-    """Of ScoreFunction: none, a moving average, or NVIL's network with its variance normalised."""
+    """For ScoreFunction: none, a moving average, or NVIL's network with variance normalisation."""
 
 
 def refuse_impossible(options: object) -> None:
-    """Hold an options' dataclass against the rules in the types of its fields.
+    """Check an options dataclass against the rules in its fields' types.
 
     Raises:
-        UserError: a number is none of those that its flag takes.
+        UserError: a number is out of its flag's range.
     """
     for name, hint in _hints(type(options)).items():
         value = getattr(options, name)
@@ -118,8 +118,8 @@ def refuse_impossible(options: object) -> None:
                     raise UserError(f"{flag} is {number}: give {rule.remedy}")
 
 
-def identity(name: str, options: Training) -> dict[str, object]:
-    """The recipe's name and the options that make a fit what it is, as plain JSON types."""
+def recipe_identity(name: str, options: Training) -> dict[str, object]:
+    """The recipe's name and the options that identify a fit, as plain JSON types."""
     fixed = {
         field: getattr(options, field)
         for field, hint in _hints(type(options)).items()
@@ -135,7 +135,7 @@ def _hints(kind: type) -> Mapping[str, object]:
 
 
 def _annotations(hint: object) -> Iterator[object]:
-    """Whatever stands within a type: tuple[Annotated[int, rule], ...] → …, rule, …"""
+    """All annotations within a type: tuple[Annotated[int, rule], ...] → …, rule, …"""
     for part in get_args(hint):
         yield part
         yield from _annotations(part)

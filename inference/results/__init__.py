@@ -1,1 +1,1 @@
-"""What a finished fit is, and what it says."""
+"""A finished fit: its trace, posterior, bounds and plots."""

@@ -1,4 +1,4 @@
-"""All that differs between ArviZ 0.23 (Python 3.11) and 1.x (Python 3.12 and above)."""
+"""The differences between ArviZ 0.23 (Python 3.11) and 1.x (Python 3.12 and above)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def arviz() -> ModuleType:
-    """ArviZ, without 0.23's announcement of its own refactoring."""
+    """ArviZ, without the warning of 0.23 about its refactoring."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import arviz as az
@@ -17,7 +17,7 @@ def arviz() -> ModuleType:
 
 
 def psis_khat(log_weights: np.ndarray) -> np.ndarray:
-    """Pareto k of importance weights (draws, data), one for each datum: (data,)."""
+    """(data,) Pareto k of importance weights (draws, data), for each datum."""
     az = arviz()
     if hasattr(az, "psislw"):  # 0.23: draws last
         return np.atleast_1d(az.psislw(log_weights.T.copy())[1])

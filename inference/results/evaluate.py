@@ -1,48 +1,46 @@
-"""What a guide is worth: importance-weighted bounds, k-hat of its weights, active units."""
+"""Evaluation of a guide: importance-weighted bounds, k-hat of its weights, active units."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.data.columns import Batch, Columns, Streamed, as_columns, slices
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns, row_count, slices
 from inference.engine.program.program import Program
 from inference.estimators.exact import all_at_once, known_difference, one_by_one
 from inference.estimators.programs import ModelAndGuide
 from inference.results.arviz_versions import psis_khat
 from inference.results.draws.joint import Draws
-from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows
+from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, batch_rank, kind_of, log_prob_of, recorded
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
-Data = Columns | Streamed | Mapping[str, Tensor]
-ROWS = 100  # rows at a time, where each stands for itself
+ROWS = 100  # rows at a time, where rows are independent
 HALF = 50  # draws of each of the two means whose covariance is a variance
-SPREAD = 1e-4  # nats; weights closer to each other than this are equal
+MIN_SPREAD = 1e-4  # nats; weights closer to each other than this are equal
 
 
 def weights_of(draws: Draws, plate: str | None) -> Tensor:
-    """log p(x, z) − log q(z) of K draws, nats, no scale: neither a subsample's nor the user's own.
+    """log p(x, z) − log q(z) of K draws, nats, without scales of plates or ``poutine.scale``.
 
-    Latents that the model sums over are summed over.
+    Latents that the model enumerates are summed out.
 
     Args:
-        draws: K.
-        plate: over the rows, if each is to have a weight of its own.
+        draws: the K draws.
+        plate: over the rows, if each row has a weight of its own.
 
     Returns:
         (K, rows), or (K, 1) without a plate.
 
     Raises:
-        UserError: a latent of the model is neither drawn by the guide nor summed over.
+        UserError: a latent of the model is neither drawn by the guide nor enumerated.
     """
     _refuse_undrawn(draws)
     total: Tensor | None = None
@@ -58,7 +56,7 @@ def weights_of(draws: Draws, plate: str | None) -> Tensor:
 
 
 def _reduced(site: Site, log_prob: Tensor, plate: str | None) -> Tensor:
-    """(K or 1, rows or 1): summed over all dimensions but those of draws and of the plate."""
+    """(K or 1, rows or 1) the sum over all dimensions but those of draws and of the plate."""
     own = [dim for dim, (name, _) in (site.plates or {}).items() if name == plate]
     if own:
         log_prob = log_prob.movedim(own[0], 1)
@@ -76,8 +74,8 @@ def _refuse_undrawn(draws: Draws) -> None:
 
 
 def log_weights(program: Program, batch: Batch, particles: int) -> Tensor:
-    """``weights_of`` that many draws: (K, B), or (K, 1) if a site is not one of a row."""
-    with looking(program):
+    """``weights_of`` K new draws: (K, B), or (K, 1) if a site is not in the rows' plate."""
+    with isolated(program):
         sampler = Sampler(program)
         plate = own_plate(sampler, batch)
         return torch.cat([weights_of(d, plate) for d in sampler.draw(batch, particles)])
@@ -88,18 +86,18 @@ def importance_weighted_bound(
 ) -> Tensor:
     """L_K = log 1/K Σ_k p(x, z_k)/q(z_k), K draws from the guide (Burda et al. 2016, equation 8).
 
-    Taken in chunks that fit memory; E L_K grows with K towards log p(x).  Draws are taken together
+    Computed in chunks that fit memory; E L_K grows with K towards log p(x).  Draws are vectorised
     where that is checked to equal one run a draw.  Factors of ``poutine.scale`` are left out.
 
     Returns:
-        (N,) nats, one bound a datum; or (1,), the whole data set's, where a site is not one of a
-        row, or a row's log-probability depends on other rows.
+        (N,) nats, one bound a datum; or (1,), of the whole data set, where a site is not in the
+        rows' plate, or a row's log-probability depends on other rows.
 
     Raises:
-        UserError: a latent of the model is neither drawn by the guide nor summed over.
+        UserError: a latent of the model is neither drawn by the guide nor enumerated.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program)
         rows, plate = _rows_at_a_time(sampler, columns)
         bar = Bar(f"L_{num_samples}", len(columns), progress)
@@ -114,7 +112,7 @@ def importance_weighted_bound(
 
 
 def _rows_at_a_time(sampler: Sampler, columns: Columns | Streamed) -> tuple[int, str | None]:
-    """(how many, the plate over them if each row has a bound of its own)."""
+    """(rows at a time, the plate over them if each row has its own bound)."""
     if len(columns) > ROWS:
         plate = plate_of_any_rows(sampler, columns.rows(slice(0, ROWS)))
         if plate is not None:
@@ -132,72 +130,72 @@ def _bound(sampler: Sampler, batch: Batch, num_samples: int, plate: str | None) 
 
 
 def exact_evidence(program: Program, data: Data, rows: int = 1) -> Tensor:
-    """log p(x) of each datum, every value of every latent summed over: what bounds are bounds of.
+    """log p(x) of each datum, by summing over every value of every latent.
 
-    All values are summed in one run where that is checked to equal runs of one assignment each.
+    All values are enumerated in one run where that is checked to equal runs of one assignment.
 
     Args:
-        program: its latents discrete, in the data's plate, and few: the table holds all values of
-            all of them together.
+        program: its latents are discrete, in the data's plate, and few: the joint table of all
+            their values must fit memory.
         data: columns.
-        rows: at a time, where they are summed in one run.
+        rows: rows at a time, where values are enumerated in one run.
 
     Returns:
         (N,) nats.
 
     Raises:
-        UserError: a latent is not discrete, a site is outside of the data's plate, or there are
-            too many assignments.
+        UserError: a latent is not discrete, a site is outside of the data's plate, or there are too
+            many assignments of values.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         found = [_evidence(program, b) for b in columns.batches(slices(len(columns), rows))]
     return torch.cat(found)
 
 
 def _evidence(program: Program, batch: Batch) -> Tensor:
-    """(B,) of these rows; row by row where assignments are run one by one."""
+    """(B,) log p of these rows; row by row where assignments are run one by one."""
     latents = poutine.block(program.model, hide_fn=_is_observed)
     programs = ModelAndGuide(program.model, latents, (), batch)
     single = programs.run()
     rank = batch_rank(single)
     draws = Draws(1, recorded(single[1], rank), recorded(single[0], rank))
-    plate = plate_of_rows(draws, rows_of(batch), program.plate)
+    plate = plate_of_rows(draws, row_count(batch), program.plate)
     if plate is None:
         raise UserError("log p(x) of each datum needs every site within the data's plate")
     for name, site in sample_sites(single[1]).items():
         if site["fn"].has_rsample:
             raise UserError(f"site {name!r} is not discrete: its values cannot be enumerated")
-    nodes = 1  # no site is integrated
+    nodes = 1  # no quadrature
     reason = known_difference(programs, rank, nodes)
     if reason is None:
         joint = _joint(all_at_once(programs, rank, nodes)[0])
         return joint.reshape(-1, joint.shape[-1]).logsumexp(0)
-    if rows_of(batch) > 1:
-        parts = [{n: c[i : i + 1] for n, c in batch.items()} for i in range(rows_of(batch))]
+    if row_count(batch) > 1:
+        parts = [{n: c[i : i + 1] for n, c in batch.items()} for i in range(row_count(batch))]
         return torch.cat([_evidence(program, part) for part in parts])
     pairs = one_by_one(programs, nodes, reason)
     return torch.stack([_joint(model_trace).sum() for model_trace, _ in pairs]).logsumexp(0)[None]
 
 
 def _joint(trace: poutine.Trace) -> Tensor:
-    """(… B) of all sites, no scale of subsampling."""
+    """(… B) the sum over all sites, without the scale of subsampling."""
     return sum((log_prob_of(site) for site in sample_sites(trace).values()), torch.zeros(()))
 
 
 def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:
-    """Pareto shape of the importance weights (Vehtari et al. 2024): above 0.7 distrust the guide.
+    """Pareto k of the importance weights (Vehtari et al. 2024); above 0.7 the guide is unreliable.
 
     Returns:
-        (B,) one k a datum; (1,) where a site is not one of a row, or rows depend on each other.
+        (B,) one k a datum; (1,) where a site is not in the rows' plate, or rows are dependent.
     """
     return khat_of(log_weights(program, batch, num_samples))
 
 
 def khat_of(weights: Tensor) -> Tensor:
-    """Pareto shape of log-weights (K, data): (data,); 0 where all are equal."""
+    """(data,) Pareto k of log-weights (K, data); 0 where all are equal."""
     weights = weights.cpu().double()
-    equal = weights.amax(0) - weights.amin(0) < SPREAD
+    equal = weights.amax(0) - weights.amin(0) < MIN_SPREAD
     found = torch.zeros(weights.shape[1], dtype=torch.float64)
     if not equal.all():
         found[~equal] = torch.from_numpy(psis_khat(weights[:, ~equal].numpy())).double()
@@ -207,14 +205,14 @@ def khat_of(weights: Tensor) -> Tensor:
 def active_units(program: Program, data: Data, threshold: float = 0.01) -> dict[str, int]:
     """For each latent site, the units u with Var_x(E_q[u | x]) > threshold (Burda et al. 2016).
 
-    Where E[u | x, earlier draws] depends on the guide's earlier draws, the variance is the
-    covariance over x of its means over two halves of a hundred runs.
+    Where E[u | x, earlier draws] depends on the guide's earlier draws, the variance is estimated by
+    the covariance over x of two independent means over 50 runs each.
 
     Raises:
-        UserError: a latent is not one of a row, or its distribution has no mean in closed form.
+        UserError: a latent is not in the rows' plate, or its distribution has no closed-form mean.
     """
     columns = as_columns(data)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program)
         parts = [
             _two_means(sampler, batch) for batch in columns.batches(slices(len(columns), 1000))
@@ -241,16 +239,16 @@ def _two_means(sampler: Sampler, batch: Batch) -> dict[str, tuple[Tensor, Tensor
 
 
 def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
-    """Latent → (B, …) its mean, given the draws before it."""
+    """Latent → (B, …) its mean given the earlier draws."""
     trace = poutine.trace(sampler.guide).get_trace(**batch)
     means = {}
     for name, site in sample_sites(trace).items():
         if kind_of(site) != "latent":
             continue
         frames = {f.name: f for f in site["cond_indep_stack"] if f.vectorized}
-        own = [f for f in frames.values() if f.size == rows_of(batch)]
+        own = [f for f in frames.values() if f.size == row_count(batch)]
         plate = frames.get(sampler.program.plate or "", own[0] if own else None)
-        if plate is None or plate.size != rows_of(batch):
+        if plate is None or plate.size != row_count(batch):
             raise UserError(f"site {name!r} is not one of each row: it has no active units")
         try:
             mean = site["fn"].mean

@@ -1,4 +1,4 @@
-"""Names that netCDF, ``xarray.DataTree`` and ArviZ can hold, for those that Pyro allows."""
+"""Maps names of sites and plates to names that netCDF, ``xarray.DataTree`` and ArviZ accept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
-from inference.results.draws.sampler import looking
+from inference.results.draws.sampler import isolated
 from inference.util.sites import sample_sites
 
 RESERVED = ("chain", "draw")  # ArviZ's dimensions
@@ -16,11 +16,11 @@ RESERVED = ("chain", "draw")  # ArviZ's dimensions
 
 @dataclass(frozen=True)
 class Names:
-    """A program's names → those in the trace.
+    """A program's names → names in the trace.
 
     Attributes:
-        sites: of variables; never one of a dimension.
-        plates: of dimensions.
+        sites: site → variable; never the name of a dimension.
+        plates: plate → dimension.
     """
 
     sites: Mapping[str, str]
@@ -28,21 +28,21 @@ class Names:
 
     @staticmethod
     def of(sites: Iterable[str], plates: Iterable[str]) -> Names:
-        """Names unchanged where they can be."""
+        """Names for these sites and plates, unchanged where possible."""
         dims = unlike(sorted(plates), RESERVED)
         return Names(unlike(sorted(sites), (*RESERVED, *dims.values())), dims)
 
     def changed(self) -> dict[str, str]:
-        """Those that differ."""
+        """The names that differ."""
         pairs = (*self.plates.items(), *self.sites.items())
         return {name: new for name, new in pairs if name != new}
 
 
 def unlike(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Each name writable, and unlike the others and those taken."""
+    """Make each name valid and unique, also among those taken."""
     names = list(names)
     found: dict[str, str] = {}
-    for name in sorted(names, key=lambda n: writable(n) != n):  # those that can stay come first
+    for name in sorted(names, key=lambda n: writable(n) != n):  # unchanged names have precedence
         new = writable(name)
         while new in taken or new in found.values():
             new += "_"
@@ -51,13 +51,13 @@ def unlike(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
 
 
 def writable(name: str) -> str:
-    """Without what netCDF takes for a path, and not empty."""
+    """The name without slashes, which netCDF takes for paths, and not empty."""
     return name.replace("/", ".").replace("\0", "").strip().strip(".") or "_"
 
 
 def warn_of_changed_names(program: Program, batch: Batch) -> None:
-    """Say, before training, which of a program's names will be others in its trace."""
-    with looking(program):
+    """Warn, before training, of names that are changed in the trace."""
+    with isolated(program):
         sites = sample_sites(program.traces(batch)[0])
     plates = {f.name for site in sites.values() for f in site["cond_indep_stack"]}
     names = Names.of(sites, plates)

@@ -1,4 +1,4 @@
-"""Pictures: ELBO traces, and what an image model reconstructs and draws."""
+"""Plots: ELBO traces, reconstructions and samples of an image model."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def elbo(tree: xr.DataTree, path: Path) -> None:
-    """The ELBO of each seed, its held-out values, and the named terms beside it."""
+def plot_elbo(tree: xr.DataTree, path: Path) -> None:
+    """Plot the ELBO of each seed, its held-out values, and the named terms."""
     svi = tree["svi"].to_dataset()
     terms = [str(n) for n in svi if str(n).startswith(("kl_", "log_likelihood_"))]
     figure = Figure(figsize=(4.5 * (1 + len(terms)), 3.5), layout="constrained")
@@ -36,11 +36,11 @@ def elbo(tree: xr.DataTree, path: Path) -> None:
         shown = np.append(shown, np.nanmax(held_out["elbo"].to_numpy()))
     focus(axes[0], shown)
     axes[0].legend(frameon=False)
-    save(figure, path)
+    save_figure(figure, path)
 
 
 def band(axis: Axes, x: np.ndarray, values: np.ndarray, label: str) -> None:
-    """Mean over seeds (seed, step) as a line, smallest to largest as a band."""
+    """Plot the mean over seeds (seed, step) as a line, minimum to maximum as a band."""
     alive = np.isfinite(values).any(0)
     x, values = x[alive], values[:, alive]
     (line,) = axis.plot(x, np.nanmean(values, 0), label=label, lw=1.5)
@@ -59,7 +59,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 
 def focus(axis: Axes, values: np.ndarray) -> None:
-    """Limit the y axis to what happens after the first steep rise."""
+    """Limit the y axis to the values after the first steep rise."""
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite, 0.1), finite.max()
     if low == high:
@@ -67,33 +67,33 @@ def focus(axis: Axes, values: np.ndarray) -> None:
     axis.set_ylim(low - 0.3 * (high - low), high + 0.1 * (high - low))
 
 
-def reconstructions(program: Program, x: Tensor, path: Path) -> None:
-    """Images x (N, C, H, W) above E[x | z] at one draw z of the guide."""
+def plot_reconstructions(program: Program, x: Tensor, path: Path) -> None:
+    """Plot images x (N, C, H, W) above E[x | z] at one draw z of the guide."""
     with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
         mean = program.model.mean(program.guide(x))  # type: ignore[attr-defined]
     figure = Figure(figsize=(len(x), 2.3), layout="constrained")
     axes = figure.subplots(2, len(x))
     for column, pair in enumerate(zip(x, mean, strict=True)):
         for row, image in enumerate(pair):
-            show(axes[row, column], image)
+            show_image(axes[row, column], image)
     figure.suptitle("data above, reconstruction below", fontsize=9)
-    save(figure, path)
+    save_figure(figure, path)
 
 
-def samples(model: Any, count: int, path: Path) -> None:
-    """E[x | z] at ``count`` draws z of the prior, a square of them."""
+def plot_samples(model: Any, count: int, path: Path) -> None:
+    """Plot E[x | z] at ``count`` draws z of the prior, in a square grid."""
     side = int(count**0.5)
     with rng.forked(EVALUATION_SEED), torch.no_grad():
         like = next(model.parameters())
         images = model.mean(like.new_empty(side * side, model.latent_dim).normal_())
     figure = Figure(figsize=(5, 5), layout="constrained")
     for axis, image in zip(figure.subplots(side, side).flat, images, strict=True):
-        show(axis, image)
-    save(figure, path)
+        show_image(axis, image)
+    save_figure(figure, path)
 
 
-def show(axis: Axes, image: Tensor) -> None:
-    """One image (C, H, W) in [0, 1], no ticks."""
+def show_image(axis: Axes, image: Tensor) -> None:
+    """Show one image (C, H, W) in [0, 1] without ticks."""
     pixels = image.detach().cpu().clamp(0, 1)
     axis.set_axis_off()
     if len(pixels) == 3:
@@ -102,7 +102,7 @@ def show(axis: Axes, image: Tensor) -> None:
         axis.imshow(pixels[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """PNG, atomically."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG, atomically."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=120)

@@ -1,4 +1,4 @@
-"""From fit to posterior: ArviZ groups drawn from the guide."""
+"""ArviZ's groups, drawn from a fitted guide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.results import evaluate
 from inference.results.draws.assignments import assignments
 from inference.results.draws.joint import Draws, concatenated
 from inference.results.draws.rows import own_plate
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, stacked
 from inference.results.names import Names
 from inference.util.errors import UserError
@@ -23,7 +23,7 @@ NOT_MCMC = (
     "independent draws from the variational guide, not MCMC: R-hat and effective sample size say "
     "nothing about convergence; see khat in group guide"
 )
-MOST_NUMBERS = 500_000_000  # in one group
+MOST_NUMBERS = 500_000_000  # numbers in one group
 
 
 def posterior_groups(
@@ -33,36 +33,35 @@ def posterior_groups(
     assign: bool = False,
     progress: bool = True,
 ) -> dict[str, xr.Dataset]:
-    """What ArviZ needs to check a fit: draws, predictions, pointwise log-likelihood, data, k-hat.
+    """ArviZ's groups of a fit: draws, predictions, pointwise log-likelihood, data, k-hat.
 
-    Draws have dims (chain, draw, plates …, event …) with one chain of ``num_samples``; they are
-    those of one run a draw, as Pyro's ``Predictive`` takes them, and are taken together where that
-    is checked to be the same.  Modules are in evaluation mode; nothing of them changes.
+    Draws have dims (chain, draw, plates …, event …) with one chain of ``num_samples``; they equal
+    one run a draw, as in Pyro's ``Predictive``, and are vectorised where that is checked to give
+    the same.  Modules are in evaluation mode; their state is restored.
 
-    - ``posterior``: latents of the guide, and what ``pyro.deterministic`` computes.
-    - ``posterior_predictive``: observed sites drawn anew given each draw; latents that are summed
-      over, or whose column the data lack, are drawn from the model.
+    - ``posterior``: latents of the guide, and ``pyro.deterministic`` sites.
+    - ``posterior_predictive``: observed sites drawn from the model given each draw; so are
+      enumerated latents and sites whose column is missing from the data.
     - ``log_likelihood``: of each datum given its draw, so that ``az.loo`` answers for programs
       whose latents are global.  It has no factor of ``poutine.scale`` (attribute ``scale``), and
-      data that the model masks are left out (attribute ``masked``).  Where the model sums over
-      latents, so does it.  A ``pyro.factor`` is no datum, unless nothing else is observed.
-    - ``observed_data``; ``guide``: k-hat, one a row where rows are independent, else one in all.
+      data that the model masks are left out (attribute ``masked``).  Enumerated latents are summed
+      out.  A ``pyro.factor`` is not a datum, unless nothing else is observed.
+    - ``observed_data``; ``guide``: k-hat, for each row where rows are independent, else one.
 
     Sites x_0, x_1, … of a sequential plate are one variable.
 
     Args:
         program: trained.
-        data: the rows to draw for; all of them are covered, also by plates that subsample.
+        data: the rows to draw for; plates that subsample by themselves cover all of them.
         num_samples: draws.
-        assign: draw latents that the model sums over, too, given data and each draw
-            (``infer_discrete``).
-        progress: show a bar where draws are taken one by one.
+        assign: also draw the enumerated latents, given data and each draw (``infer_discrete``).
+        progress: show a bar where draws are made one by one.
 
     Raises:
-        UserError: the draws would not fit memory, or have no common array.
+        UserError: the draws would not fit memory, or differ in shape.
     """
     batch = data.rows(None)
-    with looking(program):
+    with isolated(program):
         sampler = Sampler(program, predict=True, progress=progress)
         _refuse_large(sampler.single(batch)[1], num_samples)
         draws = concatenated(list(sampler.draw(batch, num_samples)))
@@ -93,7 +92,7 @@ def _groups(
     groups = {
         "posterior": posterior,
         "posterior_predictive": _dataset(names, free),
-        "log_likelihood": dataset(
+        "log_likelihood": as_dataset(
             {names.sites[n]: _scored(names, n, s) for n, s in scores.items()}
         ),
     }
@@ -115,7 +114,7 @@ def _plates(sites: Iterable[Site]) -> set[str]:
 
 
 def _likelihood(draws: Draws) -> Sites:
-    """What is observed, with its log-probability."""
+    """The observed sites, with their log-probabilities."""
     scored = {n: s for n, s in draws.model.items() if s.log_prob is not None}
     observed = {n: s for n, s in scored.items() if s.kind == "observed"}
     observed |= {n: s for n, s in draws.sums.items() if s.kind == "observed"}
@@ -124,7 +123,7 @@ def _likelihood(draws: Draws) -> Sites:
 
 def khat_group(program: Program, batch: Batch, num_samples: int = 1000) -> xr.Dataset:
     """Pareto k-hat of the importance weights as group ``guide``: dims (plate,) or none."""
-    with looking(program):
+    with isolated(program):
         plate = own_plate(Sampler(program), batch)
     return _khat_group(evaluate.khat(program, batch, num_samples), plate)
 
@@ -138,8 +137,8 @@ def _khat_group(k: Tensor, plate: str | None) -> xr.Dataset:
     return xr.Dataset({"khat": xr.Variable(dims, values, attrs={"meaning": meaning})})
 
 
-def dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
-    """Arrays by name; of dimensions of one name and different rows, the second is renamed."""
+def as_dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """A data set of arrays by name; dimensions of one name but different rows get new names."""
     known: dict[str, tuple[int, bytes]] = {}
     renamed = {}
     for name, array in arrays.items():
@@ -154,11 +153,11 @@ def dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
 
 
 def _dataset(names: Names, sites: Sites, draws: bool = True) -> xr.Dataset:
-    return dataset({names.sites[n]: _drawn(names, n, s, draws) for n, s in sites.items()})
+    return as_dataset({names.sites[n]: _drawn(names, n, s, draws) for n, s in sites.items()})
 
 
 def _drawn(names: Names, name: str, site: Site, draws: bool) -> xr.DataArray:
-    """A value as (chain, draw, plates …, event …), or of its first draw without these two."""
+    """A value as (chain, draw, plates …, event …), or the first draw's without these two dims."""
     value = site.value
     assert value is not None
     dims, shape = _dims(names, name, site, value, site.event_dim)
@@ -171,7 +170,8 @@ def _drawn(names: Names, name: str, site: Site, draws: bool) -> xr.DataArray:
 def _dims(
     names: Names, name: str, site: Site, value: Tensor, event_dim: int
 ) -> tuple[tuple[str, ...], list[int]]:
-    """Names and lengths of a value's dimensions after that of draws; ones in no plate are gone."""
+    """Name → length of a value's dimensions after that of draws, without those of no plate and
+    length 1."""
     dims: list[str] = []
     shape: list[int] = []
     rank, count = value.dim() - event_dim, 0
@@ -189,7 +189,7 @@ def _dims(
 
 
 def _scored(names: Names, name: str, site: Site) -> xr.DataArray:
-    """The log-likelihood of a site's data, those left out that every draw masks."""
+    """The log-likelihood of a site's data, without those that are masked in every draw."""
     assert site.log_prob is not None
     dims, shape = _dims(names, name, site, site.log_prob, 0)
     scores = site.log_prob.reshape(1, len(site.log_prob), *shape).numpy()
@@ -206,9 +206,9 @@ def _scored(names: Names, name: str, site: Site) -> xr.DataArray:
 
 
 def _unmasked(name: str, array: xr.DataArray, kept: np.ndarray) -> xr.DataArray:
-    """Without the entries that are not kept, and with the numbers of the rows that are.
+    """The kept entries, with the numbers of their rows as coordinates.
 
-    Along one dimension where whole slices of it go; else as a list, dimension ``NAME_entry``.
+    Along one dimension where whole slices are dropped; else flattened, dimension ``NAME_entry``.
     """
     dims = [str(d) for d in array.dims[2:]]
     for i, dim in enumerate(dims):

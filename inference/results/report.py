@@ -1,4 +1,4 @@
-"""A run's figures as a table on the screen and as plain numbers in a file."""
+"""A run's figures as a table for the terminal and as plain numbers for a file."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
 
 def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path | None) -> None:
     """Print the final bounds and the reported figures."""
-    table = tables.table(str(directory or "run"), ("figure", "value", "± standard error"))
+    table = tables.new_table(str(directory or "run"), ("figure", "value", "± standard error"))
     svi = tree["svi"].to_dataset()
     last = svi.isel(step=slice(-max(1, svi.sizes["step"] // 20), None)).mean()
     for name in svi:

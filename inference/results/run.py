@@ -15,7 +15,7 @@ from inference.engine.program.program import Program, accepted_columns
 from inference.results import traces
 from inference.util.files import write_json
 
-Kind = TypeVar("Kind", Columns, Streamed, Columns | Streamed)
+DataT = TypeVar("DataT", Columns, Streamed, Columns | Streamed)
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Run:
             ``inference.results.traces``.
         programs: the trained model and guide of each seed.
         data: the columns they were trained on, on the device.
-        directory: where the run is kept, or None; of several processes, the first keeps it.
+        directory: of the run's files, or None; with several processes, rank 0 writes it.
     """
 
     trace: xr.DataTree
@@ -37,8 +37,8 @@ class Run:
     dtype: torch.dtype
     device: torch.device
 
-    def place(self, columns: Kind) -> Kind:
-        """Other data of the same kind, moved to where the programs are."""
+    def place(self, columns: DataT) -> DataT:
+        """Other data of the same kind, moved to the programs' device and dtype."""
         return columns.to(self.device, self.dtype)
 
     @property
@@ -49,7 +49,7 @@ class Run:
     def save(self) -> None:
         """Write ``trace.nc`` into the run's directory, if it has one."""
         if self.directory is not None:
-            traces.write(self.trace, self.directory / "trace.nc")
+            traces.write_trace(self.trace, self.directory / "trace.nc")
 
     def posterior(
         self,
@@ -66,14 +66,14 @@ class Run:
 
         Args:
             num_samples: draws.
-            data: columns to draw for; the training data's unless given.  A column that the model
-                can do without (``y=None``) may be missing: its site is then predicted.
+            data: columns to draw for; the training data unless given.  A column with a default in
+                the model (``y=None``) may be missing: its site is then predicted.
             seed: which of the trained programs.
-            assign: draw latents that the model sums over, too.
-            progress: show a bar where draws are taken one by one.
+            assign: also draw the enumerated latents.
+            progress: show a bar where draws are made one by one.
 
         Raises:
-            UserError: the data are no columns, or not those that the model takes.
+            UserError: the data are not columns, or not those that the model takes.
         """
         from inference.results.posterior import posterior_groups
 
@@ -88,12 +88,12 @@ class Run:
         return self.trace
 
     def finish(self, figures: Mapping[str, Any]) -> None:
-        """Keep the trace, its picture and these figures; print the figures as a table."""
+        """Write the trace, its plot and these figures; print the figures as a table."""
         from inference.results import plots
         from inference.results.report import figure_table, plain
 
         self.save()
         if self.directory is not None:
-            plots.elbo(self.trace, self.directory / "elbo.png")
+            plots.plot_elbo(self.trace, self.directory / "elbo.png")
             write_json(self.directory / "figures.json", plain(figures))
         figure_table(self.trace, figures, self.directory)

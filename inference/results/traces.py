@@ -32,7 +32,7 @@ def svi_group(
     Args:
         names: variable of each column of ``rows``.
         seeds: one for each entry of ``steps`` and ``rows``.
-        steps: (rows,) the step that each row ends at.
+        steps: (rows,) the last step of each row's window.
         rows: (rows, len(names)).
     """
     longest = max(steps, key=len).numpy()
@@ -49,17 +49,17 @@ def svi_group(
     return group
 
 
-def write(tree: xr.DataTree, path: Path) -> None:
-    """netCDF-4, atomically."""
+def write_trace(tree: xr.DataTree, path: Path) -> None:
+    """Write netCDF-4, atomically."""
     with replacing(path) as beside:
         tree.to_netcdf(beside, engine="h5netcdf")
 
 
-def read(path: str | Path) -> xr.DataTree:
+def read_trace(path: str | Path) -> xr.DataTree:
     """The tree of a run directory (or of a ``trace.nc``), loaded into memory.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no trace, or it cannot be read.
     """
     path = Path(path)
     file = path / "trace.nc" if path.is_dir() else path
@@ -75,7 +75,7 @@ def read(path: str | Path) -> xr.DataTree:
 def with_groups(tree: xr.DataTree, groups: Mapping[str, xr.Dataset]) -> xr.DataTree:
     """The tree with these groups added or replaced.
 
-    Groups that tell of one set of draws go together: with a new posterior, those of the old go.
+    Groups of one set of draws belong together: with a new posterior, the old one's are removed.
     """
     gone = OF_THE_SAME_DRAWS if "posterior" in groups else ()
     kept = {name: node.to_dataset() for name, node in tree.children.items() if name not in gone}

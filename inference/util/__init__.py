@@ -1,1 +1,1 @@
-"""The ground: errors, files, random numbers, sites, progress, tables."""
+"""Utilities: errors, files, random numbers, sites, progress, tables."""

@@ -1,4 +1,5 @@
-"""The one exception for mistakes a user can mend; the shell shows it as one sentence, exit 2."""
+"""The exception for mistakes that a user can correct; the command line prints it and exits with
+2."""
 
 
 class UserError(ValueError):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place and renamed into it."""
+"""Atomic writing of files: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from inference.util.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; renamed onto it when the block succeeds.
+    """Yields a temporary path beside ``path``; renames it to ``path`` when the block succeeds.
 
     Raises:
-        UserError: it cannot be written (a full disk, no permission); what was there stays.
+        UserError: it cannot be written (a full disk, no permission); an existing file is kept.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -40,10 +40,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What ``write_json`` wrote.
+    """The content of a file that ``write_json`` wrote.
 
     Raises:
-        UserError: the file is no JSON.
+        UserError: the file is not JSON.
     """
     try:
         return json.loads(path.read_text())
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's tensors, on the CPU.
 
     Raises:
-        UserError: the file is no checkpoint.
+        UserError: the file is not a checkpoint.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""A bar with the current ELBO, the rate and the time left; plain lines where there is no screen."""
+"""A progress bar with the current ELBO, rate and time left; plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bar:
 
     def __init__(self, label: str, total: int, shown: bool = True) -> None:
         self.label, self.total, self.shown = label, total, shown
-        self.start = 0  # what was done before, by an interrupted process
+        self.start = 0  # done before, in a resumed run
         self.console = Console(stderr=True)
         self._next = 0.0
         self._progress = Progress(
@@ -57,11 +57,11 @@ class Bar:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something again (ask before fetching numbers to show)."""
+        """Whether an update is due (check before fetching numbers for it)."""
         return self.shown and time.monotonic() >= self._next
 
     def update(self, done: int, note: str = "") -> None:
-        """Show that ``done`` of ``total`` are done."""
+        """Show that ``done`` of ``total`` steps are done."""
         now = time.monotonic()
         rate = (done - self.start) / max(now - self._began, 1e-9)
         self._progress.update(self._task, completed=done, note=note, rate=rate)

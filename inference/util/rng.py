@@ -1,4 +1,4 @@
-"""Everything random in a process (torch, CUDA, Python, NumPy) as one state that can be saved."""
+"""All random generators of a process (torch, CUDA, Python, NumPy) as one state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def get_state() -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Put all generators back into ``get_state()``'s answer."""
+    """Restore all generators from a ``get_state()``."""
     torch.set_rng_state(state["torch"].cpu())
     if torch.cuda.is_available() and state["cuda"]:
         torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
@@ -35,21 +35,21 @@ def set_state(state: dict[str, Any]) -> None:
 
 
 def seed(seed: int, step: int = 0, rank: int = 0) -> None:
-    """Begin anew at a step, each process with noise of its own; (seed, 0, 0) is the seed itself."""
+    """Seed all generators for a step and process; (seed, 0, 0) is ``seed`` itself."""
     if step or rank:
         seed = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
     pyro.set_rng_seed(seed)
 
 
 def non_torch_states() -> Any:
-    """The states of the generators that are not torch's; to be compared."""
+    """The states of the generators that are not torch's, for comparison."""
     state = get_state()
     return state["python"], state["numpy"]
 
 
 @contextmanager
 def forked(seed: int | None = None) -> Iterator[None]:
-    """Run the block with generators of its own (seeded, if a seed is given), then restore."""
+    """Restore all generators after the block; seed them before it, if a seed is given."""
     state = get_state()
     try:
         if seed is not None:
@@ -60,10 +60,10 @@ def forked(seed: int | None = None) -> Iterator[None]:
 
 
 class Stream:
-    """Random numbers of torch's that go on where they were left: ``with stream: draw()``.
+    """A stream of torch's random numbers, continued at each ``with stream:``.
 
     Args:
-        device: its generator is of the stream, as is the CPU's.
+        device: whose generator belongs to the stream, beside the CPU's.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -74,7 +74,7 @@ class Stream:
         self.keep()
 
     def keep(self) -> None:
-        """Go on, the next time, where the generators are now."""
+        """Save the generators' current state, to continue from it next time."""
         self.states = [generator.get_state() for generator in self.generators]
 
     def __enter__(self) -> None:

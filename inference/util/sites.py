@@ -10,7 +10,7 @@ from torch.distributions import Independent
 
 
 def is_site(node: Any) -> bool:
-    """A sample site, and not the index draw of a subsampling plate."""
+    """Whether it is a sample site, and not the index draw of a subsampling plate."""
     return node["type"] == "sample" and type(node["fn"]).__name__ != "_Subsample"
 
 
@@ -30,7 +30,7 @@ def distribution_name(fn: Any) -> str:
 
 
 def unmasked(fn: Any) -> Any:
-    """The distribution as it draws: a mask takes away a log-probability, not the draw."""
+    """The distribution without its mask, which affects log-probabilities, not draws."""
     if isinstance(fn, MaskedDistribution):
         return unmasked(fn.base_dist)
     if isinstance(fn, Independent) and (inner := unmasked(fn.base_dist)) is not fn.base_dist:
@@ -39,7 +39,7 @@ def unmasked(fn: Any) -> Any:
 
 
 def base(fn: Any) -> Any:
-    """The distribution inside ``Independent`` and masks (a transformed one is another)."""
+    """The distribution inside ``Independent`` and masks (transforms are not removed)."""
     while isinstance(fn, Independent | MaskedDistribution):
         fn = fn.base_dist
     return fn

@@ -1,4 +1,4 @@
-"""Tables for the screen, all in one style."""
+"""Tables for the terminal, in one style."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 
 
-def table(title: str, headings: Sequence[str], caption: str | None = None) -> Table:
-    """An empty table: a column of names, which may fold, and columns of figures, which may not."""
+def new_table(title: str, headings: Sequence[str], caption: str | None = None) -> Table:
+    """An empty table: a column of names, which may wrap, and columns of figures, which may not."""
     empty = Table(
         title=title,
         caption=caption,

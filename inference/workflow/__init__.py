@@ -1,1 +1,1 @@
-"""The verbs: ``fit``, ``audit``, ``compare``, and what only they need."""
+"""``fit``, ``audit`` and ``compare``."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.optimizers import OptimizerFactory
+from inference.engine.program.checks.arguments import refuse_counts, refuse_estimator
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.plan import DTYPES
@@ -21,7 +22,6 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.workflow.audit_report import Audit, Verdict
-from inference.workflow.checks import require_batch_size, require_elbo
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
@@ -67,8 +67,8 @@ def audit(
     gradient where every latent can be summed over (``Exact``), else the mean of the most precise
     of the other estimators that are unbiased by construction; each bound has its own.  Whether a
     bias was seen, whether none can be (``says``), and with which error and power, is defined in
-    ``inference.workflow.bias``.  Baselines and temperatures settle first at the fixed parameters,
-    then stay.
+    ``inference.workflow.bias``.  Baselines and temperatures first adapt at the fixed parameters,
+    then stay fixed.
 
     >>> from inference.estimators import DisARM, GumbelSoftmax
     >>> from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
@@ -80,12 +80,12 @@ def audit(
     Args:
         model, guide: the program; trained in place if ``at`` has steps beyond 0.
         data: columns.
-        estimators: ours or Pyro's, by name if you like.
-        samples: gradients of each; and as many with a rare draw each, or up to 300, of which only
-            the largest counts.
+        estimators: ours or Pyro's, a list, or a dict by name.
+        samples: gradients of each estimator; and as many, at most 300, with a rare draw in each, of
+            which only the largest deviation is used.
         batch_size: rows in the batch (None: all).
         at: after how many optimiser steps to measure.
-        train_with: the estimator that takes these steps; the first unless given.
+        train_with: the estimator used in these steps; the first unless given.
         optimizer: parameters → optimiser of these steps.
         seed: of all noise.
         device: "cpu", "cuda", …
@@ -133,32 +133,32 @@ def _checked(
     batch_size: int | None,
     at: int | Sequence[int],
 ) -> tuple[Mapping[str, ELBO], set[int]]:
-    """The estimators by name, and the steps, if all of it makes sense."""
+    """The estimators by name, and the steps, checked."""
     moments = {at} if isinstance(at, int) else set(at)
     if not moments or min(moments) < 0:
         raise UserError(f"at is {at}: say after how many optimiser steps to audit, as in at=(0,)")
     if samples < 2:
         raise UserError(f"samples is {samples}: a variance needs two or more")
-    require_batch_size(batch_size)
+    refuse_counts({"batch_size": batch_size})
     if isinstance(estimators, str | type | ELBO):
         raise UserError(f"estimators is {estimators!r}: give a list, as in [ScoreFunction()]")
     given = estimators.values() if isinstance(estimators, Mapping) else estimators
     for estimator in given:
-        require_elbo(estimator)
+        refuse_estimator(estimator)
     if not given:
         raise UserError("give one or more estimators to audit")
     if isinstance(estimators, Mapping):
         return estimators, moments
-    named = {label(e): e for e in estimators}
+    named = {estimator_label(e): e for e in estimators}
     if len(named) < len(estimators):
-        names = [label(e) for e in estimators]
+        names = [estimator_label(e) for e in estimators]
         twice = next(n for n in names if names.count(n) > 1)
         raise UserError(f"two estimators are called {twice}: give a dict, name → estimator")
     return named, moments
 
 
-def label(estimator: ELBO) -> str:
-    """Class, baseline and particles, in short."""
+def estimator_label(estimator: ELBO) -> str:
+    """A short name: class, baseline and particles."""
     inner = getattr(estimator, "elbo", estimator)
     parts = [type(b).__name__ for b in (getattr(estimator, "baseline", None),) if b is not None]
     parts += [str(inner.num_particles)] if inner.num_particles > 1 else []
@@ -168,10 +168,10 @@ def label(estimator: ELBO) -> str:
 def _accepted(
     estimators: Mapping[str, ELBO], program: Program, batch: Batch
 ) -> tuple[dict[str, ELBO], dict[str, str]]:
-    """Those that take the program, by one gradient of each, and what the others say.
+    """(estimators that can give a gradient of the program, name → error of the others).
 
     Raises:
-        UserError: none takes it.
+        UserError: all refuse the program.
     """
     accepted, refused = {}, {}
     for name, estimator in estimators.items():
@@ -188,7 +188,7 @@ def _accepted(
 def _measure(
     program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
 ) -> dict[str, Measured]:
-    """Settle the estimators, then take their gradients."""
+    """Let the estimators' state adapt, then sample their gradients."""
     with torch.no_grad():
         guide_alone = of_guide_alone(*program.traces(batch))
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
@@ -201,7 +201,7 @@ def _measure(
         measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
     with bar:
         for i in range(samples):
-            for each in measured.values():  # turn by turn, so that all share the weather
+            for each in measured.values():  # in turns: a slow machine slows all
                 start = time.perf_counter()
                 gradient = gradient_of(each.estimator, program, batch)
                 wait_for(gradient)

@@ -1,4 +1,4 @@
-"""What an audit found: verdicts, table, picture and tree."""
+"""The results of an audit: verdicts, table, plot and tree."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Verdict:
     """One estimator at one moment of training; gradients are those of nats per datum.
 
     Attributes:
-        name, step: which, and after how many steps.
+        name, step: of the estimator, and the number of training steps before.
         bound: "ELBO"; "L_K" for the K-sample bounds; "ELBO, summed over z" where ``TraceEnum_ELBO``
             sums out a latent z that the guide does not draw.
         against: what its mean is compared with, "the exact gradient" or the name of an unbiased
             estimator of the same bound; "" if there is neither.
         worst_z: evidence for a bias, √(2 log wealth), see ``inference.workflow.bias``; on the scale
-            of a |z|, 0 where nothing speaks for a bias; nan if there is nothing to compare with.
-        critical: what it exceeds with probability ``FAMILY_WISE_ERROR`` at most, in any of the
-            audit's rows, if there is no bias.
-        bias: ‖mean − reference‖ / ‖reference‖, what noise alone would give taken off.
-        resolution: the same of the least bias that is seen with probability ``POWER``.
+            of a |z|, 0 without evidence; nan if there is nothing to compare with.
+        critical: threshold that ``worst_z`` exceeds in any of the audit's rows with probability at
+            most ``FAMILY_WISE_ERROR`` if there is no bias.
+        bias: ‖mean − reference‖ / ‖reference‖, less the expectation from noise alone.
+        resolution: the smallest bias, on this scale, that is detected with probability ``POWER``.
         variance: of one gradient, summed over parameters.
         signal_to_noise: ‖reference‖ / √variance.
         evaluations: runs of the model for one gradient, particles counted one by one.
@@ -57,12 +57,12 @@ class Verdict:
 
     @property
     def work(self) -> float:
-        """Variance × milliseconds: the time to a given precision; estimators rank by it."""
+        """Variance × milliseconds, proportional to the time to a given precision."""
         return self.variance * self.milliseconds
 
     @property
     def biased(self) -> bool:
-        """Whether a bias was seen."""
+        """Whether a bias was detected."""
         return self.worst_z > self.critical
 
     @property
@@ -81,7 +81,7 @@ class Audit:
         rows: a verdict for each estimator and moment.
         samples: gradients of each.
         refused: estimators that were left out, and why.
-        inexact: why there is no exact gradient; "" if there is.
+        inexact: why there is no exact gradient; "" if there is one.
     """
 
     rows: Sequence[Verdict]
@@ -91,16 +91,17 @@ class Audit:
 
     @property
     def reference(self) -> str:
-        """What biases are measured against: see each row's ``against``."""
+        """The references of the biases: see each row's ``against``."""
         names = {r.against for r in self.rows} - {""}
         if not names:
             return "nothing"
         return EXACT if EXACT in names else "the quietest unbiased estimator"
 
     def table(self, step: int | None = None) -> Table:
-        """For the screen: the estimators after ``step`` steps (the last), least work first."""
+        """A rich table of the estimators after ``step`` steps (default: the last), least work
+        first."""
         step = max(r.step for r in self.rows) if step is None else step
-        table = tables.table(
+        table = tables.new_table(
             f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
             ("estimator", "bound", "bias %", "|z|", "variance", "SNR", "evals", "ms", "work"),
             self._caption(),
@@ -127,7 +128,7 @@ class Audit:
         return "\n".join([*lines, f"no exact gradient: {self.inexact}"][: 2 + bool(self.inexact)])
 
     def plot(self, path: Path) -> None:
-        """Work and variance of each estimator; along training if there are several moments."""
+        """Plot work and variance of each estimator; against steps if there are several."""
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         steps = sorted({r.step for r in self.rows})
@@ -140,7 +141,7 @@ class Audit:
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
         right.set_title("variance × milliseconds")
-        plots.save(figure, path)
+        plots.save_figure(figure, path)
 
     @property
     def tree(self) -> xr.DataTree:
@@ -169,7 +170,7 @@ class Audit:
 
 
 def _bias(verdict: Verdict) -> str:
-    """Seen with a mark, or the least that would have been seen; ? if that is more than all."""
+    """The bias, marked if detected, else the detectable one; ? if that exceeds the norm."""
     if verdict.biased:
         return f"{100 * verdict.bias:.0f}!"
     if not verdict.against:

@@ -1,4 +1,4 @@
-"""``compare``: is version B better than version A, by how much, and how sure is that?"""
+"""``compare``: differences of the runs' bounds, and their standard errors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from inference.results.run import Run
 from inference.util import tables
 from inference.util.errors import UserError
 
-FINAL_SHARE = 0.05  # of the steps: the window whose mean is the final training bound
+FINAL_SHARE = 0.05  # of the steps, averaged for the final training bound
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run's line.
+    """One run's row of the table.
 
     Attributes:
         name: the run.
@@ -59,9 +59,9 @@ class Comparison:
     held_out: bool
 
     def table(self) -> Table:
-        """For the screen; best first."""
+        """A rich table, best run first."""
         kind = "held out" if self.held_out else f"training, last {FINAL_SHARE:.0%} of the steps"
-        table = tables.table(
+        table = tables.new_table(
             f"bound, nats per datum ({kind})",
             ("run", "bound", "noise", "seeds", "gap", "±", "steps*", "s*", "k-hat"),
             "noise, seeds: standard errors, of the estimate and between seeds\n"
@@ -79,7 +79,7 @@ class Comparison:
         return table
 
     def plot(self, path: Path) -> None:
-        """Training ELBO against steps and against seconds; the band spans the seeds."""
+        """Plot the training ELBO against steps and against seconds; the band spans the seeds."""
         svi = self.tree["svi"].to_dataset()
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
@@ -95,7 +95,7 @@ class Comparison:
             axis.axhline(self.level, color="0.6", lw=0.8, ls=":")
         plots.focus(left, svi["elbo"].to_numpy())
         left.legend(frameon=False)
-        plots.save(figure, path)
+        plots.save_figure(figure, path)
 
 
 def compare(
@@ -109,7 +109,8 @@ def compare(
 
     Args:
         runs: name → run, tree, or the run's directory.
-        level: bound to time (nats per datum); the worst final training bound unless given.
+        level: bound whose time is reported, nats per datum; the worst final training bound unless
+            given.
 
     Raises:
         UserError: fewer than two runs, runs without names, or a tree without group ``svi``.
@@ -149,13 +150,14 @@ def compare(
 
 
 def compare_directories(directories: Sequence[Path], out: Path, level: float | None = None) -> None:
-    """What the shell does: print the table, write ``comparison.png`` and ``comparison.nc``."""
+    """Compare runs by directory: print the table, write ``comparison.png`` and
+    ``comparison.nc``."""
     names = [d.parent.name if d.name == "trace.nc" else d.name for d in directories]
     if len(set(names)) < len(names):
         names = [str(d) for d in directories]
     result = compare(dict(zip(names, directories, strict=True)), level)
     result.plot(out / "comparison.png")
-    traces.write(result.tree, out / "comparison.nc")
+    traces.write_trace(result.tree, out / "comparison.nc")
     console = Console()
     console.print(result.table())
     console.print(f"picture and tree: {out}", highlight=False)
@@ -227,7 +229,7 @@ def _tree(name: str, run: Run | xr.DataTree | str | Path) -> xr.DataTree:
     if isinstance(run, Run):
         tree = run.trace
     else:
-        tree = run if isinstance(run, xr.DataTree) else traces.read(run)
+        tree = run if isinstance(run, xr.DataTree) else traces.read_trace(run)
     if "svi" not in tree.children:
         raise UserError(f"run {name!r} has no group 'svi': it was not written by fit")
     return tree

@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 import xarray as xr
-from pyro.infer import ELBO
+from pyro.infer import ELBO, Trace_ELBO
 
 from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
@@ -20,8 +20,8 @@ from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.optimizers import Optimizable
 from inference.engine.processes import launched
 from inference.engine.program.checks.arguments import (
-    estimator_of,
     refuse_callables,
+    refuse_estimator,
     refuse_options,
     refuse_signature,
     seeds_of,
@@ -29,7 +29,7 @@ from inference.engine.program.checks.arguments import (
 from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
-from inference.engine.training.identity import identity
+from inference.engine.training.identity import fit_identity
 from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
@@ -71,10 +71,10 @@ def fit(
     config: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Run:
-    """Fit a Pyro program by SVI; killed at any moment, the same call with ``resume`` goes on.
+    """Fit a Pyro program by SVI; an interrupted fit continues by the same call with ``resume``.
 
-    In a script or recipe that ``torchrun`` starts several times, the processes train one program
-    together: each takes its part of every batch.  The first alone prints and writes.
+    Under ``torchrun``, several processes train one program: each takes its shard of every batch.
+    Rank 0 alone prints and writes.
 
     Args:
         model, guide: ``PyroModule`` s or plain functions with ``pyro.param``; called with those
@@ -82,11 +82,11 @@ def fit(
             objects themselves; each further seed trains a copy whose modules draw new weights.
         data: column name → tensor (N, ...), or a data set whose items are such dicts.
         estimator: any ``pyro.infer.ELBO``; ``Trace_ELBO()`` unless given.
-        optimizer: parameters → ``torch.optim.Optimizer``, which follows the gradient of the loss
-            in nats per datum; or one of ``pyro.optim``, which follows that of the whole loss, as
-            in Pyro's SVI, and whose scheduler steps after each epoch.  A parameter that a later
-            batch brings is moved from there on, with a fresh state.
-        epochs, steps: how long; give one.
+        optimizer: parameters → ``torch.optim.Optimizer``, which gets the gradient of the loss in
+            nats per datum; or one of ``pyro.optim``, which gets that of the whole loss, as in
+            Pyro's SVI, and whose scheduler steps after each epoch.  A parameter that appears in a
+            later batch is updated from then on, with a fresh state.
+        epochs, steps: duration; give one of them.
         batch_size: rows a step, of all processes together, drawn without replacement within an
             epoch; None for all rows.
         seeds: how many (0, 1, …), or which.
@@ -105,17 +105,17 @@ def fit(
             numbers up to rounding; for an optimizer that treats each element by itself.
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
-        resume: go on with the fit that ``directory`` holds (if any), which must be this one.
-        overwrite: replace the fit that ``directory`` holds.
+        resume: continue the fit in ``directory`` (if any), which must be of the same options.
+        overwrite: replace the fit in ``directory``.
         checkpoint_every: seconds between checkpoints.
-        config: what else identifies this fit (a recipe's options), kept in ``config.json``.
+        config: further identification of this fit (a recipe's options), kept in ``config.json``.
         progress: show a bar.
 
     Returns:
-        The run: its trace, the trained programs, and what can be drawn from them.
+        The run: its trace and the trained programs.
 
     Raises:
-        UserError: data, program and options do not fit together; the sentence says where.
+        UserError: data, program and options do not fit together; the message says where.
 
     Example:
         >>> from functools import partial
@@ -130,7 +130,8 @@ def fit(
         >>> round(float(run.params["loc"]), 2)
         1.0
     """
-    elbo = estimator_of(estimator)
+    elbo = Trace_ELBO() if estimator is None else estimator
+    refuse_estimator(elbo)
     refuse_callables(model, guide)
     refuse_options(
         counts={"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience},
@@ -160,7 +161,7 @@ def fit(
         chosen = seeds_of(seeds)
         kept = RunDirectory(
             None if directory is None else Path(directory),
-            identity(plan, chosen, optimizer, elbo, config),
+            fit_identity(plan, chosen, optimizer, elbo, config),
             checkpoint_every,
             processes,
         )
@@ -182,7 +183,7 @@ def fit(
 
 
 def _placed(columns: Columns | Streamed, names: Sequence[str], plan: Plan) -> Columns | Streamed:
-    """The columns that the model takes, checked, where the program lives."""
+    """The columns that the model takes, checked, on the program's device."""
     chosen = columns.select(names)
     if isinstance(chosen, Columns):
         chosen.refuse_nonfinite()
@@ -190,7 +191,7 @@ def _placed(columns: Columns | Streamed, names: Sequence[str], plan: Plan) -> Co
 
 
 def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns | Streamed | None:
-    """The same of held-out data, if there are any."""
+    """The same for held-out data, if there are any."""
     if valid is None:
         if plan.patience is not None:
             raise UserError("patience stops on the held-out bound: give valid data, too")
@@ -204,7 +205,7 @@ def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns |
 def _begun(
     programs: Sequence[Program], seeds: Sequence[int], estimator: ELBO, fixed: Mapping[str, Any]
 ) -> Iterator[SeedTraining]:
-    """Each seed's training, just made, when it is asked for."""
+    """Each seed's training, made lazily."""
     plan = fixed["plan"]
     for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
         program.to(plan.device, plan.dtype)
@@ -215,7 +216,7 @@ def _begun(
             training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
             refuse_shared(program, programs[:i])
         if not i:
-            with rng.forked():  # a column's transform may draw
+            with rng.forked():  # a transform of columns may draw
                 first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
                 warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
         yield training
@@ -227,7 +228,7 @@ def _trained(
     optimizer: Optimizable,
     bar: Callable[[str], Bar],
 ) -> list[SeedTraining]:
-    """The trainings, one after another taken to their end, or all at once."""
+    """Run the trainings to their end, one after another or all at once."""
     done: list[SeedTraining] = []
     streams: list[rng.Stream] = []
     for seed in begun:
@@ -252,7 +253,7 @@ def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
     """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
     seeds = [t.seed for t in trained]
     names = (*trained[0].recorder.names, "seconds")
-    rows = [t.recorder.rows() for t in trained]
+    rows = [t.recorder.fetch() for t in trained]
     steps = [t.recorder.steps(t.step) for t in trained]
     svi = traces.svi_group(names, seeds, steps, rows)
     examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())
@@ -271,7 +272,7 @@ def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
 
 
 def _examples(step: xr.DataArray, training: SeedTraining) -> xr.DataArray:
-    """Data seen after ``step`` steps; an epoch's last batch may be short."""
+    """Number of data seen after ``step`` steps; an epoch's last batch may be short."""
     plan = training.plan
     within = step % plan.steps_per_epoch * (plan.batch_size or plan.rows)
     return step // plan.steps_per_epoch * plan.rows + within

@@ -1,4 +1,4 @@
-"""Gradients of an estimator one by one: their moments, what they cost, its state at rest."""
+"""Sampled gradients of an estimator: moments and cost, at adapted and fixed internal state."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from inference.data.columns import Batch
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
-from inference.engine.sparse_rows import dense
+from inference.engine.sparse_rows import as_dense
 from inference.workflow.bias import Sample
 
 FEW, DIRECTIONS = 32, 32
-ROUNDING = 64  # units in the last place, of the largest number
-SETTLING_STEPS = 100  # in which baselines and temperatures find their place, at fixed parameters
+ROUNDING = 64  # units in the last place of the largest number
+SETTLING_STEPS = 100  # steps for baselines and temperatures to adapt, at fixed parameters
 
 
 @dataclass
 class Moments:
-    """Running mean and variance of gradients, (P,) each, their shadows, and what they cost.
+    """Running mean and variance of gradients, (P,) each, their projections and cost.
 
     Attributes:
-        directions: (Q, P) in which a bias is tested.
-        shadows: of each gradient, (Q,) its length in each direction.
-        rare: the same of gradients with a rare draw, which are in no mean.
+        directions: (Q, P) to project on, in which a bias is tested.
+        shadows: (Q,) projections of each gradient.
+        rare: (Q,) projections of gradients with a rare draw, which the moments leave out.
         seconds: of each gradient.
     """
 
@@ -52,11 +52,11 @@ class Moments:
         self.seconds.append(seconds)
 
     def add_rare(self, gradient: Tensor) -> None:
-        """One that a rare draw made."""
+        """Add a gradient with a rare draw."""
         self.rare.append(self.directions @ gradient)
 
     def sample(self) -> Sample:
-        """The gradients in each direction."""
+        """The projections as a sample."""
         draws = torch.stack(self.shadows).double()
         every = torch.cat([draws, *(r.double()[None] for r in self.rare)]).nan_to_num(0.0)
         deviation = (every - draws.mean(0)).abs().amax(0)
@@ -74,7 +74,7 @@ class Moments:
 
 
 def rounding(draws: Tensor, dtype: torch.dtype) -> Tensor:
-    """(Q,) how far numbers of this size may be from what they stand for."""
+    """(Q,) the rounding error of numbers of this size."""
     return (ROUNDING * torch.finfo(dtype).eps * draws.abs().amax()).expand(draws.shape[1])
 
 
@@ -85,11 +85,11 @@ def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
         parameter.grad = None
     backward(estimator, program, batch)
     flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    return torch.cat([dense(g).flatten() for g in flat]).detach()
+    return torch.cat([as_dense(g).flatten() for g in flat]).detach()
 
 
 def directions(size: int, program: Program) -> Tensor:
-    """(Q, P) each parameter by itself if they are few, else Gaussian directions over all."""
+    """(Q, P) unit vectors if there are few parameters, else Gaussian directions."""
     if size <= FEW:
         return torch.eye(size, dtype=program.dtype, device=program.device)
     draws = np.random.default_rng(0).standard_normal((DIRECTIONS, size))
@@ -97,13 +97,13 @@ def directions(size: int, program: Program) -> Tensor:
 
 
 def placed(estimator: ELBO, program: Program) -> ELBO:
-    """A copy where the program is."""
+    """A copy of the estimator on the program's device."""
     own = copy.deepcopy(estimator)
     return own.to(program.device, program.dtype) if isinstance(own, nn.Module) else own
 
 
 def settle(estimator: ELBO, program: Program, batch: Batch) -> ELBO:
-    """Let its state adapt to the program, then hold it."""
+    """Let the estimator's state adapt to the program, then fix it."""
     if not isinstance(estimator, nn.Module):
         return estimator
     own = list(estimator.parameters())
@@ -118,7 +118,7 @@ def settle(estimator: ELBO, program: Program, batch: Batch) -> ELBO:
 
 
 def count_evaluations(estimator: ELBO, program: Program, batch: Batch) -> int:
-    """Runs of the model for one gradient."""
+    """The number of model runs for one gradient."""
     calls = 0
 
     def counted(**columns: Any) -> Any:
@@ -126,7 +126,8 @@ def count_evaluations(estimator: ELBO, program: Program, batch: Batch) -> int:
         calls += 1
         return program.model(**columns)
 
-    functools.update_wrapper(counted, program.model, assigned=(), updated=())  # tells what it is of
+    # sets ``__wrapped__``, by which the model's signature is found
+    functools.update_wrapper(counted, program.model, assigned=(), updated=())
     watched = copy.copy(program)
     watched.model = counted
     gradient_of(estimator, watched, batch)
@@ -135,6 +136,6 @@ def count_evaluations(estimator: ELBO, program: Program, batch: Batch) -> int:
 
 
 def wait_for(value: Tensor) -> None:
-    """Until the device has computed it, so that a clock can be read."""
+    """Wait until the device has computed it, for timing."""
     if value.device.type == "cuda":
         torch.cuda.synchronize(value.device)

@@ -1,9 +1,9 @@
-"""What a program does at draws too rare to be seen: one random number at a time is made rare.
+"""Gradients at draws too rare to occur in a sample: one random number at a time is replaced.
 
-A value that q gives probability 10⁻⁴ may carry all of a gradient's mean and be in none of 500
-draws.  Here it is put there: a mode of torch's watches the functions that draw (``bernoulli``,
-``multinomial``, uniform, normal, exponential and Poisson numbers), so that this works for every
-program and estimator.  Gamma and Dirichlet numbers are left as they are drawn.
+A value of probability 10⁻⁴ under q may carry all of a gradient's mean and occur in none of 500
+draws.  Here it is inserted: a torch function mode intercepts the functions that draw
+(``bernoulli``, ``multinomial``, uniform, normal, exponential and Poisson numbers), so that this
+works for every program and estimator.  Gamma and Dirichlet numbers are not replaced.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-FEW = 30  # a value is rare if all draws together hit it less often than this
-UNSEEN = 1e-3  # probability that any of all draws is farther out than a rare continuous number
-MOST = 300  # rare draws that are tried; of more, as many at random
-Candidates = tuple[Tensor, Tensor]  # places in the flattened draw, and the rare values there
+RARE_COUNT = 30  # a value is rare if its expected count in all draws is below this
+UNSEEN = 1e-3  # probability that any of all draws is beyond a rare continuous number
+MAX_RARE_DRAWS = 300  # rare draws to try; of more, a random subset
+Candidates = tuple[Tensor, Tensor]  # indices in the flattened draw, and the rare values there
 
 
 class MakeRare(TorchFunctionMode):
-    """Gives the ``target``-th of all rare values that could be drawn; counts them.
+    """Inserts the ``target``-th of all rare values that could be drawn, and counts them.
 
     Args:
-        samples: how many draws there are of everything.
-        target: its number, in the order of drawing; None: all stays as drawn.
+        samples: number of gradients in the audit.
+        target: its index, in the order of drawing; None changes nothing.
 
     Attributes:
-        count: of all rare values so far.
+        count: number of rare values so far.
     """
 
     def __init__(self, samples: int, target: int | None = None) -> None:
@@ -57,13 +57,13 @@ class MakeRare(TorchFunctionMode):
 
 
 def with_rare_draws(run: Callable[[], Tensor], samples: int) -> Iterator[Tensor]:
-    """What ``run`` gives with one rare draw in it, for each rare draw (or ``MOST`` of them).
+    """Results of ``run`` with one rare draw in each, for at most ``MAX_RARE_DRAWS`` rare draws.
 
-    Those that the program takes: a number far out may be no index of a table.
+    Draws at which the program fails are left out (a large count may be out of a table's range).
     """
     with MakeRare(samples) as counted:
         run()
-    order = torch.randperm(counted.count, device="cpu")[: min(MOST, samples)]
+    order = torch.randperm(counted.count, device="cpu")[: min(MAX_RARE_DRAWS, samples)]
     for target in order.tolist():
         found = []
         with suppress(RuntimeError, ValueError, IndexError), MakeRare(samples, target):
@@ -86,7 +86,7 @@ def _of_multinomial(drawn: Tensor, args: Any, kwargs: Any, samples: int) -> Cand
 
 
 def _of_uniform(drawn: Tensor, args: Any, kwargs: Any, samples: int) -> Candidates:
-    tail = float(torch.finfo(drawn.dtype).eps)  # a threshold on it may be as near to 0 or 1
+    tail = float(torch.finfo(drawn.dtype).eps)  # thresholds may be that close to 0 or 1
     return _everywhere(drawn, tail, 1 - tail)
 
 
@@ -115,13 +115,13 @@ def _of_poisson(drawn: Tensor, args: Any, kwargs: Any, samples: int) -> Candidat
 
 
 def _everywhere(drawn: Tensor, *values: float) -> Candidates:
-    """Each of the values in each place."""
+    """Each of the values at each index."""
     places = torch.arange(drawn.numel()).repeat(len(values))
     return places, torch.tensor(values).repeat_interleave(drawn.numel())
 
 
 def _is_rare(p: Tensor, samples: int) -> Tensor:
-    return (p > 0) & (p * samples < FEW)
+    return (p > 0) & (p * samples < RARE_COUNT)
 
 
 RARE: dict[Any, Callable[[Tensor, Any, Any, int], Candidates]] = {

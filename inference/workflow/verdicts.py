@@ -1,4 +1,4 @@
-"""From measured gradients to verdicts: which bound, against what, biased or not."""
+"""Verdicts from measured gradients: the bound, the reference, biased or not."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from inference.workflow.moments import Moments, gradient_of, rounding
 
 MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, RenyiELBO)
 OTHER_BOUNDS = (Trace_MMD, TraceTailAdaptive_ELBO)
-UNBIASED = (Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO)  # of Pyro's
-CONVERGED = 1e-3  # of the gradient's norm: between two quadratures, or two runs
+UNBIASED = (Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO)  # estimators of Pyro
+CONVERGED = 1e-3  # relative to the norm: tolerance between two quadratures, or two runs
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Measured:
     """An estimator's gradients.
 
     Attributes:
-        estimator: settled.
-        bound: which it follows, see ``bound_of``.
+        estimator: its state adapted and fixed.
+        bound: whose gradient it estimates, see ``bound_of``.
         is_unbiased: by construction, see ``is_unbiased``.
         moments: of its gradients.
-        evaluations: of the model, for one gradient.
+        evaluations: model runs for one gradient.
     """
 
     estimator: ELBO
@@ -57,7 +57,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a mean is compared with: its name, the (P,) gradient and its error, its draws."""
+    """The reference of a mean: its name, the (P,) gradient, its standard error, its draws."""
 
     name: str
     mean: Tensor
@@ -66,7 +66,7 @@ class Reference:
 
 
 def bound_of(estimator: ELBO, undrawn: Sequence[str] = ()) -> str:
-    """Which bound an estimator follows, in a program whose guide leaves these latents undrawn."""
+    """The bound whose gradient an estimator estimates, if the guide does not draw these latents."""
     inner = getattr(estimator, "elbo", estimator)
     if isinstance(inner, OTHER_BOUNDS):
         return type(inner).__name__
@@ -94,7 +94,7 @@ def of_guide_alone(model: Trace, guide: Trace) -> list[str]:
 def is_unbiased(
     estimator: ELBO, undrawn: Sequence[str] = (), guide_alone: Sequence[str] = ()
 ) -> bool:
-    """By construction: what may serve as a reference, where ``of_guide_alone`` found these."""
+    """Whether it is unbiased by construction, and may serve as a reference."""
     if undrawn or (guide_alone and isinstance(estimator, UNBIASED)):
         return isinstance(estimator, TraceEnum_ELBO)
     pyros = isinstance(estimator, UNBIASED) and not isinstance(estimator, TraceMeanField_ELBO)
@@ -102,7 +102,7 @@ def is_unbiased(
 
 
 def exact_gradient(program: Program, batch: Batch) -> tuple[Tensor | None, str]:
-    """(P,) the enumerated gradient, or None and why there is none."""
+    """(the exact gradient (P,) by enumeration, ""), or (None, the reason)."""
     nesting = program.nesting
     try:
         fine = gradient_of(Exact(max_plate_nesting=nesting), program, batch)
@@ -120,7 +120,7 @@ def exact_gradient(program: Program, batch: Batch) -> tuple[Tensor | None, str]:
 def verdicts(
     program: Program, measured: Mapping[str, Measured], exact: Tensor | None, step: int, tests: int
 ) -> list[Verdict]:
-    """One for each estimator; ``tests`` share the family-wise error."""
+    """A verdict for each estimator; ``tests`` tests share the family-wise error."""
     return [
         _verdict(name, program, mine, _reference(name, measured, exact, tests), (step, tests))
         for name, mine in measured.items()
@@ -180,9 +180,9 @@ def _reference(
 
 
 def _norm_of(resolution: Tensor, moments: Moments) -> float:
-    """Norm of the least gradient that is seen, whatever its direction (with Gaussian ones: about).
+    """Norm of the smallest gradient that is detected in any direction.
 
-    In Gaussian directions a gradient is as long as its norm, times a standard normal number.
+    A gradient's projection on a Gaussian direction is its norm times a standard normal number.
     """
     each = len(resolution) == moments.directions.shape[1]
     return float(resolution.norm() if each else resolution.median())

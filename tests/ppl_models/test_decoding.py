@@ -8,7 +8,7 @@ from pyro import poutine
 from scipy.stats import chi2
 
 from ppl_models.captioner import END, Captioner, HardAttention, SoftAttention
-from ppl_models.decoding import UNKNOWN, beam_search, draw
+from ppl_models.decoding import UNKNOWN, beam_search, sample_captions
 
 V, T, L, D = 4, 4, 5, 6
 
@@ -132,7 +132,7 @@ def test_dropout_is_off_and_the_captioner_left_as_it_was(captioner, a):
 def test_captions_are_drawn_at_their_probabilities(captioner, a, unknown):
     """Chi-square of all captions, error rate 10⁻⁴; without UNKNOWN, of each word renormalised."""
     count, y = 40_000, captions(unknown)
-    drawn = draw(captioner, a[:1].expand(count, L, D), T, unknown)
+    drawn = sample_captions(captioner, a[:1].expand(count, L, D), T, unknown)
     exact = log_prob(captioner, a[0], y)
     at = (drawn.words.unsqueeze(1) == y).all(-1).long().argmax(1)
     torch.testing.assert_close(drawn.words, y[at])
@@ -159,7 +159,7 @@ def renormalised(captioner, a, y):
 def test_looks_are_drawn_at_their_attention(captioner, a):
     """Chi-square of the first look, error rate 10⁻⁴."""
     count = 20_000
-    drawn = draw(captioner, a[:1].expand(count, L, D), 1, attention="sampled")
+    drawn = sample_captions(captioner, a[:1].expand(count, L, D), 1, attention="sampled")
     expected = count * drawn.attention[0, 0]
     statistic = ((drawn.looked[:, 0].sum(0) - expected) ** 2 / expected).sum()
     assert expected.min() > 5

@@ -13,7 +13,7 @@ DEFAULTS = {
     decoding.beam_search: {
         "width": 1, "longest": 30, "length_penalty": 0.0, "unknown": False, "attention": "expected",
     },
-    decoding.draw: {"longest": 30, "unknown": False, "attention": "expected"},
+    decoding.sample_captions: {"longest": 30, "unknown": False, "attention": "expected"},
     density.DensityNCE: {"log_z": 0.0},
     language.WordScores: {"sparse": False},
     language.LogBilinear: {"sparse": False},

@@ -64,14 +64,14 @@ def gradient(model, c, w):
 
 def data(contexts, rows):
     """Each context's number and a word from p, ``rows`` times."""
-    w = Noise(P_T).draw(contexts, rows)
+    w = Noise(P_T).sample(contexts, rows)
     return torch.arange(contexts)[:, None].expand_as(w).flatten(), w.flatten()
 
 
 def noise_of(model, w, seed):
     """The words that the program draws from this random state."""
     pyro.set_rng_seed(seed)
-    return model.noise.draw(*((model.shared,) if model.shared else (*w.shape, model.k)))
+    return model.noise.sample(*((model.shared,) if model.shared else (*w.shape, model.k)))
 
 
 def kl(p, log_u):
@@ -93,7 +93,7 @@ def test_the_alias_table_holds_q(q):
 def test_draws_follow_q():
     """Two million: relative error .5 %, so that 2.5 % in any word would be seen."""
     n, noise = 2_000_000, Noise(3 * Q_T)
-    counts = noise.draw(n // 4, 4).flatten().bincount(minlength=V)
+    counts = noise.sample(n // 4, 4).flatten().bincount(minlength=V)
     z = (counts - n * Q_T) / (n * Q_T * (1 - Q_T)).sqrt()
     assert z.abs().max() < WORDS
     assert torch.allclose(noise.log_prob(torch.arange(V)), Q_T.log(), rtol=1e-12)
@@ -182,11 +182,11 @@ def test_candidates_that_are_no_data_do_not_count(kind):
     band = (torch.rand(2, 4, 4) < 0.5).double()
     place = pyro.plate("rows", 2, dim=-3)
     with poutine.trace() as whole, place:
-        model.compare(scores, noise, band)
+        model.observe(scores, noise, band)
     expected = 0.0
     for i, j, p in band.nonzero().tolist():
         with poutine.trace() as one, pyro.plate("rows", 1, dim=-3):
-            model.compare(scores[i, j, p].reshape(1, 1, 1), noise[i, j].reshape(1, 1, 6))
+            model.observe(scores[i, j, p].reshape(1, 1, 1), noise[i, j].reshape(1, 1, 6))
         expected = expected + one.trace.log_prob_sum()
     assert torch.allclose(whole.trace.log_prob_sum(), expected, rtol=1e-12)
 
@@ -474,7 +474,7 @@ def test_nce_approaches_maximum_likelihood_as_k_grows():
     features = torch.cat([torch.randn(V, 2), torch.ones(V, 1)], 1)
     theta = torch.tensor([0.5, -0.3, 0.0])
     theta[-1] = -(features @ theta).logsumexp(0)
-    w = Noise((features @ theta).exp()).draw(runs, n).flatten()
+    w = Noise((features @ theta).exp()).sample(runs, n).flatten()
     c = torch.arange(runs).repeat_interleave(n)
     best = covariance(features, theta, np.inf).trace()
     efficiency = {}

@@ -11,7 +11,7 @@ from torch import nn
 from guides.amortized import AmortizedGaussian
 from inference.engine.program.program import Program
 from inference.results import evaluate
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import Sampler, isolated
 from ppl_models.likelihoods import LIKELIHOODS, LogisticBins
 from ppl_models.networks import ConvDecoder, ConvEncoder, image_decoder, image_encoder
 from ppl_models.vae import VAE
@@ -37,7 +37,7 @@ def test_particles_at_once_equal_particles_one_by_one(shape, network, likelihood
     both = Program(model, guide)
     with both.scope():
         both.initialise({"x": x}, 20)
-    with looking(both):
+    with isolated(both):
         taken = Sampler(both)
         (draws,) = taken.draw({"x": x}, 4)
         assert taken.reason is None

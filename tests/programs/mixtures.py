@@ -76,7 +76,7 @@ def gmm_score():
     return gmm, assigning_guide, points()
 
 
-@program(one_plate)
+@program(one_plate, other_noise=True)
 def gmm_enumerated():
     """Gaussian mixture: assignments enumerated in the guide."""
     return gmm, config_enumerate(assigning_guide), points()

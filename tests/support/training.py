@@ -9,7 +9,7 @@ import torch
 
 from inference import fit
 from inference.engine.training import loop
-from inference.results.traces import read
+from inference.results.traces import read_trace
 from inference.util.files import load_checkpoint
 
 quiet = partial(fit, progress=False, precision="float64")
@@ -51,7 +51,7 @@ def same(a, b, where="checkpoint"):
 
 def assert_same_runs(directory, whole):
     same(load_checkpoint(directory / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
-    a, b = (read(d)["svi"].to_dataset().drop_vars("seconds") for d in (directory, whole))
+    a, b = (read_trace(d)["svi"].to_dataset().drop_vars("seconds") for d in (directory, whole))
     assert a.identical(b)
 
 

@@ -1,1 +1,1 @@
-"""A run of a program becomes a compiled graph."""
+"""Capture of a function that runs Pyro programs as a compiled graph."""

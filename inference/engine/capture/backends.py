@@ -1,4 +1,4 @@
-"""How a graph is run: compiled by torch's inductor, on a GPU also as_cuda_graph as a CUDA graph."""
+"""How a graph is run: interpreted, or compiled by torch's inductor and, on a GPU, a CUDA graph."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Backend = Callable[[Graph, Sequence[Tensor]], Runner]
 OPTIONS = {
     "fallback_random": True,
     "size_asserts": False,
-    "max_fusion_buffer_group_pairwise_attempts": 8,  # of 64: the same kernels, sooner
+    "max_fusion_buffer_group_pairwise_attempts": 8,  # default 64; the same kernels in less time
 }
 
 
@@ -32,12 +32,12 @@ def interpreted(graph: Graph, variables: Sequence[Tensor]) -> Runner:
 
 
 def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
-    """Compiled; what remains random draws as torch does.
+    """Compiled by inductor; random operations left in the graph draw as torch does.
 
     Raises:
         UserError: there is no C++ compiler.
     """
-    inputs: list[Any] = [*outside_autograd([*variables, *graph.noise(), *graph.held])]
+    inputs: list[Any] = [*outside_autograd([*variables, *graph.draw_noise(), *graph.held])]
     held = outside_autograd(graph.held)
     try:
         compiled = torch._inductor.standalone_compile(
@@ -60,15 +60,15 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
 
 
 def as_cuda_graph(run: Runner, graph: Graph, variables: Sequence[Tensor]) -> Runner:
-    """A run as a CUDA graph, launched at once; changes what the run changes in place.
+    """Record ``run`` as a CUDA graph; recording runs it, with its changes in place.
 
-    Its outputs are the same tensors each time: use them before the next run.
+    Its outputs are the same tensors each time: read them before the next run.
     """
-    still = [tensor.clone() for tensor in (*variables, *graph.noise())]
+    still = [tensor.clone() for tensor in (*variables, *graph.draw_noise())]
     places = still[: len(variables)], still[len(variables) :]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # kernels are chosen, memory is claimed
+    with torch.cuda.stream(side):  # warm-up: kernels are chosen, memory is allocated
         for _ in range(3):
             run(*places)
     torch.cuda.current_stream().wait_stream(side)
@@ -85,5 +85,5 @@ def as_cuda_graph(run: Runner, graph: Graph, variables: Sequence[Tensor]) -> Run
 
 
 def outside_autograd(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same memory, outside of autograd."""
+    """Detached tensors that share the given ones' memory."""
     return [tensor.detach() for tensor in tensors]

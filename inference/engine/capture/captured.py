@@ -1,4 +1,4 @@
-"""A function of named columns and numbers, captured and compiled for each shape of the columns."""
+"""A function of named columns and scalars, captured and compiled for each shape of the columns."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ from inference.util.errors import UserError
 NamedTensors = Mapping[str, Tensor]
 Function = Callable[..., Outputs]
 Restored = Callable[[], AbstractContextManager[Callable[[], dict[str, Tensor]]]]
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
-MIXED = 5e-2  # of a graph that rounds to half precision
-KEPT = 16  # compiled shapes; the one that was not used for longest goes first
-MANY = 8  # compilations after which a word is in place
+RELATIVE_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
+MIXED = 5e-2  # for a graph that rounds to half precision
+MAX_SHAPES = 16  # compiled shapes kept; the least recently used is dropped
+MANY = 8  # compilations after which to warn
 
 
 class Inputs(NamedTuple):
-    """What a captured function is called with."""
+    """The arguments of a captured function."""
 
     columns: NamedTensors
     numbers: Sequence[Tensor] = ()
 
     def variables(self) -> list[Tensor]:
-        """As a graph takes them."""
+        """The graph's list of input tensors."""
         return [*self.columns.values(), *self.numbers]
 
 
 class Captured:
-    """Gives what ``function`` gives, at the speed of a compiled graph.
+    """Computes ``function`` by a compiled graph.
 
     For a new shape of the columns the function is captured, compiled, and checked: from the same
-    random state, the graph must give what the function itself gives; and again at its second,
-    fourth, eighth, … use, as programs may change.
+    random state, graph and function must agree.  The check is repeated at the second, fourth,
+    eighth, … call, because programs may change.
 
     Args:
         function: (columns, *numbers) → tensors; it may run Pyro programs and take gradients.
-            ItemsAsTensors are tensors () whose values change from call to call.
-        names: of the outputs, for messages.
-        restored: a context that gives a function, which tells by name what a run changes, and at
-            whose end all that is as it was before.
+            ``numbers`` are tensors () whose values change from call to call.
+        names: of the outputs, for error messages.
+        restored: a context manager that yields a function () → {name: tensor} of all state that a
+            run changes, and restores that state on exit.
         backend: how a graph is compiled.
-        announce: is told when a compilation begins.
-        setting: tells what else a graph is right for (whether modules are training).
+        announce: called with a message before each compilation.
+        setting: () → what else a graph depends on (whether modules are training); a part of the
+            key.
     """
 
     def __init__(
@@ -76,41 +77,42 @@ class Captured:
         """The outputs; None where the function gives None.
 
         Raises:
-            UserError: the function cannot be captured, or does not do the same each time.
+            UserError: the function cannot be captured, or gives different results for the same
+                noise.
         """
         inputs = Inputs(columns, numbers)
         key = signature(columns), len(numbers), self.setting()
         if key not in self.ready:
             with self._undisturbed():
                 self.ready[key] = self._prepare(inputs)
-            if len(self.ready) > KEPT:
+            if len(self.ready) > MAX_SHAPES:
                 self.ready.popitem(last=False)
         self.ready.move_to_end(key)
         ready = self.ready[key]
         ready.uses += 1
-        if ready.uses > 1 and ready.uses.bit_count() == 1:  # 2, 4, 8, …: is it still the function?
+        if ready.uses > 1 and ready.uses.bit_count() == 1:  # check again at calls 2, 4, 8, …
             with self._undisturbed():
                 refuse_differing(self._culprit(ready.graph, ready.run, inputs))
-        return ready.run(inputs.variables(), ready.graph.noise())
+        return ready.run(inputs.variables(), ready.graph.draw_noise())
 
     def graph(self, inputs: Inputs, share: bool) -> Graph:
-        """The function's graph, from a run of it.
+        """Capture the function's graph by running it.
 
         Raises:
-            ChangedInPlaceError: what was shared is changed in place.
+            ChangedInPlaceError: a shared result is changed in place.
         """
         return capture(lambda: self.uncaptured(inputs), inputs.variables(), share)
 
     def uncaptured(self, inputs: Inputs) -> Outputs:
-        """The function itself."""
+        """Call the function itself."""
         return self.function(inputs.columns, *inputs.numbers)
 
     def generators(self) -> Any:
-        """The state of whatever the noise is drawn from."""
+        """The states of the generators that the noise is drawn from."""
         return rng.get_state()
 
     def set_generators(self, state: Any) -> None:
-        """Draw the same noise again."""
+        """Restore ``generators``, to draw the same noise again."""
         rng.set_state(state)
 
     @contextmanager
@@ -125,7 +127,7 @@ class Captured:
         self.compilations += 1
         warn_of_shapes(self.compilations)
         with self.restored():
-            self.uncaptured(inputs)  # whatever is made at the first call is made now
+            self.uncaptured(inputs)  # lets the function make what it makes at its first call
         graph = self._capture(inputs)
         with self.restored():
             run = self.backend(graph, inputs.variables())
@@ -133,10 +135,10 @@ class Captured:
         return Compiled(graph, run)
 
     def _capture(self, inputs: Inputs) -> Graph:
-        """The graph, its operations checked one by one, before any time goes into compiling."""
+        """Capture the graph and check it, interpreted, before the time-consuming compilation."""
         variables = inputs.variables()
         culprit = None
-        for share in (True, False):  # a rare program changes in place what could be shared
+        for share in (True, False):  # not shared if it changes a shared result in place
             try:
                 with self.restored():
                     graph = self.graph(inputs, share)
@@ -144,7 +146,7 @@ class Captured:
                     again = self.graph(inputs, share)
             except ChangedInPlaceError:
                 continue
-            if not alike(graph, again):  # however little: a slow counter moves less than rounding
+            if not alike(graph, again):  # exactly: slow counters change by less than rounding
                 refuse_differing("two runs of the program")
             culprit = self._culprit(graph, interpreted(graph, variables), inputs)
             if culprit is None:
@@ -153,9 +155,9 @@ class Captured:
         raise AssertionError("without sharing, nothing shared is changed")
 
     def _culprit(self, graph: Graph, run: Runner, inputs: Inputs) -> str | None:
-        """None, after two agreements under different noise and at most one disagreement.
+        """The first difference; None after two agreements and at most one disagreement.
 
-        In single precision a draw can fall on either side of its threshold once in a while.
+        In single precision a draw may, rarely, fall on the other side of a threshold.
         """
         differences = [self._differing(graph, run, inputs) for _ in range(2)]
         if differences.count(None) == 1:
@@ -163,12 +165,12 @@ class Captured:
         return None if differences.count(None) == 2 else next(filter(None, differences))
 
     def _differing(self, graph: Graph, run: Runner, inputs: Inputs) -> str | None:
-        """What differs first, an output or a state, from the same random state.
+        """The first output or state in which graph and function differ, from one random state.
 
-        Where something remains random in the graph, it is drawn after all noise, and the function
-        is given the same noise.
+        Random operations left in the graph draw after all noise, so the function is given the same
+        noise.
         """
-        noise = graph.noise() if graph.is_random else None
+        noise = graph.draw_noise() if graph.is_random else None
         before, others = self.generators(), rng.non_torch_states()
         with (
             self.restored() as state,
@@ -179,7 +181,7 @@ class Captured:
             return "Python's or NumPy's random states, captured and uncaptured,"
         self.set_generators(before)
         with self.restored() as state:
-            given = graph.noise() if noise is None else noise
+            given = graph.draw_noise() if noise is None else noise
             found = self._named(run(inputs.variables(), given)) | state()
         name = first_difference(found, wanted, MIXED if graph.is_mixed else 0.0)
         return name and f"captured and uncaptured {name}"
@@ -191,7 +193,7 @@ class Captured:
 
 @dataclass
 class Compiled:
-    """A graph, how it runs, and how often it did."""
+    """A graph, its runner, and how often it was called."""
 
     graph: Graph
     run: Runner
@@ -199,7 +201,7 @@ class Compiled:
 
 
 def refuse_differing(differing: str | None) -> None:
-    """Raise a ``UserError`` if something differs between two runs under the same noise."""
+    """Raise a ``UserError`` that names what differs between two runs under the same noise."""
     if differing is not None:
         raise UserError(
             f"{differing} differ under the same noise: the program "
@@ -211,7 +213,7 @@ def refuse_differing(differing: str | None) -> None:
 
 
 def warn_of_shapes(compilations: int) -> None:
-    """Warn when batches have come in many shapes."""
+    """Warn once batches have come in ``MANY`` shapes."""
     if compilations == MANY:
         warnings.warn(
             f"batches came in {MANY} shapes so far, and each costs a compilation: pad them "
@@ -221,17 +223,17 @@ def warn_of_shapes(compilations: int) -> None:
 
 
 def alike(a: Graph, b: Graph) -> bool:
-    """Whether two captures wrote down the same, to the last digit of every number."""
+    """Whether two captures recorded the same operations with exactly equal constants."""
     pairs = zip(a.held, b.held, strict=False)
     constants = all(x is y or torch.equal(x, y) for x, y in pairs)
     return a.module.code == b.module.code and len(a.held) == len(b.held) and constants
 
 
 def signature(columns: NamedTensors) -> object:
-    """Equal for columns that one graph is right for."""
+    """A key, equal for columns that one graph can serve."""
     kinds = [(n, c.shape, c.stride(), c.dtype, c.device) for n, c in columns.items()]
     places = [id(column) for column in columns.values()]
-    return *kinds, *map(places.index, places)  # the same tensor twice is another graph
+    return *kinds, *map(places.index, places)  # a tensor given twice makes another graph
 
 
 def first_difference(
@@ -240,22 +242,22 @@ def first_difference(
     """The name of the first tensor that differs by more than rounding.
 
     Rounding is relative to a tensor's largest element, or to a thousandth of the largest among the
-    tensors of its kind (its name's first word): a gradient that is zero but for rounding has no
-    scale of its own.  ``least`` is the least tolerance.
+    tensors of its kind (its name's first word): a gradient that is zero up to rounding has no scale
+    of its own.  ``least`` is the smallest tolerance.
     """
     if differing := found.keys() ^ wanted.keys():
         return min(differing)
     scales = {name: largest_of(w) for name, w in wanted.items()}
     largest: dict[str, float] = {}
     for name, scale in scales.items():
-        largest[kind(name)] = max(largest.get(kind(name), 0.0), scale)
+        largest[kind_of_output(name)] = max(largest.get(kind_of_output(name), 0.0), scale)
     for name, w in wanted.items():
         if not w.is_floating_point() and not w.is_complex():
             if not torch.equal(found[name], w):
                 return name
             continue
-        scale = scales[name] + 1e-3 * largest[kind(name)]
-        tolerance = scale * max(TOLERANCE.get(w.dtype, 0.0), least)
+        scale = scales[name] + 1e-3 * largest[kind_of_output(name)]
+        tolerance = scale * max(RELATIVE_TOLERANCE.get(w.dtype, 0.0), least)
         if not torch.allclose(found[name], w, rtol=0, atol=tolerance, equal_nan=True):
             return name
     return None
@@ -267,6 +269,6 @@ def largest_of(tensor: Tensor) -> float:
     return float(finite.max()) if finite.numel() else 0.0
 
 
-def kind(name: str) -> str:
+def kind_of_output(name: str) -> str:
     """The first word of an output's name."""
     return name.split()[0]

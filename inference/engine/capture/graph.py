@@ -1,8 +1,8 @@
-"""A function of tensors, run once and written down: a graph of aten operations, nothing of Python.
+"""A function of tensors, run once and recorded as a graph of aten operations, without Python.
 
-The function may run Pyro programs and take gradients; both are in the graph.  Tensors that it
-finds by itself (parameters, buffers, a baseline's averages) stay where they are: the graph reads
-them, and changes them in place, as the function does.
+The function may run Pyro programs and take gradients; both are in the graph.  Tensors that it does
+not take as arguments (parameters, buffers, a baseline's averages) stay where they are: the graph
+reads them, and changes them in place, as the function does.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from unittest import mock
 
 import pyro
 import torch
+from pyro.infer.util import Dice
 from torch import Tensor
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference.engine.capture.noise import Draw, NoiseRecorder
-from inference.engine.capture.refusal import DependsOnValuesError, refused
+from inference.engine.capture.refusal import naming_the_culprit
 from inference.engine.capture.sharing import Sharing
+from inference.engine.capture.values import ItemsAsTensors, NoValueReads
 from inference.engine.capture.views import share_views
 
 Outputs = Sequence[Tensor | None]
 Decompositions = dict[Any, Callable[..., Any]] | None
-READING = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
-PACK = torch.ops.aten._pack_padded_sequence.default  # its lengths are read
+compute_expectation = Dice.compute_expectation
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Graph:
     Attributes:
         module: (variables, noise, held) → outputs.
         draws: how the noise is drawn, in order.
-        held: the tensors that the function found by itself.
+        held: the tensors that the function uses without taking them as arguments.
     """
 
     module: GraphModule
@@ -50,52 +50,52 @@ class Graph:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether it rounds to half precision on the way (a compiler may round less often)."""
+        """Whether it rounds to half precision within (a compiler may round less often)."""
         halves = (torch.bfloat16, torch.float16)
         return any(node.kwargs.get("dtype") in halves for node in self.module.graph.nodes)
 
     @property
     def is_random(self) -> bool:
-        """Whether it draws for itself, by rejection, beside the noise that it is given."""
+        """Whether random operations (rejection samplers) are left in it."""
         tags = (getattr(node.target, "tags", ()) for node in self.module.graph.nodes)
         return any(torch.Tag.nondeterministic_seeded in t for t in tags)
 
-    def noise(self) -> list[Tensor]:
-        """New noise, by the calls that the function itself makes."""
+    def draw_noise(self) -> list[Tensor]:
+        """New noise, drawn by the calls that the function makes."""
         return [draw() for draw in self.draws]
 
 
 def capture(
     function: Callable[[], Outputs], variables: Sequence[Tensor], share: bool = True
 ) -> Graph:
-    """Run ``function`` once and write it down as a graph of ``variables``, noise and held tensors.
+    """Run ``function`` once and record it as a graph of ``variables``, noise and held tensors.
 
-    The run is real: it draws, and changes what the function changes in place.
+    The run has the function's effects: it draws, and changes tensors in place.
 
     Args:
         function: of no arguments; a Python function of ``variables`` that it closes over.
-        variables: tensors whose values will be others at the next call; of the same shapes.
-        share: compute once what it computes twice; see ``inference.engine.capture.sharing``.
+        variables: tensors whose values, not shapes, differ at the next call.
+        share: compute repeated calls once; see ``inference.engine.capture.sharing``.
 
     Raises:
-        UserError: the function needs the value of a tensor to decide what to do; says where.
-        ChangedInPlaceError: it changed in place what was computed once for two.
+        UserError: the function branches on the value of a tensor; names the line.
+        ChangedInPlaceError: a result shared by several calls was changed in place.
     """
-    noise = NoiseRecorder()
+    noise, values = NoiseRecorder(), NoValueReads()
     sharing = Sharing(noise)
 
     def traced() -> Outputs:
         with (
             capturable(),
-            NoValueReads(),
+            values,
             noise,
-            ItemsAsTensors(),
+            ItemsAsTensors(values),
             sharing if share else contextlib.nullcontext(),
         ):
             return function()
 
-    traced.__annotations__ = {}  # they would be in the graph, and torch's cache cannot keep them
-    with refused():
+    traced.__annotations__ = {}  # else they are in the graph, which torch's cache cannot pickle
+    with naming_the_culprit():
         module = traced_graph(traced)
     sharing.refuse_changes()
     return _with_inputs(module, variables, noise)
@@ -104,9 +104,9 @@ def capture(
 def traced_graph(
     function: Callable[..., Any], *arguments: Tensor, decompositions: Decompositions = None
 ) -> GraphModule:
-    """What the function does with the arguments, as aten operations.
+    """The function of these arguments as aten operations.
 
-    Each node notes its result's shape: one fake mode for all, where torch makes one for each.
+    Each node records its result's shape, under one fake mode for all nodes.
     """
     with tracing(TracingContext(FakeTensorMode())):
         return make_fx(function, decompositions)(*arguments)
@@ -114,65 +114,50 @@ def traced_graph(
 
 @contextlib.contextmanager
 def capturable() -> Iterator[None]:
-    """Pyro and torch without the checks that read a tensor's values, and without mkldnn.
+    """Turns off checks in Pyro and torch that read a tensor's values, and mkldnn.
 
-    (Its recurrent networks have no operations that a graph could hold.)
+    (mkldnn's recurrent networks have no aten operations to record.)
     """
-    nothing = {"torch_isnan": mock.patch.object(pyro.util, "torch_isnan", return_value=False)}
-    nothing["sample"] = mock.patch.object(torch.distributions.Distribution, "_validate_sample")
+    replaced = mock.patch.object
     mkldnn = torch._C._get_mkldnn_enabled()
     try:
         torch._C._set_mkldnn_enabled(False)
-        with pyro.validation_enabled(False), nothing["torch_isnan"], nothing["sample"]:
+        with (
+            pyro.validation_enabled(False),
+            replaced(pyro.util, "torch_isnan", return_value=False),
+            replaced(torch.distributions.Distribution, "_validate_sample"),
+            replaced(Dice, "compute_expectation", expectation),
+            replaced(pyro.infer.util, "_fulldot", expected_cost),
+        ):
             yield
     finally:
         torch._C._set_mkldnn_enabled(mkldnn)
 
 
-class ItemsAsTensors(TorchFunctionMode):
-    """Within it, ``item`` gives a tensor, not a number, and ``one_hot`` trusts its argument.
-
-    Ways past torch's dispatcher to a tensor's values are errors.
-    """
+class AllPossible(TorchFunctionMode):
+    """Within it, ``mask.all()`` is true."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function, or one that reads no values."""
-        if func is torch.Tensor.item:
-            return args[0].detach()
-        if func in READING:
-            raise DependsOnValuesError(func.__name__)
-        if func is torch.nn.functional.one_hot:
-            return one_hot(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        """True for ``Tensor.all``, else the function."""
+        return True if func is Tensor.all else func(*args, **(kwargs or {}))
 
 
-class NoValueReads(TorchDispatchMode):
-    """Within it, it is an error to read values, also by a result whose shape depends on them."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation, unless it is one of those."""
-        reads = torch.Tag.data_dependent_output in func.tags or func is PACK
-        if reads or (torch.Tag.dynamic_output_shape in func.tags and not _is_gather(func, args)):
-            raise DependsOnValuesError(str(func))
-        return func(*args, **(kwargs or {}))
+def expectation(dice: Dice, costs: Any) -> Any:
+    """``TraceEnum_ELBO``'s expected costs, without Pyro's selection of the possible values."""
+    with AllPossible():
+        return compute_expectation(dice, costs)
 
 
-def _is_gather(func: Any, args: Any) -> bool:
-    """Indexing by integers, whose shape is the indices'."""
-    masks = (torch.bool, torch.uint8)
-    is_index = func is torch.ops.aten.index.Tensor
-    return is_index and not any(i is not None and i.dtype in masks for i in args[1])
+def expected_cost(probabilities: Tensor, costs: Tensor) -> Tensor:
+    """() Σ probability × cost, where a probability of 0 counts as 0, also for an infinite cost.
 
-
-def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
-    """``torch.nn.functional.one_hot`` where the number of classes is given."""
-    if num_classes < 0:
-        num_classes = int(tensor.max()) + 1  # refused, by its line
-    return (tensor.unsqueeze(-1) == torch.arange(num_classes, device=tensor.device)).long()
+    Both in the same dimensions.
+    """
+    return (probabilities * torch.where(probabilities > 0, costs, 0.0)).sum()
 
 
 def _with_inputs(module: GraphModule, variables: Sequence[Tensor], noise: NoiseRecorder) -> Graph:
-    """Constants of the graph become its inputs."""
+    """Turn constants of the graph into inputs."""
     graph = module.graph
     constants = [node for node in graph.nodes if node.op == "get_attr"]
     found = {id(t): t for t in (getattr(module, str(node.target)) for node in constants)}

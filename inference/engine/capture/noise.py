@@ -1,4 +1,4 @@
-"""Randomness as an input: every draw of a program becomes a fixed function of noise drawn before.
+"""Randomness as an input: every draw becomes a deterministic function of noise drawn beforehand.
 
 The noise is drawn by the calls that torch itself would make, in the program's order: a captured
 program and the program itself make the same draws from the same state of the generator.
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 Draw = Callable[[], Tensor]
-BY_SHAPE = {  # of their first argument, they see nothing but the shape
+BY_SHAPE = {  # they use only the shape of their first argument
     aten.normal_.default,
     aten.uniform_.default,
     aten.exponential_.default,
@@ -33,17 +33,17 @@ BY_SHAPE = {  # of their first argument, they see nothing but the shape
 class NoiseRecorder(TorchDispatchMode):
     """Within it, random operations are written as functions of noise.
 
-    What needs no tensor's values (normal, uniform, a permutation) is noise itself.  A normal draw's
-    ``loc + scale ε``, a Bernoulli's ``u < p`` and a categorical's ``argmax p / e``, e exponential,
-    are what torch computes, too.  Rejection samplers (gamma, Poisson) stay random operations.
+    Draws that use no tensor's values (normal, uniform, a permutation) are the noise.  A normal draw
+    is ``loc + scale ε``, a Bernoulli's ``u < p``, a categorical's ``argmax p / e`` with exponential
+    e, as torch computes them.  Rejection samplers (gamma, Poisson) stay random operations.
 
     Args:
-        given: noise to use, in order; None to draw it now.
+        given: noise to use, in order; None draws it.
 
     Attributes:
         draws: how each noise tensor is drawn.
         values: the noise tensors that were used.
-        count: random operations so far.
+        count: random operations seen so far.
     """
 
     def __init__(self, given: Iterator[Tensor] | None = None) -> None:
@@ -54,7 +54,7 @@ class NoiseRecorder(TorchDispatchMode):
         self.count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The operation, or what stands for it."""
+        """The operation, or its equivalent as a function of noise."""
         kwargs = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **kwargs)
@@ -89,7 +89,7 @@ class NoiseRecorder(TorchDispatchMode):
 
 
 def filled_like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
-    """``fill``, applied to an uninitialised tensor of this kind; the tensor itself is not kept."""
+    """``fill`` applied to an uninitialised tensor like this one, which is not kept alive."""
     empty = functools.partial(
         torch.empty_strided,
         tensor.shape,
@@ -101,5 +101,5 @@ def filled_like(tensor: Tensor, fill: Callable[[Tensor], Tensor]) -> Draw:
 
 
 def finely_uniform(like: Tensor) -> Tensor:
-    """U(0, 1) in single precision at least: a half would be below .001 too often."""
+    """U(0, 1) drawn in single precision at least: half precision is too coarse near 0."""
     return torch.rand_like(like, dtype=torch.promote_types(like.dtype, torch.float32))

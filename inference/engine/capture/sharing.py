@@ -1,7 +1,7 @@
-"""What model and guide both compute is computed once.
+"""Common subexpressions of model and guide are computed once.
 
-A guide that runs the model's networks (attention, a shared encoder) makes a Pyro program run them
-twice, forward and backward; written by hand, they run once.
+Where a guide runs the model's networks (attention, a shared encoder), Pyro runs them twice, forward
+and backward; code written by hand runs them once.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch.overrides import TorchFunctionMode
 
 from inference.engine.capture.noise import NoiseRecorder
 
-# of these, each call gives a tensor of its own (whose flag may be set), or is no computation
+# each call must give a new tensor (whose flag may be set), or computes nothing
 OWN = {"detach", "requires_grad_", "retain_grad", "register_hook", "__get__", "__set__"}
 DIFFERENTIATE = (torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward)
 
 
 class ChangedInPlaceError(RuntimeError):
-    """What was computed once for two was then changed by one of them."""
+    """A result shared by several calls was changed in place."""
 
 
 class Sharing(TorchFunctionMode):
-    """Within it, a function called again on the same tensors gives the same result, not a copy.
+    """Within it, a function called again on the same tensors returns the first call's result.
 
-    Functions that draw, or change their arguments, are called as ever.  What is changed without
-    torch's counting it (running statistics) goes wrong: check the result.
+    Functions that draw, or change their arguments, are not shared.  In-place changes that torch
+    does not count (running statistics) are not seen: check the result.
 
     Args:
-        noise: tells which functions draw.
+        noise: counts random operations, by which functions that draw are known.
     """
 
     def __init__(self, noise: NoiseRecorder) -> None:
@@ -41,17 +41,17 @@ class Sharing(TorchFunctionMode):
         self.shared: set[Any] = set()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """The function's result, of now or of the first time."""
+        """The function's result, from this or an earlier call."""
         kwargs = dict(kwargs or {})
         if func in DIFFERENTIATE and len(args) < 4:
-            kwargs["retain_graph"] = True  # another gradient may go through what is shared
+            kwargs["retain_graph"] = True  # a later gradient may pass through a shared result
         arguments = list(tensors((args, kwargs)))
         if not arguments or func.__name__ in OWN:
             return func(*args, **kwargs)
         try:
             key = (func, torch.is_grad_enabled(), keyed(args), keyed(kwargs))
             found = self.known.get(key)
-        except TypeError:  # an argument that cannot be compared
+        except TypeError:  # an argument that has no key
             return func(*args, **kwargs)
         if found is not None and versions(found[0]) == found[2]:
             self.shared.add(key)
@@ -63,14 +63,14 @@ class Sharing(TorchFunctionMode):
         return result
 
     def refuse_changes(self) -> None:
-        """Raise a ``ChangedInPlaceError`` if anything was changed after it was shared."""
+        """Raise a ``ChangedInPlaceError`` if a shared result was changed since."""
         for result, _, then in (self.known[key] for key in self.shared):
             if versions(result) != then:
                 raise ChangedInPlaceError
 
 
 def tensors(value: Any) -> Iterable[Tensor]:
-    """Those in nested tuples, lists and dicts."""
+    """The tensors in nested tuples, lists and dicts."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, tuple | list):
@@ -81,18 +81,18 @@ def tensors(value: Any) -> Iterable[Tensor]:
 
 
 def versions(value: Any) -> list[int]:
-    """How often each was changed in place."""
+    """How often each tensor was changed in place."""
     return [tensor._version for tensor in tensors(value)]
 
 
 def is_tensors(value: Any) -> bool:
-    """A tensor, or a tuple or list of nothing else."""
+    """Whether it is a tensor, or a tuple or list of tensors alone."""
     several = isinstance(value, tuple | list)
     return isinstance(value, Tensor) or (several and all(isinstance(v, Tensor) for v in value))
 
 
 def keyed(value: Any) -> Any:
-    """Equal for equal arguments: tensors by identity and version, the rest by type and value."""
+    """A key of arguments: tensors by identity and version, the rest by type and value."""
     if isinstance(value, Tensor):
         return id(value), value._version
     if isinstance(value, tuple | list):

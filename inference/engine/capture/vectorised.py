@@ -1,4 +1,4 @@
-"""The graphs of like functions as one graph: each operation once, for all of them together."""
+"""Graphs of the same operations on different tensors, combined into one vectorised graph."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ def vectorised(
     variables: Sequence[Tensor],
     hold: Callable[[Sequence[Tensor]], Tensor],
 ) -> Graph:
-    """One graph that does what the graphs do in turn.
+    """One graph that computes all of the graphs.
 
     Args:
-        graphs: S of them, of functions that do the same to tensors of their own.
-        variables: (S, …) each, for an example.
-        hold: S held tensors → (S, …) the memory that they are slices of; or the one that all share.
+        graphs: S graphs of the same operations, each on its own tensors.
+        variables: examples of the inputs, (S, …) each.
+        hold: S held tensors → the stack (S, …) that they are slices of, or the one tensor that all
+            share.
 
     Returns:
-        Of variables (S, …); the noise of the first graph's draws, then the second's, …; and the
-        memory of what they hold → outputs (S, …).
+        A graph (variables (S, …); noise of the first graph, then of the second, …; stacks of held
+        tensors) → outputs (S, …).
 
     Raises:
         UserError: the graphs differ, draw by rejection, or torch cannot vectorise an operation.
@@ -60,7 +61,7 @@ def vectorised(
 def _over_all(
     graph: Graph, example: Sequence[Tensor], count: int, shared: Sequence[bool]
 ) -> Callable[..., Outputs]:
-    """The function of the combined graph's inputs, one after another."""
+    """The vectorised function of the combined graph's flat inputs."""
     once = _pure(graph, example)
     has = [output is not None for output in outputs(graph)]
     first, each = len(example), len(graph.draws)
@@ -73,19 +74,19 @@ def _over_all(
         found = iter(together(*inputs[:first], *drawn, *held))
         return [next(found).contiguous() if there else None for there in has]
 
-    function.__annotations__ = {}  # they would be in the graph
+    function.__annotations__ = {}  # else they are in the graph
     return function
 
 
 def _pure(graph: Graph, example: Sequence[Tensor]) -> Callable[..., Outputs]:
-    """The graph's operations, with none in place but on inputs, and each known to ``vmap``."""
+    """The graph without changes in place but of inputs, by operations that ``vmap`` supports."""
     run = functionalize(OneByOne(graph.module).run, remove="mutations")
-    inputs = copied_elsewhere([*example, *graph.noise(), *graph.held])
+    inputs = copied_elsewhere([*example, *graph.draw_noise(), *graph.held])
     return traced_graph(run, *inputs, decompositions=decompositions())
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Of operations that ``vmap`` has no rule for."""
+    """Decompositions of operations that ``vmap`` has no rule for."""
     has = torch._C._dispatch_has_kernel_for_dispatch_key
     keys = ("FuncTorchBatched", "FuncTorchBatchedDecomposition")
     known = core_aten_decompositions()
@@ -98,7 +99,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 
 
 def copied(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-    """``source``, as ``target.copy_(source)`` leaves it in ``target``."""
+    """What ``target`` holds after ``target.copy_(source)``."""
     return source.to(target).expand(target.shape).clone(memory_format=torch.contiguous_format)
 
 
@@ -110,7 +111,7 @@ def in_slice(
     end: int | None = None,
     step: int = 1,
 ) -> Tensor:
-    """``target`` with ``source`` in its slice (torch's rule fails where ``end`` is left out)."""
+    """``slice_scatter`` (torch's rule fails where ``end`` is left out)."""
     places = torch.arange(target.shape[dim], device=target.device)[start:end:step]
     return target.index_copy(dim, places, source)
 
@@ -122,7 +123,7 @@ def strided(
     stride: Sequence[int],
     offset: int | None = None,
 ) -> Tensor:
-    """Contiguous ``target`` with ``source`` in ``target.as_strided(size, stride, offset)``."""
+    """``as_strided_scatter`` into a contiguous ``target``."""
     everywhere = torch.arange(target.numel(), device=target.device)
     places = everywhere.as_strided(size, stride, offset).reshape(-1)
     changed = target.reshape(-1).index_copy(0, places, source.reshape(-1))
@@ -133,7 +134,7 @@ class OneByOne(Interpreter):
     """Runs a graph; operations on lists of tensors (``_foreach_…``) tensor by tensor."""
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The result of an operation, or the list of results."""
+        """The result of an operation, or of each operation of a ``_foreach_`` one."""
         name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
         if not name.startswith("aten::_foreach_"):
             return super().call_function(target, args, kwargs)
@@ -143,12 +144,12 @@ class OneByOne(Interpreter):
 
 
 def copied_elsewhere(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same values, elsewhere."""
+    """Copies in new memory."""
     return [tensor.detach().clone() for tensor in tensors]
 
 
 def outputs(graph: Graph) -> Sequence[Any]:
-    """The graph's output nodes; None where it gives None."""
+    """The graph's output nodes; None where an output is None."""
     return cast(Sequence[Any], graph.module.graph.output_node().args[0])
 
 

@@ -1,7 +1,7 @@
-"""A graph with each view once: the same memory seen in the same way is the same tensor.
+"""Merge equal views in a graph.
 
-Autograd detaches and transposes all the time: a quarter of a graph's operations see again what is
-seen already, and a compiler takes its time for each.
+Autograd detaches and transposes often: a quarter of a graph's operations repeat a view that is
+there already, and each costs compile time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ aten = torch.ops.aten
 
 
 def share_views(graph: Graph) -> None:
-    """Replace each view by one like it that is there already; what nobody needs goes.
+    """Replace each view by an equal earlier one, and remove unused nodes.
 
-    (Of what is a view at times and a copy at others, as ``reshape``, no capture has any.)
+    (Operations that may view or copy, as ``reshape``, do not occur in captured graphs.)
     """
     if any(torch.Tag.inplace_view in getattr(node.target, "tags", ()) for node in graph.nodes):
-        return  # it would change the shape of all that share a view
+        return  # resizing one view would resize all
     known: dict[Any, Node] = {}
     for node in graph.nodes:
         if getattr(node.target, "is_view", False):
@@ -29,7 +29,7 @@ def share_views(graph: Graph) -> None:
 
 
 def _same(view: Node) -> Node | None:
-    """What is seen as it was: detached, or transposed back."""
+    """The input of a view that changes nothing: a detach, or a second transposition."""
     seen = view.args[0]
     if not isinstance(seen, Node):
         return None
@@ -41,5 +41,5 @@ def _same(view: Node) -> Node | None:
 
 
 def _key(node: Node) -> Any:
-    """Equal for equal views."""
+    """A key, equal for equal views."""
     return node.target, node.args, tuple(node.kwargs.items())

@@ -1,7 +1,7 @@
-"""The gradients of all seeds from one compiled graph, their parameters stacked.
+"""The gradients of all seeds from one compiled graph, on stacked parameters.
 
 Each seed keeps its program, random numbers, order of data and records.  Its parameters and buffers
-become slices of stacked memory: whatever changes the stack changes them.
+become slices of stacked tensors: a change to the stack changes them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ ReadState = Callable[[], dict[str, Tensor]]
 
 
 class Stacks:
-    """Memory that the like tensors of all seeds are slices of."""
+    """Stacked tensors, of which each seed's corresponding tensors are slices."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
 
     def hold(self, parts: Sequence[Tensor]) -> Tensor:
-        """(seeds, …), whose slices ``parts`` are from now on; or the tensor that all share."""
+        """Stack ``parts`` into (seeds, …) and make them its slices; one tensor that all share
+        stays."""
         first = parts[0]
         if len(parts) > 1 and all(part is first for part in parts):
             return first
@@ -47,7 +48,7 @@ class Stacks:
         return self.known[id(first)][0]
 
     def release(self) -> None:
-        """Give each of the tensors memory of its own again."""
+        """Copy each tensor into memory of its own."""
         for _, parts in self.known.values():
             for part in parts:
                 part.data = part.data.clone()
@@ -55,7 +56,7 @@ class Stacks:
 
 
 class CapturedSeeds(Captured):
-    """Every seed's captured function as one: columns (seeds, …) → outputs (seeds, …)."""
+    """The captured functions of all seeds as one: columns (seeds, …) → outputs (seeds, …)."""
 
     def __init__(
         self,
@@ -76,7 +77,7 @@ class CapturedSeeds(Captured):
         )
 
     def graph(self, inputs: Inputs, share: bool) -> Graph:
-        """The vectorised graph; its noise is each seed's, from the seed's own stream."""
+        """The vectorised graph; the noise of each seed comes from the seed's own stream."""
         graphs = []
         for i, stream in enumerate(self.streams):
             with self.programs[i].scope():
@@ -86,12 +87,12 @@ class CapturedSeeds(Captured):
         return vectorised(graphs, inputs.variables(), self.stacks.hold)
 
     def _in_turn(self, columns: NamedTensors, *numbers: Tensor) -> Outputs:
-        """What the graph must give."""
+        """The reference for the graph: the seeds' functions, one after another."""
         found = []
         for i, one in enumerate(self.each):
             with self.programs[i].scope(), self.streams[i]:
                 found.append(one.uncaptured(of_seed(Inputs(columns, numbers), i)))
-        if any(rows is not None for rows in StepOutputs.unflatten(found[0]).rows):
+        if any(rows is not None for rows in StepOutputs.unflatten(found[0]).row_numbers):
             raise UserError(
                 "seeds_at_once cannot hold sparse gradients: make them dense (sparse=False), or "
                 "fit seed by seed"
@@ -120,7 +121,7 @@ class CapturedSeeds(Captured):
 
 @contextmanager
 def scoped(program: Program, context: AbstractContextManager[ReadState]) -> Iterator[ReadState]:
-    """The context, entered, asked and left within the program's scope, which is open only then."""
+    """The context manager, entered, called and left within the program's scope."""
     with program.scope():
         state = context.__enter__()
 
@@ -138,7 +139,7 @@ class AllSeedsGradient:
 
     Args:
         gradients: of each seed.
-        streams: each seed's random numbers.
+        streams: the seeds' streams of random numbers.
 
     Attributes:
         named: parameters, (seeds, …) each, of which the seeds' own are slices.
@@ -150,11 +151,11 @@ class AllSeedsGradient:
         parts = zip(*(gradient.parameters for gradient in gradients), strict=True)
         stacked = [self.stacks.hold(part).requires_grad_() for part in parts]
         self.named = dict(zip(gradients[0].named, stacked, strict=True))
-        tell = lambda note: self.announce(note)  # noqa: E731  (whoever listens by then)
+        tell = lambda note: self.announce(note)  # noqa: E731  (looks ``announce`` up when called)
         self.captured = CapturedSeeds(gradients, streams, self.stacks, tell)
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
-        """One run of the graph; batch and result have the seeds first."""
+        """One run of the graph; batch and result have a leading dimension of seeds."""
         seeds = len(next(iter(batch.values())))
         numbers = [number.expand(seeds) for number in weight(beta, self.device)]
         found = StepOutputs.unflatten(self.captured(batch, *numbers))
@@ -164,17 +165,17 @@ class AllSeedsGradient:
         return StepResult(found.loss, found.norm, found.terms)
 
     def release(self) -> None:
-        """Give each seed's parameters and buffers memory of their own again."""
+        """Copy each seed's parameters and buffers into memory of their own."""
         self.stacks.release()
 
 
 def drawn(stream: Stream, draw: Callable[[], Any]) -> Any:
-    """A draw from the stream."""
+    """The draw, made with the stream's generators."""
     with stream:
         return draw()
 
 
 def of_seed(inputs: Inputs, i: int) -> Inputs:
-    """What the seed in place i is called with."""
+    """The inputs of the seed at position i."""
     columns = {name: column[i] for name, column in inputs.columns.items()}
     return Inputs(columns, [number[i] for number in inputs.numbers])

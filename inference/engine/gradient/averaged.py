@@ -1,4 +1,4 @@
-"""The gradient of a batch whose rows several processes share: everybody's, averaged."""
+"""The gradient of a batch split among several processes: the average over processes."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
-from inference.engine.gradient.plain import PlainGradient, clip
+from inference.engine.gradient.plain import PlainGradient, clip_gradients
 from inference.engine.gradient.protocol import Announce, StepResult
 from inference.engine.processes import DistributedProcesses
 from inference.engine.program.program import Program
-from inference.engine.sparse_rows import dense
+from inference.engine.sparse_rows import as_dense
 from inference.estimators.baselines import MovingAverage
 from inference.util.errors import UserError
 
 
 class AveragedGradient:
-    """The whole batch's gradient, in each process.
+    """The gradient of the whole batch, the same in each process.
 
-    Loss, terms and gradients are per datum, so the whole batch's are the parts' means weighted by
-    rows.  What a step changes beside (averages of baselines, running statistics) is linear in what
-    it sees: the mean of the parts' changes is the whole's.  All goes in one sum.
+    Loss, terms and gradients are per datum, so those of the whole batch are the means of the
+    parts', weighted by rows.  Other state that a step changes (averages of baselines, running
+    statistics) is linear in the batch: the whole batch's change is the mean of the parts' changes.
+    One all-reduce sums everything.
 
     Args:
         gradient: of this process's rows, unclipped.
         clip_norm: largest norm over all of the program's parameters; None: no clipping.
-        processes: who averages.
+        processes: which share the batch.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class AveragedGradient:
     ) -> None:
         self.gradient, self.clip_norm, self.processes = gradient, clip_norm, processes
         self.named = gradient.named
-        gradient.program.settled = "training in several processes"
+        gradient.program.fixed_by = "training in several processes"
         self.program, self.estimator = gradient.program, gradient.terms.estimator
 
     @property
     def announce(self) -> Announce:
-        """Is told what takes long."""
+        """Called with a message before slow work."""
         return self.gradient.announce
 
     @announce.setter
@@ -55,7 +56,7 @@ class AveragedGradient:
         after = dict(mutable_state(self.program, self.estimator))
         changes = [t - before[n] if n in before else t for n, t in after.items()]
         gradients = [
-            torch.zeros_like(p) if p.grad is None else dense(p.grad) for p in self.named.values()
+            torch.zeros_like(p) if p.grad is None else as_dense(p.grad) for p in self.named.values()
         ]
         used = result.loss.new_tensor([p.grad is not None for p in self.named.values()])
         loss, terms, used, *means = self.processes.average(
@@ -65,10 +66,12 @@ class AveragedGradient:
         self._put_gradients(means[: len(gradients)], used)
         for (name, tensor), change in zip(after.items(), means[len(gradients) :], strict=True):
             tensor.copy_(before[name] + change if name in before else change)
-        return StepResult(loss, clip(list(self.program.parameters.values()), self.clip_norm), terms)
+        norm = clip_gradients(list(self.program.parameters.values()), self.clip_norm)
+        return StepResult(loss, norm, terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
-        """A parameter that no process has used keeps none (read only if there is one)."""
+        """Write the gradients; a parameter that no process used keeps None (``used`` is read if any
+        is)."""
         idle = any(p.grad is None for p in self.named.values())
         kept = used.tolist() if idle else [1.0] * len(means)
         for parameter, mean, share in zip(self.named.values(), means, kept, strict=True):
@@ -76,14 +79,14 @@ class AveragedGradient:
 
 
 def strided_as(parameter: Tensor, values: Tensor) -> Tensor:
-    """The values in the parameter's order in memory, which fused optimisers take for granted."""
+    """The values with the parameter's strides, which fused optimisers assume."""
     if parameter.is_contiguous():
         return values
     return torch.empty_like(parameter, requires_grad=False).copy_(values)
 
 
 def mutable_state(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]:
-    """The tensors that a step changes beside the parameters, by name."""
+    """The tensors, other than parameters, that a step changes, by name."""
     found = list(program.buffers())
     for name, part in estimator.named_modules() if isinstance(estimator, nn.Module) else ():
         found += [(f"estimator.{name}.{n}", b) for n, b in part.named_buffers(recurse=False)]

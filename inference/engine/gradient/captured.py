@@ -16,33 +16,34 @@ from inference.engine.capture.captured import Captured
 from inference.engine.capture.graph import Outputs
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import StepResult
-from inference.engine.sparse_rows import SparseLookups, sparse
+from inference.engine.program.state import averages_in_place
+from inference.engine.sparse_rows import SparseLookups, as_sparse
 from inference.util.errors import UserError
 
 
 class StepOutputs(NamedTuple):
-    """All that a captured step gives; a graph gives the same, flattened.
+    """The outputs of a captured step; a graph's outputs are their flattened list.
 
     Attributes:
         loss, terms: as in ``StepResult``.
-        norm: likewise; None where a gradient is sparse: it is known once like rows are added up.
+        norm: likewise; None where a gradient is sparse: it is computed after rows are coalesced.
         gradients: of each parameter; None where it is not used.
-        rows: (n,) the row numbers of a gradient (n, …); None where it is that of all rows.
+        row_numbers: (n,) of a gradient (n, …); None where it is that of all rows.
     """
 
     loss: Tensor
     norm: Tensor | None
     terms: Tensor
     gradients: Sequence[Tensor | None]
-    rows: Sequence[Tensor | None]
+    row_numbers: Sequence[Tensor | None]
 
     def flatten(self) -> Outputs:
-        """One list, as a graph's outputs are."""
-        return [self.loss, self.norm, self.terms, *self.gradients, *self.rows]
+        """The fields as one list."""
+        return [self.loss, self.norm, self.terms, *self.gradients, *self.row_numbers]
 
     @classmethod
     def unflatten(cls, outputs: Outputs) -> StepOutputs:
-        """What ``flatten`` flattened."""
+        """Inverse of ``flatten``."""
         loss, norm, terms, *rest = outputs
         assert loss is not None
         assert terms is not None
@@ -50,18 +51,18 @@ class StepOutputs(NamedTuple):
 
     @staticmethod
     def names(parameters: Sequence[str]) -> list[str]:
-        """Of the flat outputs, for messages."""
+        """Names of the flat outputs, for error messages."""
         gradients = [f"gradient of {name!r}" for name in parameters]
         return ["loss", "norm", "terms", *gradients, *(f"rows of {name!r}" for name in parameters)]
 
 
 class CapturedGradient(PlainGradient):
-    """``PlainGradient``'s numbers, from a graph that is compiled for each shape of a batch."""
+    """``PlainGradient`` by a graph that is compiled for each shape of a batch."""
 
     @functools.cached_property
     def parameters(self) -> list[Tensor]:
-        """Those of the first batch: a graph knows no others."""
-        self.program.settled = "compile"
+        """The parameters of the first batch, the only ones in the graph."""
+        self.program.fixed_by = "compile"
         return list(self.named.values())
 
     @functools.cached_property
@@ -74,23 +75,23 @@ class CapturedGradient(PlainGradient):
             self._outputs,
             StepOutputs.names(list(self.named)),
             self._restored,
-            announce=lambda note: self.announce(note),  # whoever listens by then
+            announce=lambda note: self.announce(note),  # looks ``announce`` up when called
             setting=lambda: tuple(module.training for module in modules),
         )
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
         """One run of the graph."""
         found = StepOutputs.unflatten(self.captured(batch, *weight(beta, self.program.device)))
-        triples = zip(self.parameters, found.gradients, found.rows, strict=True)
+        triples = zip(self.parameters, found.gradients, found.row_numbers, strict=True)
         for parameter, gradient, at in triples:
             if gradient is not None and at is not None:
-                gradient = sparse(at, gradient, parameter)
+                gradient = as_sparse(at, gradient, parameter)
             parameter.grad = gradient
         norm = self.clip() if found.norm is None else found.norm
         return StepResult(found.loss, norm, found.terms)
 
     def _outputs(self, batch: Batch, *beta: Tensor) -> Outputs:
-        with SparseLookups() as lookups:
+        with averages_in_place(), SparseLookups() as lookups:
             loss, terms = self.backward(batch, *beta or (1.0,))
         found = [lookups.gradient(parameter) for parameter in self.parameters]
         self._refuse_sparse(found)
@@ -113,7 +114,8 @@ class CapturedGradient(PlainGradient):
 
     @contextmanager
     def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:
-        """Whatever a run changes, by name; put back at the end, and no gradient left over."""
+        """Yields all state that a run changes, by name; restores it on exit, and clears
+        gradients."""
         before = copy.deepcopy(self._state())
         try:
             yield lambda: dict(named_tensors("state", self._state()))
@@ -131,7 +133,7 @@ class CapturedGradient(PlainGradient):
 
 
 def weight(beta: float, device: torch.device) -> tuple[Tensor, ...]:
-    """(β,) as a graph's argument; none for 1, where nothing is weighted."""
+    """(β,) as the graph's argument; () for β = 1, where the KL is not scaled."""
     return () if beta == 1 else (torch.tensor(beta, device=device),)
 
 

@@ -1,4 +1,4 @@
-"""The gradient as it stands: estimator, backward, norm, clipping."""
+"""The gradient without capture: estimator, backward, norm, clipping."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from inference.engine.sparse_rows import stored_values
 
 
 class PlainGradient:
-    """Estimator and backward, run by torch one operation after another.
+    """Estimator and backward, run eagerly by torch.
 
     Args:
         program: initialised.
-        terms: the watched estimator.
+        terms: the estimator, wrapped to record the ELBO's terms.
         clip_norm: largest norm over all of the program's parameters; None: no clipping.
         precision: the context that the estimator runs in.
 
     Attributes:
-        named: what an optimiser moves.
+        named: the tensors that an optimiser updates.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PlainGradient:
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """The program's parameters, of any age, and the estimator's own."""
+        """The program's parameters found so far, and the estimator's own."""
         return self.program.parameters | self.others
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
@@ -53,8 +53,8 @@ class PlainGradient:
         return StepResult(loss, self.clip(), terms)
 
     def clip(self) -> Tensor:
-        """() the norm of the program's gradients, which are clipped."""
-        return clip(list(self.program.parameters.values()), self.clip_norm)
+        """Clip the program's gradients; () their norm before."""
+        return clip_gradients(list(self.program.parameters.values()), self.clip_norm)
 
     def backward(self, batch: Batch, beta: float | Tensor) -> tuple[Tensor, Tensor]:
         """Fill every ``.grad``, unclipped; (loss (), terms (names,)), nats per datum."""
@@ -65,11 +65,11 @@ class PlainGradient:
         return loss, self.terms.take() / self.program.datum_count(batch)
 
 
-def clip(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
-    """() the norm of all gradients together; they are scaled to ``largest`` if it exceeds that."""
+def clip_gradients(parameters: Sequence[Tensor], largest: float | None) -> Tensor:
+    """Scale gradients to a joint norm of at most ``largest``; () the norm before."""
     for parameter in parameters:
         if parameter.grad is not None and parameter.grad.is_sparse:
-            parameter.grad = parameter.grad.coalesce()  # the norm is that of each row's sum
+            parameter.grad = parameter.grad.coalesce()  # the norm is of coalesced rows
     gradients = [stored_values(p.grad) for p in parameters if p.grad is not None]
     # one fused kernel; nn.utils.get_total_norm costs four times as much on small programs
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -1,9 +1,9 @@
-"""One step's gradient: what the training loop asks for, and what it is told.
+"""The protocol of one step's gradient.
 
-Four ways give it, to the same numbers up to rounding: ``plain.PlainGradient`` runs estimator and
-backward as they stand; ``captured.CapturedGradient`` runs a compiled graph of them;
-``averaged.AveragedGradient`` averages those of several processes, each with its part of a batch;
-``all_seeds.AllSeedsGradient`` takes those of all seeds in one graph.
+Four classes implement it, with the same results up to rounding: ``plain.PlainGradient`` runs
+estimator and backward eagerly; ``captured.CapturedGradient`` runs a compiled graph of them;
+``averaged.AveragedGradient`` averages over processes, each with its part of a batch;
+``all_seeds.AllSeedsGradient`` computes the gradients of all seeds in one graph.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Announce = Callable[[str], None]
 
 
 class StepResult(NamedTuple):
-    """What a step tells of itself; of S seeds at once, each has a leading dimension S.
+    """The figures of one step; for S seeds at once, each has a leading dimension S.
 
     Attributes:
-        loss: () nats per datum, of the objective.
-        norm: () of the gradient, before it is clipped.
+        loss: () the objective, nats per datum.
+        norm: () of the gradient before clipping.
         terms: (names,) the ELBO's terms, nats per datum.
     """
 
@@ -36,20 +36,20 @@ class Gradient(Protocol):
     """Puts the gradient of the loss, nats per datum, into every parameter's ``.grad``.
 
     Attributes:
-        named: what an optimiser moves: the program's parameters, to which later batches may add,
-            and the estimator's own (a neural baseline, a temperature).
-        announce: is told what takes long.
+        named: name → tensor that an optimiser updates: the program's parameters, to which later
+            batches may add, and the estimator's own (a neural baseline, a temperature).
+        announce: called with a message before slow work (a compilation).
     """
 
     announce: Announce
 
     @property
     def named(self) -> Mapping[str, Tensor]:
-        """Living."""
+        """The tensors themselves, not copies."""
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:
-        """The gradient of this batch under the KL's weight β; what the step tells of itself."""
+        """Compute the gradient of this batch under the KL's weight β; the step's figures."""
 
 
 def silent(note: str) -> None:
-    """Announce to nobody."""
+    """Ignore the message."""

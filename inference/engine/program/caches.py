@@ -1,4 +1,4 @@
-"""Caches of transforms, which go by a tensor's identity and outlive the graph they were made in."""
+"""Caches of transforms, which are keyed by tensor identity and outlive the autograd graph."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CALLS = ("__call__", "_inv_call")
 
 
 class Caches:
-    """Lets a transform remember its last (x, y) within one run of a program, and no longer.
+    """Limits the cache of a transform's last (x, y) to one run of a program.
 
-    A flow (``TransformedDistribution``) needs that memory to score its own draws.  Kept from one
-    run to the next it is wrong wherever the same tensor comes again, as data in full batches do:
-    values of the parameters before the last step, a graph that is gone, or, after a run without
+    A flow (``TransformedDistribution``) needs the cache to score its own draws.  Kept from one run
+    to the next it is wrong wherever the same tensor comes again, as data in full batches do: it
+    holds values of the parameters before the last step, a freed graph, or, after a run without
     gradients, no graph at all, so that the flow would never be trained.
     """
 
@@ -26,14 +26,14 @@ class Caches:
         self.used: dict[int, Transform] = {}
 
     def forget(self) -> None:
-        """Begin a run: every transform that was used forgets."""
+        """Begin a run: clear the caches of all transforms used so far."""
         for transform in self.used.values():
             clear(transform)
         self.used.clear()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within it, transforms that are used are noted, and forget what was before."""
+        """Records the transforms used within, and clears each cache at first use."""
         calls = {name: self._noting(getattr(Transform, name)) for name in CALLS}
         try:
             with mock.patch.multiple(Transform, **calls):
@@ -52,5 +52,5 @@ class Caches:
 
 
 def clear(transform: Any) -> None:
-    """By the method that Pyro gives to torch's transforms."""
+    """Clear one cache, by the method that Pyro adds to torch's transforms."""
     transform.clear_cache()

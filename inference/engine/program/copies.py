@@ -19,10 +19,10 @@ def copies(model: Callable[..., Any], guide: Callable[..., Any], count: int) -> 
 
 
 def reset_modules(program: Program, first: Program | None = None) -> None:
-    """Draw new initial weights in every module that knows how (``reset_parameters``).
+    """Draw new initial weights in every module with a ``reset_parameters``.
 
-    Where ``first`` (initialised) is given, in those whose weights it trains: what is not trained,
-    as an encoder trained before, stays.
+    With ``first`` (initialised) given, only modules that it trains are reset: a frozen pretrained
+    encoder keeps its weights.
     """
     trained = None if first is None else set(_trained(first))
     for root, module in program.modules():
@@ -33,7 +33,7 @@ def reset_modules(program: Program, first: Program | None = None) -> None:
 
 
 def refuse_shared(program: Program, earlier: Sequence[Program]) -> None:
-    """Raise a ``UserError`` if a parameter or buffer is one of another seed's."""
+    """Raise a ``UserError`` if two seeds share a parameter or buffer."""
     taken = {id(t) for other in earlier for _, t in _tensors(other)}
     for name, tensor in _tensors(program):
         if id(tensor) in taken:
@@ -50,7 +50,7 @@ def _tensors(program: Program) -> Iterator[tuple[str, Tensor]]:
 
 
 def _copy(model: Callable[..., Any], guide: Callable[..., Any]) -> Program:
-    """A deep copy; autoguides, which forget their model when copied, are reminded of it."""
+    """A deep copy; autoguides drop their model when copied, so it is set again."""
     originals = _autoguides(guide)
     kept = [(part._model, part.master) for part in originals]
     models = [part._model for part in originals]

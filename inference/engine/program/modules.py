@@ -1,10 +1,10 @@
-"""The modules of a program, wherever model and guide keep them, and how they are for a look."""
+"""The modules of a program, wherever model and guide keep them, and their evaluation mode."""
 
 from __future__ import annotations
 
 import dis
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -14,18 +14,19 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-Callee = Callable[..., Any]
+from inference.estimators.programs import StochasticFunction
+
 CLOSED = (Tensor, ModuleType, type, str, bytes, int, float, complex, BuiltinMethodType, type(None))
 
 
-def modules_of(**callees: Callee) -> dict[str, nn.Module]:
-    """Name → module of everything that the callables (by role) run, each module once.
+def modules_of(**callees: StochasticFunction) -> dict[str, nn.Module]:
+    """Name → module of all modules that the callables (by role) use, each once.
 
-    A callable that is a module, or a bound method of one, gives its role's name to it.  Modules are
-    also found in the arguments of ``functools.partial``, in closures and default arguments, behind
+    A callable that is a module, or a bound method of one, is named by its role.  Modules are also
+    found in the arguments of ``functools.partial``, in closures and default arguments, behind
     global names that a function reads (in the file that defines it), in the attributes of objects
-    and in lists and dicts: ``model.decoder``, ``guide.nets.0``.  A module inside another that was
-    found is no entry of its own; the model of an autoguide counts to the guide.
+    and in lists and dicts: ``model.decoder``, ``guide.nets.0``.  A submodule of a found module is
+    not listed; the model of an autoguide is listed as the guide's.
     """
     found: dict[str, nn.Module] = {}
     inside: set[int] = set()
@@ -38,7 +39,7 @@ def modules_of(**callees: Callee) -> dict[str, nn.Module]:
 
 
 def _search(name: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
-    """Modules within a thing, outermost first; ``seen`` holds what was looked into."""
+    """Modules within an object, outermost first; ``seen`` holds objects already searched."""
     if isinstance(thing, CLOSED) or id(thing) in seen:
         return
     seen.add(id(thing))
@@ -49,7 +50,7 @@ def _search(name: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, nn.Mod
 
 
 def _parts(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
-    """What a thing holds, by name; a wrapper's content has the wrapper's own name."""
+    """The objects that an object refers to, by name; a wrapper's content has the wrapper's name."""
     if isinstance(thing, MethodType):
         yield name, thing.__self__
         yield name, thing.__func__
@@ -71,7 +72,7 @@ def _items(name: str, things: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _attributes(thing: Any) -> dict[str, Any]:
-    """An object's own; of a module, those that torch does not list as its submodules."""
+    """An object's attributes; of a module, without parameters, buffers and submodules."""
     own = dict(getattr(thing, "__dict__", {}))
     if isinstance(thing, nn.Module):
         own = {n: a for n, a in own.items() if not n.startswith("_") and n != "prototype_trace"}
@@ -81,7 +82,7 @@ def _attributes(thing: Any) -> dict[str, Any]:
 
 
 def _read_by(function: FunctionType) -> dict[str, Any]:
-    """What a function reads by name beside its arguments: closure, defaults, its file's globals."""
+    """The objects that a function reads by name: closure, defaults, globals of its file."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     closure = {name: _content(cell) for name, cell in cells}
     defaults = dict(enumerate(function.__defaults__ or ())) | (function.__kwdefaults__ or {})
@@ -94,7 +95,7 @@ def _read_by(function: FunctionType) -> dict[str, Any]:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # an empty closure cell
         return None
 
 
@@ -106,7 +107,7 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 
 def _is_of(file: Mapping[str, Any], thing: Any) -> bool:
-    """Whether a global is a module, a container, or written in the file that reads it."""
+    """Whether a global is a module, a container, or defined in the file that reads it."""
     if isinstance(thing, nn.Module | list | tuple | dict | functools.partial):
         return True
     if isinstance(thing, FunctionType):
@@ -117,7 +118,7 @@ def _is_of(file: Mapping[str, Any], thing: Any) -> bool:
 
 @contextmanager
 def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Without graph, the modules as ``eval()`` leaves them, their buffers untouched."""
+    """No autograd graph, modules in ``eval()`` mode, buffers restored on exit."""
     before = [(part, part.training) for module in modules for part in module.modules()]
     for module in modules:
         module.eval()
@@ -131,7 +132,7 @@ def evaluating(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 @contextmanager
 def untouched(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """At its end the buffers (a running mean, a codebook) are what they were before."""
+    """Restores the modules' buffers (a running mean, a codebook) on exit."""
     parts = [part for module in modules for part in module.modules()]
     living = [(part, name, b) for part in parts for name, b in part._buffers.items()]
     kept = [(at, n, b, b.clone()) for at, n, b in living if b is not None and not is_lazy(b)]

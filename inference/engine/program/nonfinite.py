@@ -1,4 +1,4 @@
-"""Where a NaN was born: the first parameter, value or term of a program that is not finite."""
+"""Where a NaN comes from: the first parameter, value or term of a program that is not finite."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.processes import Processes
-from inference.engine.program.program import Callee, Program
+from inference.engine.program.program import Program
 from inference.engine.sparse_rows import stored_values
+from inference.estimators.programs import StochasticFunction
 from inference.util.errors import UserError
 from inference.util.sites import is_site, sample_sites
 
 REMEDY = "lower the learning rate, clip the gradient's norm, or bound that site's parameters"
-REFUSALS = ("Expected parameter", "Expected value argument")  # torch's, of a distribution
+REFUSALS = (
+    "Expected parameter",
+    "Expected value argument",
+)  # torch's, of distributions
 
 
 @contextmanager
 def explained(program: Program, batch: Batch) -> Iterator[None]:
-    """Turn a distribution's refusal of a number (a scale of 0, a NaN) into a ``UserError``.
+    """Turn a distribution's ``ValueError`` about an argument (a scale of 0) into a ``UserError``.
 
-    Other errors of the program are its own and pass.
+    Other errors of the program pass unchanged.
     """
     try:
         yield
@@ -43,7 +47,7 @@ def explained(program: Program, batch: Batch) -> Iterator[None]:
 def explain(program: Program, batch: Batch, step: int, processes: Processes) -> UserError:
     """The error to raise when a step's bound or gradient is not finite (within ``scope``).
 
-    Several processes look each at its own rows, and say what the first has found that found any.
+    Each of several processes checks its own rows; the first finding, by rank, is reported.
     """
     try:
         found = _first(program, batch)
@@ -108,7 +112,7 @@ def _is_of_numbers(error: BaseException) -> bool:
 
 
 def _first_refusal(program: Program, batch: Batch) -> str | None:
-    """Where the program, run once more, stops, and what is the first parameter to blame."""
+    """Run the program once more, and describe the first non-finite number in it."""
     broken = [n for n, p in program.parameters.items() if not _finite(p)]
     if broken:
         return f"parameter {broken[0]!r} is not finite"
@@ -119,8 +123,8 @@ def _first_refusal(program: Program, batch: Batch) -> str | None:
     return _stopped("model", poutine.replay(program.model, trace=guide_trace), batch)[1]
 
 
-def _stopped(side: str, callee: Callee, batch: Batch) -> tuple[Trace, str | None]:
-    """The trace as far as it goes, and what ended it."""
+def _stopped(side: str, callee: StochasticFunction, batch: Batch) -> tuple[Trace, str | None]:
+    """The trace up to an error, and the error."""
     tracer = poutine.trace(callee)
     try:
         tracer(**batch)
@@ -128,14 +132,14 @@ def _stopped(side: str, callee: Callee, batch: Batch) -> tuple[Trace, str | None
     except (ValueError, torch.linalg.LinAlgError) as error:
         sites, first = list(sample_sites(tracer.trace)), str(error).splitlines()[0]
         where = f"after site {sites[-1]!r}" if sites else "before its first site"
-        if " at site " in first:  # Pyro's word for the log-probability of a whole trace
+        if " at site " in first:  # Pyro's error for a trace's log-probability
             where = f"at site {first.split(' at site ')[1].rstrip(':')}"
         return tracer.trace, f"{_words(error)}, in the {side}, {where}"
     return tracer.trace, None
 
 
 def _words(error: BaseException) -> str:
-    """The refusal itself: what of which distribution, and the number."""
+    """The error in words: the distribution, its argument, and the number."""
     *_, first = _causes(error)
     trace = first.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -37,8 +37,8 @@ class WeightedKL(Messenger):
             msg["scale"] = msg["scale"] * self.beta
 
 
-def weighted(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
-    """Model and guide with the KL weighted by β; themselves for β = 1, and where the KL is 0."""
+def with_weighted_kl(program: Program, beta: float | Tensor) -> tuple[Callable, Callable]:
+    """Model and guide with the KL weighted by β; unchanged for β = 1, and where the KL is 0."""
     unweighted = not isinstance(beta, Tensor) and beta == 1
     if unweighted or guide_is_prior(program.guide, program.model):
         return program.model, program.guide
@@ -53,7 +53,7 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
     gradients must be zero before.
     """
     program.caches.forget()
-    model, guide = weighted(program, beta)
+    model, guide = with_weighted_kl(program, beta)
     count = program.datum_count(batch)
     differentiable = hasattr(estimator, "differentiable_loss")
     follow: Any = estimator.differentiable_loss if differentiable else estimator.loss_and_grads  # type: ignore[attr-defined]
@@ -66,14 +66,14 @@ def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tens
             loss.backward()
         return loss.detach()
     gradients = [p.grad for p in program.parameters.values() if p.grad is not None]
-    if gradients:  # a graph's may all be sparse, to be refused later
+    if gradients:  # in a graph all may be sparse, which is refused later
         torch._foreach_div_(gradients, float(count))
     device = gradients[0].device if gradients else None
     return torch.as_tensor(loss, dtype=torch.get_default_dtype(), device=device) / count
 
 
 def bound(estimator: ELBO, program: Program, batch: Batch) -> float:
-    """The estimated bound, nats per datum; no gradient, and nothing left behind."""
+    """The estimated bound, nats per datum; no gradient, no state changed."""
     program.caches.forget()
     with torch.no_grad(), program.untouched(), explained(program, batch):
         loss = estimator.loss(program.model, program.guide, **batch)  # type: ignore[attr-defined]

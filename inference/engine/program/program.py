@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,7 +14,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.data.columns import Batch
+from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
 from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
@@ -23,7 +23,6 @@ from inference.engine.program.checks.plates import (
     frames_of,
     full_size,
     other_rows,
-    rows_in,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -35,10 +34,9 @@ from inference.engine.program.state import (
     state_of,
     stored,
 )
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-
-Callee = Callable[..., Any]
 
 
 class Program:
@@ -50,16 +48,16 @@ class Program:
     Attributes:
         parameters: name → unconstrained leaf tensor; filled by ``initialise``.
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
-            long as the batch, the name where there is no plate.
+            long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
         undrawn: latents of the model that are not in the guide, marked to be summed out.
-        born: names of parameters that came later; what cannot follow that (a step that is
-            compiled) is ``settled``.
-        caches: those of transforms.
-        known: how many entries the store had when it was last looked through.
+        late, fixed_by: names of parameters that appeared after the first batch, and what does not
+            support such parameters (compile), if anything.
+        caches: the transforms' caches.
+        known: number of entries of the store when it was last searched.
     """
 
-    def __init__(self, model: Callee, guide: Callee) -> None:
+    def __init__(self, model: StochasticFunction, guide: StochasticFunction) -> None:
         self.model, self.guide = model, guide
         self.store: Any = {"params": {}, "constraints": {}}
         self.parameters: dict[str, Tensor] = {}
@@ -67,8 +65,8 @@ class Program:
         self.plate_size: int | None = None
         self.nesting = 1
         self.undrawn: list[str] = []
-        self.born: set[str] = set()
-        self.settled = ""
+        self.late: set[str] = set()
+        self.fixed_by = ""
         self.caches = Caches()
         self.known = 0
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
@@ -76,7 +74,7 @@ class Program:
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """This program's store, device and floating type; nothing changes within itself."""
+        """Enter this program's parameter store, device and default dtype; reentrant."""
         if self._entered:
             yield
             return
@@ -101,31 +99,31 @@ class Program:
         return modules_of(model=self.model, guide=self.guide)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move the modules; within ``scope``, functions make their own tensors there, too."""
+        """Move the modules; within ``scope``, new tensors are made on that device, too."""
         self.device, self.dtype = device, dtype
         for _, module in self.modules():
             module.to(device, dtype)
 
     def evaluation(self) -> AbstractContextManager[None]:
-        """A look: no graph, modules as ``eval()`` leaves them (no dropout), buffers untouched."""
+        """Evaluation: no autograd graph, modules in ``eval()`` mode, buffers restored on exit."""
         return evaluating([module for _, module in self.modules()])
 
     def untouched(self) -> AbstractContextManager[None]:
-        """Whatever runs within leaves the modules' buffers as they were."""
+        """Restores the modules' buffers on exit."""
         return untouched([module for _, module in self.modules()])
 
     def initialise(self, batch: Batch, rows: int) -> None:
         """Run once (within ``scope``, consuming no randomness): find parameters and data plate.
 
         Raises:
-            UserError: model and guide do not fit each other, a plate has the wrong size, a global
-                latent is used with an unscaled plate, or the guide's latents of each row are not
-                those of the batch's rows.
+            UserError: the guide does not fit the model, a plate has the wrong size, a global latent
+                is used with an unscaled plate, or the guide's per-row latents are not those of the
+                batch's rows.
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
         self.undrawn = undrawn_latents(trace, guide_trace)
-        self.__dict__.pop("_modules", None)  # an autoguide makes its own at its first run
+        self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
         self.known = len(pyro.get_param_store())
@@ -144,28 +142,28 @@ class Program:
         return poutine.trace(replayed).get_trace(**batch), guide_trace
 
     def refresh(self) -> None:
-        """Take in the parameters that a run (within ``scope``) has met for the first time.
+        """Add the parameters that a run (within ``scope``) used for the first time.
 
         Raises:
-            UserError: there are some, where all must be there from the first batch.
+            UserError: there are new ones, where all must appear in the first batch (``compile``).
         """
         store = pyro.get_param_store()
         if len(store) == self.known:
             return
         self.known = len(store)
-        born = others(self.parameters, stored())
-        if born and self.settled:
+        late = others(self.parameters, stored())
+        if late and self.fixed_by:
             raise UserError(
-                f"parameter {next(iter(born))!r} appears after the first batch, which "
-                f"{self.settled} cannot follow: call pyro.param for it in every batch, or leave "
-                f"out {self.settled}"
+                f"parameter {next(iter(late))!r} appears after the first batch, which "
+                f"{self.fixed_by} cannot follow: call pyro.param for it in every batch, or leave "
+                f"out {self.fixed_by}"
             )
-        self.parameters |= born
-        self.born |= born.keys()
+        self.parameters |= late
+        self.late |= late.keys()
 
     def datum_count(self, batch: Batch) -> int:
-        """How many data the ELBO of this batch speaks for: N, or the batch's own length."""
-        return self.plate_size or rows_in(batch)
+        """How many data the ELBO of this batch stands for: N, or the batch's own length."""
+        return self.plate_size or row_count(batch)
 
     def values(self) -> dict[str, Tensor]:
         """Constrained parameter values by name, detached copies."""
@@ -179,9 +177,9 @@ class Program:
         return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Copy a ``state_dict`` into the living tensors (within ``scope``, once initialised).
+        """Copy a ``state_dict`` into the tensors in place (within ``scope``, once initialised).
 
-        Parameters born since then are unborn, and those born before are given to the store.
+        Parameters that appeared after that state are removed, those that it has are added.
 
         Raises:
             UserError: the checkpoint is of a program with other parameters.
@@ -189,33 +187,33 @@ class Program:
         put_back(self, state)
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """The modules' buffers by name, living."""
+        """The modules' buffers by name, not copies."""
         for role, module in self.modules():
             for name, buffer in module.named_buffers():
                 yield f"{role}.{name}", buffer
 
 
 def elsewhere(program: Program, batch: Batch) -> Trace | None:
-    """The model's trace on another number of rows, if it runs on one; nothing is kept."""
+    """The model's trace on another number of rows, or None where it fails; no state changed."""
     store = pyro.get_param_store()
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
             trace = poutine.trace(program.model).get_trace(**other_rows(batch))
-            trace.compute_log_prob()  # where shapes must agree
+            trace.compute_log_prob()  # fails where sizes are fixed
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
     return trace
 
 
 def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows: int) -> None:
-    """Note the plate over the data, as a (model, guide) run on a batch shows it.
+    """Set ``plate`` and ``plate_size`` from the (model, guide) traces of a batch.
 
     Raises:
         UserError: as ``Program.initialise`` says of plates and rows.
     """
     frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
-    check_size(frame, traces[0], length := rows_in(batch), rows)
+    check_size(frame, traces[0], length := row_count(batch), rows)
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
     if frame is not None:
         program.plate = frame.name
@@ -225,8 +223,8 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
             refuse_other_rows(program.guide, traces, frame, batch, program.parameters)
 
 
-def accepted_columns(model: Callee, names: list[str]) -> list[str]:
-    """Those columns that the model takes as arguments.
+def accepted_columns(model: StochasticFunction, names: list[str]) -> list[str]:
+    """The columns that the model takes as arguments.
 
     Raises:
         UserError: the model needs an argument that no column supplies, or takes none.
@@ -246,8 +244,8 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
     return accepted
 
 
-def _called(callee: Callee) -> Callee:
-    """With the signature that counts: a module's is its forward's."""
+def _called(callee: StochasticFunction) -> StochasticFunction:
+    """The callable whose signature counts: a module's ``forward``."""
     if isinstance(callee, functools.partial):
         return functools.partial(_called(callee.func), *callee.args, **callee.keywords)
     return callee.forward if isinstance(callee, nn.Module) else callee
@@ -255,10 +253,10 @@ def _called(callee: Callee) -> Callee:
 
 @contextmanager
 def defaults(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Device and floating type of tensors that a program makes without saying where."""
+    """Sets torch's default device and dtype."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
-    try:  # on the CPU, no context: it would cost a Python call in each of torch's
+    try:  # no context on the CPU: it adds a Python call to each operation
         with nullcontext() if device.type == "cpu" else device:
             yield
     finally:

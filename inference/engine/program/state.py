@@ -1,10 +1,11 @@
-"""The parameters of a program, and all that a step changes in it: as tensors by name, and back."""
+"""A program's parameters and other state, saved as tensors by name and restored."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyro
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.constraints import Constraint
 
+from inference.estimators.programs import StochasticFunction
 from inference.util.errors import UserError
 
-Callee = Callable[..., Any]
-ESTIMATORS = "__baseline_avg"  # what Pyro's estimators keep in the store
-PLAIN = (bool, int, float, str, type(None), Tensor)
+ESTIMATORS = "__baseline_avg"  # entries of Pyro's estimators in the store
+PLAIN_TYPES = (bool, int, float, str, type(None), Tensor)
 KINDS: dict[str, type[Constraint]] = {
     kind.__name__: kind
     for source in (torch_constraints, pyro_constraints)
@@ -29,22 +30,22 @@ KINDS: dict[str, type[Constraint]] = {
 
 
 class Stateful(Protocol):
-    """What a program's state is made of; see ``Program``."""
+    """The parts of a program's state; see ``Program``."""
 
     parameters: dict[str, Tensor]
-    born: set[str]
+    late: set[str]
     known: int
     device: torch.device
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """By name, living."""
+        """The buffers by name, not copies."""
 
 
-def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
-    """``role.name`` → what a callable owns that is a module itself.
+def roots_parameters(**callees: StochasticFunction) -> dict[str, Tensor]:
+    """``role.name`` → parameter of each callable that is a module.
 
-    Of modules that a function or method uses, the parameters are those that the program registers
-    (``pyro.module``, a ``PyroModule``'s call), as in Pyro: what is not registered stays as it is.
+    Parameters of modules that a function or method uses count only if the program registers them
+    (``pyro.module``, a ``PyroModule``'s call), as in Pyro; others are not trained.
     """
     found: dict[str, Tensor] = {}
     for role, callee in callees.items():
@@ -54,13 +55,13 @@ def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
     return found
 
 
-def unwrapped(callee: Callee) -> Callee:
-    """What ``functools.partial`` calls in the end."""
+def unwrapped(callee: StochasticFunction) -> StochasticFunction:
+    """The function inside ``functools.partial``."""
     return unwrapped(callee.func) if isinstance(callee, functools.partial) else callee
 
 
 def others(known: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those found that are not known yet, under whatever name."""
+    """The found parameters that are not known yet under any name."""
     have = set(map(id, known.values()))
     return {name: p for name, p in found.items() if id(p) not in have and name not in known}
 
@@ -77,63 +78,84 @@ def met(trace: Trace) -> dict[str, Tensor]:
 
 
 def stored() -> dict[str, Tensor]:
-    """The unconstrained leaves in Pyro's store, without what its estimators keep there."""
+    """The unconstrained leaves in Pyro's store, without entries of its estimators."""
     named = pyro.get_param_store().named_parameters()
     return {name: p for name, p in named if not name.startswith(ESTIMATORS)}
 
 
+def averages() -> set[str]:
+    """Names of the entries of Pyro's estimators (decaying baselines) in its store."""
+    return {name for name in pyro.get_param_store() if name.startswith(ESTIMATORS)}
+
+
+@contextmanager
+def averages_in_place() -> Iterator[None]:
+    """Copies new values of these entries into the old tensors, so that a graph updates them."""
+    store = pyro.get_param_store()
+    before = {name: store._params[name] for name in averages()}
+    yield
+    with torch.no_grad():
+        for name, old in before.items():
+            if (new := store._params[name]) is not old:
+                old.copy_(new)
+                store[name] = old
+
+
 def state_of(program: Stateful) -> dict[str, Any]:
-    """Copies of parameters, buffers and the store; of later-born parameters, the constraints."""
+    """Copies of parameters, buffers and the store; and the constraints of parameters that appeared
+    late."""
     store = pyro.get_param_store()
     return {
         "parameters": {n: p.detach().clone() for n, p in program.parameters.items()},
         "buffers": {n: b.clone() for n, b in program.buffers()},
         "store": {n: store._params[n].detach().clone() for n in store},
-        "constraints": {n: _constraint(n) for n in sorted(program.born)},
+        "constraints": {n: _constraint(n) for n in sorted(program.late)},
     }
 
 
 def put_back(program: Stateful, state: dict[str, Any]) -> None:
-    """Copy a state into the living tensors.
+    """Copy a state into the tensors in place.
 
     Raises:
-        UserError: it is of a program with other parameters.
+        UserError: the state is of a program with other parameters.
     """
-    _bear(program, state)
+    _match_late_parameters(program, state)
     _refuse_others(program, state["parameters"])
     buffers, store = dict(program.buffers()), pyro.get_param_store()
     with torch.no_grad():
-        for living, kept in (
+        for old, kept in (
             (program.parameters, state["parameters"]),
             (buffers, state["buffers"]),
         ):
             for name, value in kept.items():
-                living[name].copy_(value)
+                old[name].copy_(value)
         for name, value in state["store"].items():
-            if name not in store:  # an estimator's own, such as a decaying baseline
+            if name not in store:  # of an estimator, such as a decaying baseline
                 store[name] = value
             elif name not in state["parameters"]:
                 store._params[name].data.copy_(value)
+        for name in averages() - state["store"].keys():  # they start at zero
+            store._params[name].data.zero_()
     program.known = len(store)
 
 
-def _bear(program: Stateful, state: dict[str, Any]) -> None:
-    """Let those parameters be that were there: some of them later than the first batch."""
+def _match_late_parameters(program: Stateful, state: dict[str, Any]) -> None:
+    """Add and remove parameters of the store, to match a state that has later ones."""
     store = pyro.get_param_store()
-    born = state.get("constraints", {})  # older checkpoints have none
-    for name in program.born - born.keys():
+    late = state.get("constraints", {})  # absent from older checkpoints
+    for name in program.late - late.keys():
         del store[name], program.parameters[name]
-    for name in [n for n in born if n not in program.parameters]:
+    for name in [n for n in late if n not in program.parameters]:
         value = state["parameters"][name].to(program.device, copy=True).requires_grad_()
-        constraint = constraint_from(born[name])
+        constraint = constraint_from(late[name])
         store.set_state({"params": {name: value}, "constraints": {name: constraint}})
         program.parameters[name] = value
-    program.born = set(born)
+    program.late = set(late)
 
 
 def _constraint(name: str) -> Any:
     try:
-        return described(pyro.get_param_store()._constraints[name])
+        return describe_constraint(pyro.get_param_store()._constraints[name])
     except TypeError as error:
         raise UserError(
             f"parameter {name!r}, which appeared after the first batch, cannot be kept in a "
@@ -152,24 +174,24 @@ def _refuse_others(program: Stateful, saved: dict[str, Any]) -> None:
         )
 
 
-def described(thing: Any) -> Any:
+def describe_constraint(thing: Any) -> Any:
     """A constraint of torch's or Pyro's as nested dicts and lists of tensors and numbers.
 
     Raises:
-        TypeError: it is, or holds, something else.
+        TypeError: it is, or holds, an object of another type.
     """
-    if isinstance(thing, PLAIN):
+    if isinstance(thing, PLAIN_TYPES):
         return thing
     if isinstance(thing, list | tuple):
-        return [described(item) for item in thing]
+        return [describe_constraint(item) for item in thing]
     if KINDS.get(type(thing).__name__) is type(thing):
-        options = {name: described(value) for name, value in vars(thing).items()}
+        options = {name: describe_constraint(value) for name, value in vars(thing).items()}
         return {"kind": type(thing).__name__, "options": options}
     raise TypeError(f"a {type(thing).__name__} is none of torch's or Pyro's constraints")
 
 
 def constraint_from(description: Any) -> Any:
-    """The constraint that ``described`` speaks of."""
+    """Inverse of ``describe_constraint``."""
     if isinstance(description, list):
         return [constraint_from(item) for item in description]
     if not isinstance(description, dict):

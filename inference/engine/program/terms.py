@@ -1,4 +1,4 @@
-"""The ELBO's named terms, read from the traces that an estimator has just scored anyway."""
+"""The ELBO's named terms, read from the traces that an estimator has scored."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from inference.util.sites import sample_sites
 
 
 class Terms:
-    """Watches an estimator; after each loss, gives its terms without another evaluation.
+    """Wraps an estimator to record, with each loss, the ELBO's terms at no further evaluation.
 
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
@@ -27,7 +27,7 @@ class Terms:
     bounds) has no terms: its bound alone is recorded.
 
     Attributes:
-        estimator: the watched copy of the estimator, to be used in its place.
+        estimator: a copy of the estimator that records its traces, to be used in its place.
         names: the terms' names, fixed by ``probe``.
     """
 
@@ -36,7 +36,7 @@ class Terms:
         self.names: tuple[str, ...] = ()
         self._pairs: list[tuple[Trace, Trace]] = []
         if hasattr(estimator, "_get_traces"):
-            inner = type(estimator)._get_traces.__get__(self.estimator)  # the copy's, not its own
+            inner = type(estimator)._get_traces.__get__(self.estimator)  # set on the copy alone
 
             def watched(*args: Any) -> Iterator[tuple[Trace, Trace]]:
                 for pair in inner(*args):
@@ -46,7 +46,7 @@ class Terms:
             self.estimator._get_traces = watched  # type: ignore[method-assign]
 
     def probe(self, loss: Tensor) -> None:
-        """Fix the names, if the terms of the last traces add up to ``-loss``."""
+        """Set ``names``, if the terms of the last traces add up to ``-loss``."""
         self.names = tuple(sorted({key for pair in self._pairs for key, _, _ in _summands(pair)}))
         signs = loss.new_tensor([1.0 if n.startswith("log_l") else -1.0 for n in self.names])
         found = self.take().to(loss)
@@ -61,7 +61,7 @@ class Terms:
             if not (summands and self.names):
                 return torch.empty(0)
             nothing = torch.zeros_like(summands[0][1])
-            totals = dict.fromkeys(self.names, nothing)  # a site of training alone has none later
+            totals = dict.fromkeys(self.names, nothing)  # of sites that are absent
             for key, value, sign in summands:
                 if key in totals:
                     totals[key] = totals[key] + value if sign > 0 else totals[key] - value

@@ -1,1 +1,1 @@
-"""From a plan to a trained program: the loop, and all that it keeps."""
+"""The training loop, its plan, records, checkpoints and early stopping."""

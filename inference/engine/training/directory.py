@@ -1,4 +1,4 @@
-"""The directory of a run: it refuses another fit's, resumes this one's, and holds checkpoints."""
+"""The directory of a run: checks that it belongs to this fit, resumes, and writes checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunDirectory:
         path: None keeps everything in memory.
         identity: of the fit; see ``identity.identity``.
         every: seconds between checkpoints.
-        processes: who train; the first alone reads and writes.
+        processes: that train; rank 0 alone reads and writes.
     """
 
     def __init__(
@@ -33,15 +33,15 @@ class RunDirectory:
         self._claimed = path is None
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Read what it holds; nothing is written before the first seed is ready.
+        """Read the directory's checkpoint; nothing is written before the first seed is ready.
 
         Raises:
-            UserError: it holds a fit, and that is not this one, or was not to be gone on with.
+            UserError: it holds another fit, or this one without ``resume``.
         """
         self.states = self.processes.on_rank_zero(lambda: self._read(resume, overwrite))
 
     def train(self, training: TrainingRun, bar: Bar) -> None:
-        """Resume the training if it was begun before, and take it to its end."""
+        """Resume the training from its checkpoint, if any, and run it to its end."""
         self.processes.on_rank_zero(self._claim)
         if state := self.states.get(training.seeds[0].seed):
             training.load_state_dict(state)
@@ -52,7 +52,7 @@ class RunDirectory:
         self.save(training)
 
     def save(self, training: TrainingRun) -> None:
-        """Write the states of all trainings so far; a collective call."""
+        """Checkpoint the states of all trainings so far; a collective call."""
         if self.path is not None:
             self.states[training.seeds[0].seed] = training.state_dict()
             if self.processes.rank == 0:
@@ -73,7 +73,10 @@ class RunDirectory:
 
     def _claim(self) -> None:
         if self.path is not None and not self._claimed:
-            for old in ("checkpoint.pt", "trace.nc"):  # before config.json, which vouches for them
+            for old in (
+                "checkpoint.pt",
+                "trace.nc",
+            ):  # before config.json is replaced
                 (self.path / old).unlink(missing_ok=True)
             write_json(self.path / "config.json", dict(self.identity))
         self._claimed = True

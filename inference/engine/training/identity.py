@@ -1,4 +1,4 @@
-"""What makes two fits the same fit: plain JSON types, kept in ``config.json``."""
+"""What identifies a fit, as plain JSON types, kept in ``config.json``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from inference.util.errors import UserError
 from inference.util.files import read_json
 
 
-def identity(
+def fit_identity(
     plan: Plan,
     seeds: Sequence[int],
     optimizer: Any,
     estimator: ELBO,
     config: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Everything that must be equal for a directory to be resumed.
+    """The options that must be equal for a directory to be resumed.
 
     Args:
         plan: of the training.
-        seeds: which.
+        seeds: the seeds.
         optimizer: as ``fit`` takes it.
-        estimator: likewise.
-        config: what else identifies the fit: a recipe's options.
+        estimator: as ``fit`` takes it.
+        config: further identification: a recipe's options.
     """
     constructor = getattr(optimizer, "func", getattr(optimizer, "pt_optim_constructor", optimizer))
     mixed = plan.precision.endswith("-mixed")
@@ -37,7 +37,7 @@ def identity(
         "steps": plan.steps,
         "batch_size": plan.batch_size,
         "seeds": list(seeds),
-        "estimator": described(estimator),
+        "estimator": describe_estimator(estimator),
         "optimizer": getattr(constructor, "__name__", str(type(constructor).__name__)),
         "optimizer_arguments": _options(optimizer),
         "schedule": plan.schedule.__qualname__,
@@ -52,7 +52,7 @@ def identity(
 
 
 def _options(optimizer: Any) -> dict[str, str]:
-    """Of a partial's keywords, or Pyro's arguments, its clipping and scheduler among them."""
+    """An optimiser's options: a partial's keywords, or the arguments of a ``pyro.optim``."""
     found = dict(getattr(optimizer, "keywords", {}))
     for name in ("pt_optim_args", "pt_clip_args", "kwargs"):
         part = getattr(optimizer, name, None) or {}
@@ -62,15 +62,15 @@ def _options(optimizer: Any) -> dict[str, str]:
     return {k: repr(v) for k, v in found.items()}
 
 
-def described(estimator: Any) -> str:
-    """An estimator's class, plain options, parts: LeaveOneOut(num_particles=4)."""
+def describe_estimator(estimator: Any) -> str:
+    """An estimator's class, plain options and submodules: ``LeaveOneOut(num_particles=4)``."""
     kinds = (int, float, str)
     about = {k: v for k, v in vars(estimator).items() if k[0] != "_" and isinstance(v, kinds)}
     for passing in ("training", "max_plate_nesting", "vectorize_particles", "unbiased"):
         about.pop(passing, None)
     parts = estimator.named_children() if isinstance(estimator, nn.Module) else ()
     inner = {"elbo": estimator.elbo} if isinstance(getattr(estimator, "elbo", None), ELBO) else {}
-    about |= {n: described(part) for n, part in (*parts, *inner.items())}
+    about |= {n: describe_estimator(part) for n, part in (*parts, *inner.items())}
     return f"{type(estimator).__name__}({', '.join(f'{k}={v}' for k, v in about.items())})"
 
 

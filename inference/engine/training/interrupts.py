@@ -1,4 +1,4 @@
-"""When a training is saved: every so many seconds, and when it is interrupted."""
+"""Checkpoints at intervals and when the training is interrupted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from inference.engine.processes import DistributedProcesses, Processes
 class Checkpointing:
     """``with Checkpointing(save, 30.0) as save_if_due: save_if_due()`` after each step.
 
-    Ctrl-C waits for the step's end: half a step, whose noise is drawn or whose parameters are moved
-    in part, could not be taken up again.  Asked once more, the training stops at once, unsaved.
+    Ctrl-C waits for the end of the step, because a step that is half done could not be resumed. A
+    second Ctrl-C stops at once, without saving.
     """
 
     def __init__(self, save: Callable[[], None], every: float) -> None:
@@ -26,14 +26,14 @@ class Checkpointing:
         self.before: Any = None
 
     def __enter__(self) -> Checkpointing:
-        """From now on an interrupt asks for the end, unless it is ignored, as in the background."""
+        """Install the handler of SIGINT, unless the signal is ignored (a background process)."""
         main = threading.current_thread() is threading.main_thread()
         if main and callable(signal.getsignal(signal.SIGINT)):
             self.before = signal.signal(signal.SIGINT, self._ask)
         return self
 
     def __call__(self) -> None:
-        """Save if it is time to, and stop if that was asked for."""
+        """Save if a save is due; save and stop after an interrupt."""
         if self.due or self.asked:
             self._save()
         if self.asked:
@@ -45,7 +45,7 @@ class Checkpointing:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to."""
+        """Whether a save is due."""
         return time.monotonic() - self.saved >= self.every
 
     def _save(self) -> None:
@@ -62,13 +62,13 @@ class Checkpointing:
             signal.signal(signal.SIGINT, self.before)
         if kind is KeyboardInterrupt and not self.asked:
             self.save()
-        if kind is None and self.asked:  # too late for a step
+        if kind is None and self.asked:  # after the last step
             self.save()
             raise KeyboardInterrupt
 
 
 class DistributedCheckpointing(Checkpointing):
-    """The same of several processes: all save, and stop, after the same step."""
+    """``Checkpointing`` of several processes: all save, and stop, after the same step."""
 
     def __init__(
         self, save: Callable[[], None], every: float, processes: DistributedProcesses
@@ -77,11 +77,11 @@ class DistributedCheckpointing(Checkpointing):
         self.processes = processes
 
     def __enter__(self) -> Checkpointing:
-        """Signals are the processes' affair."""
+        """Installs nothing: ``DistributedProcesses`` handles signals."""
         return self
 
     def __call__(self) -> None:
-        """Save or stop if a process asked for it with this step's gradient."""
+        """Save or stop if any process asked for it in this step's all-reduce."""
         save, stop = self.processes.agreed()
         if stop:
             self._save()
@@ -91,11 +91,11 @@ class DistributedCheckpointing(Checkpointing):
         self.processes.due = self.processes.rank == 0 and self.due
 
     def __exit__(self, *error: object) -> None:
-        """Nothing: what interrupts one process alone cannot be saved by all."""
+        """Saves nothing: an error in one process cannot be saved by all."""
 
 
 def checkpointing(save: Callable[[], None], every: float, processes: Processes) -> Checkpointing:
-    """The one for these processes."""
+    """The kind of checkpointing for these processes."""
     if isinstance(processes, DistributedProcesses):
         return DistributedCheckpointing(save, every, processes)
     return Checkpointing(save, every)

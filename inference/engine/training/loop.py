@@ -1,7 +1,7 @@
 """The training loop, over one seed or over all of them at once.
 
-A seed that stops before the others keeps its best parameters and records no more; its slices of the
-stacked parameters go on idly.
+Of several seeds, one that stops early keeps its best parameters and records no more; its slices of
+the stacked parameters are still updated, without use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.gradient.protocol import Gradient, StepResult
-from inference.engine.optimizers import Optimizable, mover
+from inference.engine.optimizers import Optimizable, adapter_of
 from inference.engine.program import nonfinite
 from inference.engine.program.program import defaults
 from inference.engine.training.interrupts import checkpointing
@@ -42,7 +42,7 @@ def train(training: TrainingRun, bar: Bar, save: Callable[[], None], every: floa
 
 
 def take_step(training: TrainingRun, batch: Batch) -> None:
-    """Rate, gradient, check, step, record."""
+    """One step: rate, gradient, check, update, record."""
     progress = training.step / training.plan.steps
     beta = training.plan.anneal(progress)
     training.mover.scale_rates(training.plan.schedule(progress))
@@ -54,13 +54,13 @@ def take_step(training: TrainingRun, batch: Batch) -> None:
 
 
 class TrainingRun:
-    """Seeds that step together: a list of one, or all of them, with what moves them.
+    """Seeds that step together (one, or all of them), their gradient and their optimiser.
 
     Args:
-        seeds: just made.
-        gradient: of the seed, or of all seeds.
-        optimizer: of the gradient's parameters; for several seeds, stacked, it must treat each
-            element by itself, as Adam does.
+        seeds: newly made.
+        gradient: of the one seed, or of all seeds.
+        optimizer: of the gradient's parameters; for several seeds, whose parameters are stacked, it
+            must be elementwise, as Adam is.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TrainingRun:
     ) -> None:
         self.seeds, self.gradient = seeds, gradient
         self.plan, self.processes = seeds[0].plan, seeds[0].processes
-        self.mover = mover(optimizer, many=len(seeds) > 1)
+        self.mover = adapter_of(optimizer, many=len(seeds) > 1)
         self.mover.follow(gradient.named)
 
     @property
@@ -78,17 +78,17 @@ class TrainingRun:
 
     @property
     def going(self) -> list[tuple[int, SeedTraining]]:
-        """(place, seed) of those that are not finished."""
+        """(position, seed) of the unfinished seeds."""
         return [(i, seed) for i, seed in enumerate(self.seeds) if not seed.finished]
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to do."""
+        """Whether all seeds are finished."""
         return not self.going
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Within it, one seed's scope stays open; of several, each opens its own when asked."""
+        """Keeps the scope of a single seed open; several seeds enter theirs when needed."""
         with ExitStack() as stack:
             stack.enter_context(defaults(self.plan.device, self.plan.dtype))
             if len(self.seeds) == 1:
@@ -96,19 +96,19 @@ class TrainingRun:
             yield
 
     def batches(self) -> Iterator[Batch]:
-        """What is left of the epoch; of several seeds, (seeds, rows, …) columns.
+        """The remaining batches of the epoch; for several seeds, columns (seeds, rows, …).
 
-        In the place of a finished seed's batch stands that of one that goes on.
+        A finished seed gets the batch of an unfinished one.
         """
         (_, first), *_ = self.going
         if len({seed.epoch for _, seed in self.going}) > 1:
-            return  # an interruption came between the seeds' evaluations
+            return  # interrupted between the seeds' evaluations
         sources = [(first if seed.finished else seed).batches() for seed in self.seeds]
         for _ in first.remaining():
             yield together([self._drawn(i, source) for i, source in enumerate(sources)])
 
     def datum_count(self, batch: Batch) -> int:
-        """How many data the bound speaks for: N, or what all processes' batches hold."""
+        """How many data the bound stands for: N, or the rows of all processes' batches."""
         if size := self.seeds[0].program.plate_size:
             return size
         first = next(iter(batch.values()))
@@ -116,7 +116,7 @@ class TrainingRun:
         return rows if self.processes.size == 1 else sum(self.processes.gather(rows))
 
     def refuse_nonfinite(self, result: StepResult, batch: Batch) -> None:
-        """Raise a ``UserError`` on a NaN; on a GPU, which would wait, ``record`` does."""
+        """Raise a ``UserError`` on a NaN; on a GPU ``record`` does, as reading it would wait."""
         if result.loss.device.type == "cpu":
             sums = result.loss + result.norm
             if not math.isfinite(sums.sum().item()):
@@ -125,7 +125,7 @@ class TrainingRun:
                         self._raise_nonfinite(i, batch, self.step + 1)
 
     def record(self, result: StepResult, batch: Batch, beta: float) -> None:
-        """Count the step, and note it for each seed."""
+        """Count the step, and record it for each seed."""
         rows = (
             step_row(self.seeds[0].recorder.names, result, beta)
             .reshape(len(self.seeds), -1)
@@ -140,7 +140,7 @@ class TrainingRun:
                 self._raise_nonfinite(i, batch, step)
 
     def end_epoch(self) -> None:
-        """Evaluate the seeds; at the end, all go back to their best parameters."""
+        """Evaluate the seeds; at the end, restore each seed's best parameters."""
         least = min(seed.epoch for _, seed in self.going)
         for i, seed in self.going:
             if seed.epoch == least:
@@ -153,12 +153,12 @@ class TrainingRun:
                     seed.restore_best()
 
     def note(self) -> str:
-        """The first unfinished seed's."""
+        """The note of the first unfinished seed."""
         seed = next((seed for _, seed in self.going), self.seeds[0])
         return note(seed) if len(self.seeds) == 1 else f"seed {seed.seed}: {note(seed)}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a step changes; a collective call."""
+        """All state that a step changes; a collective call."""
         states = []
         for seed in self.seeds:
             with seed.within():
@@ -169,7 +169,7 @@ class TrainingRun:
         return {"optimizer": optimizer, "seeds": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where ``state_dict`` left off, bit for bit."""
+        """Restore a ``state_dict``; training then continues bit for bit."""
         for seed, its in zip(self.seeds, state.get("seeds", [state]), strict=True):
             with seed.within():
                 seed.load_state_dict(its)
@@ -182,7 +182,7 @@ class TrainingRun:
 
     @contextmanager
     def _within(self, i: int) -> Iterator[None]:
-        """The seed's scope and random numbers; of several, its number before a complaint."""
+        """The seed's scope and random numbers; with several seeds, errors name the seed."""
         try:
             with self.seeds[i].within():
                 yield
@@ -198,8 +198,8 @@ class TrainingRun:
 
 
 def note(seed: SeedTraining) -> str:
-    """The current ELBO, in words."""
-    rows = seed.recorder.rows()
+    """The current ELBO, for the progress bar."""
+    rows = seed.recorder.fetch()
     if not len(rows):
         return ""
     held_out = "".join(f", held out {bound:.2f}" for _, bound, _ in seed.held_out.history[-1:])
@@ -207,7 +207,7 @@ def note(seed: SeedTraining) -> str:
 
 
 def together(batches: Sequence[Batch]) -> Batch:
-    """One seed's batch; of several, columns (seeds, rows, …), and one that all share not copied.
+    """Stack the seeds' batches to (seeds, rows, …); a column that all share is not copied.
 
     Raises:
         UserError: their shapes differ.

@@ -1,4 +1,4 @@
-"""What a training does: how long, in which steps, where, and at which precision."""
+"""The options of a training: duration, steps, device and precision."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bf16-mixed": torc
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The same for all seeds of a fit.
+    """The options of a training, the same for all seeds.
 
     Attributes:
-        rows: of the training data.
+        rows: number of training data.
         steps: optimiser steps in all; see ``total_steps``.
         batch_size: rows in a batch (None: all of them).
-        device: where the program lives.
-        precision: "float32", "float64", or "bf16-mixed": parameters in single precision, and the
-            estimator in bfloat16 where that is safe.
+        device: of the program.
+        precision: "float32", "float64", or "bf16-mixed": parameters in float32, the estimator under
+            autocast to bfloat16.
         schedule: factor of the learning rate over progress in [0, 1).
         anneal: weight β of the KL over progress.
         clip_norm: largest global norm of the gradient (None: no clipping).
@@ -33,7 +33,7 @@ class Plan:
         seeds_at_once: train all seeds as one vectorised program.
 
     Raises:
-        UserError: the options do not fit together, or not the data.
+        UserError: the options contradict each other or do not fit the data.
     """
 
     rows: int
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in one pass over the data."""
+        """Number of batches in an epoch."""
         return batches_per_epoch(self.rows, self.batch_size)
 
     @property
@@ -66,7 +66,7 @@ class Plan:
 
     @property
     def annealed(self) -> bool:
-        """Whether the objective ever differs from the ELBO."""
+        """Whether the objective differs from the ELBO at any time."""
         return self.anneal is not constant
 
     def autocast(self) -> AbstractContextManager:
@@ -94,10 +94,11 @@ def batches_per_epoch(rows: int, batch_size: int | None) -> int:
 
 
 def total_steps(rows: int, batch_size: int | None, epochs: int | None, steps: int | None) -> int:
-    """How many optimiser steps epochs, or steps, are.
+    """The number of optimiser steps in all.
 
     Raises:
-        UserError: both are given, or none, or less than one; or a batch does not fit the data.
+        UserError: both or none of epochs and steps are given, or are below 1; or a batch exceeds
+            the data.
     """
     if (epochs is None) == (steps is None):
         raise UserError("give either epochs or steps")

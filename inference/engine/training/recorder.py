@@ -1,4 +1,4 @@
-"""Numbers of each step, kept on the device and fetched in blocks, so that no step waits."""
+"""Records of each step, kept on the device and fetched in blocks, so that no step waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Recorder:
 
     Args:
         names: the columns.
-        total_steps: of the whole training; decides the window, at most ``MAX_ROWS`` rows.
+        total_steps: of the whole training; sets the window so that there are at most ``MAX_ROWS``.
     """
 
     def __init__(self, names: Sequence[str], total_steps: int) -> None:
@@ -33,33 +33,33 @@ class Recorder:
         self._rows: list[Tensor] = []
 
     def append(self, values: Tensor) -> None:
-        """One step's values, on the device: (len(names),)."""
+        """Record one step's values (len(names),), on the device."""
         self._pending.append(values)
         self._pending_seconds.append(self.seconds())
         if len(self._pending) >= self.block:
             self._fold()
 
     def seconds(self) -> float:
-        """Since the training began, pauses between processes left out."""
+        """Seconds of training so far, without the time between interrupted runs."""
         return self.elapsed + time.perf_counter() - self._started
 
     def last_is_finite(self, name: str) -> bool:
-        """Whether the last value in a column is; waits for the device."""
-        return bool(self.rows()[-1, self.names.index(name)].isfinite())
+        """Whether the last value of a column is finite; waits for the device."""
+        return bool(self.fetch()[-1, self.names.index(name)].isfinite())
 
-    def rows(self) -> Tensor:
+    def fetch(self) -> Tensor:
         """(windows, len(names) + 1) float64 on the host; seconds come last."""
         tail = [self._windows(self._pending, self._pending_seconds)] if self._pending else []
         blocks = self._rows + tail
         return torch.cat(blocks) if blocks else self._no_rows()
 
     def steps(self, count: int) -> Tensor:
-        """The last step (1, 2, …) of each of the windows of ``count`` steps."""
+        """The last step (1, 2, …) of each window in ``count`` steps."""
         ends = torch.arange(self.window, count + self.window, self.window, device="cpu")
         return ends.clamp(max=count)[: -(-count // self.window)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on bit for bit (the clock aside)."""
+        """All state; restored, records continue bit for bit (seconds aside)."""
         pending = torch.stack(self._pending).cpu() if self._pending else self._no_rows()
         rows = torch.cat(self._rows) if self._rows else self._no_rows()
         seconds = torch.tensor(self._pending_seconds, dtype=torch.float64, device="cpu")
@@ -67,7 +67,7 @@ class Recorder:
         return {"rows": rows, "pending": pending, "pending_seconds": seconds, "elapsed": clock}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Take up where ``state_dict`` left off."""
+        """Restore a ``state_dict``."""
         self._rows = [state["rows"]] if len(state["rows"]) else []
         self._pending = list(state["pending"].to(device)) if len(state["pending"]) else []
         self._pending_seconds = state["pending_seconds"].tolist()
@@ -88,12 +88,12 @@ class Recorder:
 
 
 def step_row(names: Sequence[str], result: StepResult, beta: float) -> Tensor:
-    """(…, names) what is recorded of a step whose loss and norm are (…,).
+    """(…, names) the record of a step whose loss and norm are (…,).
 
     Args:
         names: of the row: the ELBO, its terms, the gradient's norm and, if the KL is annealed, β.
-        result: of the step, whose objective weighted the KL by β: the ELBO itself is given back,
-            or nan where its terms are not known.
+        result: of the step; its objective weighted the KL by β, the record holds the unweighted
+            ELBO, or nan where its terms are not known.
         beta: β.
     """
     loss, norm, terms = result

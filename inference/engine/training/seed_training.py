@@ -1,4 +1,4 @@
-"""One seed's training: all of its state, which can be saved after any step and taken up again."""
+"""One seed's training: all of its state, which can be saved and restored after any step."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ from inference.engine.training.validation import HeldOut, held_out_bounds
 from inference.util import rng
 from inference.util.errors import UserError
 
-Kind = TypeVar("Kind", bound=PlainGradient)
+GradientT = TypeVar("GradientT", bound=PlainGradient)
 
 NOT_SUMMING = (Trace_ELBO, TraceGraph_ELBO, RenyiELBO, ReweightedWakeSleep, Trace_MMD)
 
 
 class SeedTraining:
-    """A program on its way through its data; the optimiser is the loop's.
+    """The state of one seed's training, but for the optimiser's, which the loop holds.
 
     The constructor initialises the program, within its ``scope``, with the seed's random numbers.
 
     Args:
         program: to be trained.
-        estimator: the ELBO to follow.
+        estimator: the ELBO to maximise.
         data, valid: training data, and held-out data evaluated after each epoch (or None).
-        plan: what to do.
+        plan: the training's options.
         seed: of initial values, noise and the order of data.
-        processes: who share each batch; this one alone unless given.
+        processes: that share each batch; a single process unless given.
 
     Attributes:
-        terms: watches the estimator.
-        recorder, held_out: what each step told of itself, and the held-out bounds.
-        best: the program's state at the best of them, if training may stop early.
-        step, epoch, finished: where it is; an epoch is done when it is evaluated.
+        terms: records the estimator's terms.
+        recorder, held_out: records of the steps, and the held-out bounds.
+        best: the program's state at the best held-out bound, if training may stop early.
+        step, epoch, finished: the progress; ``epoch`` counts evaluated epochs.
         stream: its random numbers.
     """
 
@@ -73,7 +73,7 @@ class SeedTraining:
         self.program, self.data, self.valid = program, data, valid
         self.plan, self.seed = plan, seed
         self.processes = processes or Processes(plan.device)
-        self.stream: AbstractContextManager[Any] = nullcontext()  # the process's own
+        self.stream: AbstractContextManager[Any] = nullcontext()  # this process's
         if isinstance(estimator, nn.Module):
             estimator.to(plan.device, plan.dtype)
         self.terms = Terms(estimator)
@@ -91,7 +91,7 @@ class SeedTraining:
         rng.seed(seed, rank=self.processes.rank)
 
     def gradient(self) -> Gradient:
-        """What puts the gradient of a batch into the parameters; a new one at each call."""
+        """A new object that computes the gradient of a batch."""
         kind = CapturedGradient if self.plan.compile else PlainGradient
         if not isinstance(self.processes, DistributedProcesses):
             return own_gradient(self, kind, self.plan.clip_norm)
@@ -100,18 +100,18 @@ class SeedTraining:
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
 
     def keep_stream(self) -> rng.Stream:
-        """From now on, random numbers of its own, which go on where they are now."""
+        """Give the seed a random stream of its own, which continues the current one."""
         self.stream = stream = rng.Stream(self.plan.device)
         return stream
 
     @contextmanager
     def within(self) -> Iterator[None]:
-        """Its program's scope, and its random numbers."""
+        """Enter the program's scope and the seed's random stream."""
         with self.program.scope(), self.stream:
             yield
 
     def batches(self) -> Iterator[Batch]:
-        """What is left of the epoch, or of the plan."""
+        """The remaining batches of the epoch, or of the plan."""
         return self.data.batches(self.remaining())
 
     def remaining(self) -> list[Index]:
@@ -127,7 +127,7 @@ class SeedTraining:
         self.finished = self.step >= self.plan.steps or self.held_out.exhausted
 
     def evaluate(self, valid: Columns | Streamed) -> None:
-        """Note the held-out bound, and the program's state if it is the best so far."""
+        """Record the held-out bound; keep the program's state if it is the best so far."""
         with self.plan.autocast():
             bounds, weights = held_out_bounds(
                 self.estimator, self.program, valid, self.plan.batch_size, self.processes
@@ -138,12 +138,12 @@ class SeedTraining:
             self.best = self.program.state_dict()
 
     def restore_best(self) -> None:
-        """Go back to the best parameters, where they were kept."""
+        """Restore the best parameters, if they were kept."""
         if self.best is not None:
             self.program.load_state_dict(self.best)
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameters, randomness, place in the data, trace; a collective call."""
+        """Parameters, random state, position in the data, records; a collective call."""
         return {
             "step": self.step,
             "epoch": self.epoch,
@@ -157,7 +157,7 @@ class SeedTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where ``state_dict`` left off: bit for bit, if there are as many processes."""
+        """Restore a ``state_dict``; bit for bit if the number of processes is the same."""
         self.program.load_state_dict(state["program"])
         if isinstance(self.estimator, nn.Module):
             self.estimator.load_state_dict(state["estimator"])
@@ -171,7 +171,7 @@ class SeedTraining:
             rng.seed(self.seed, self.step, self.processes.rank)
 
     def _name_terms(self, first: Batch) -> None:
-        """Find the ELBO's terms; they must have names in every process."""
+        """Find the names of the ELBO's terms; none if any process finds none."""
         with self.plan.autocast():
             count = self.program.datum_count(first)
             loss = -bound(self.estimator, self.program, first) * count
@@ -181,17 +181,19 @@ class SeedTraining:
         self._broadcast()
 
     def _broadcast(self, tensors: Iterable[Tensor] = ()) -> None:
-        """Let the first process's tensors be everybody's, and the state beside parameters, too."""
+        """Copy rank 0's parameters and other state to all processes."""
         state = [tensor for _, tensor in mutable_state(self.program, self.estimator)]
         self.processes.broadcast([*tensors, *state])
 
     def _order(self, epoch: int) -> list[Index]:
         """This process's rows of each batch."""
         order = self.data.order(self.plan.batch_size, self.seed, epoch)
-        return [self.processes.part(index, len(self.data)) for index in order]
+        return [self.processes.shard(index, len(self.data)) for index in order]
 
 
-def own_gradient(training: SeedTraining, kind: type[Kind], clip_norm: float | None) -> Kind:
+def own_gradient(
+    training: SeedTraining, kind: type[GradientT], clip_norm: float | None
+) -> GradientT:
     """This process's gradient of the seed's program."""
     return kind(training.program, training.terms, clip_norm, training.plan.autocast)
 
@@ -215,8 +217,8 @@ def initialise(program: Program, first: Batch, plan: Plan, processes: Processes)
     """``program.initialise`` on the first batch.
 
     Raises:
-        UserError: likewise; or the program takes no part of the whole data, and several processes
-            give it one.
+        UserError: as ``Program.initialise``; or the program fails on one process's shard of the
+            data.
     """
     try:
         program.initialise(first, plan.rows)
@@ -232,5 +234,5 @@ def initialise(program: Program, first: Batch, plan: Plan, processes: Processes)
 
 
 def module_state(estimator: ELBO) -> dict[str, Any]:
-    """What an estimator that is a module keeps."""
+    """The parameters and buffers of an estimator that is a module."""
     return estimator.state_dict() if isinstance(estimator, nn.Module) else {}

@@ -17,7 +17,7 @@ from inference.engine.program.program import Program
 from inference.util import rng
 
 EVALUATION_SEED = 20_140_501
-LEAST_BATCHES = 8  # so that a standard error over batches means something
+LEAST_BATCHES = 8  # enough for a standard error over batches
 
 
 def held_out_bounds(
@@ -29,11 +29,11 @@ def held_out_bounds(
 ) -> tuple[Tensor, Tensor]:
     """Bounds of consecutive parts, nats per datum, and the parts' lengths; both (parts,).
 
-    The noise is the same at every call, so that two calls may be compared batch by batch.  Several
-    processes take turns, part by part.
+    The noise is the same at every call, so that two calls can be compared batch by batch.  Several
+    processes divide the parts among them.
     """
     size = len(data)
-    fits = 4 * (batch_size or size)  # as no graph is kept
+    fits = 4 * (batch_size or size)  # no autograd graph is kept
     chunk = max(1, min(fits, size // LEAST_BATCHES))
     parts = slices(size, chunk)
     own = parts[processes.rank :: processes.size]
@@ -59,9 +59,10 @@ def weighted_mean(values: Tensor, weights: Tensor) -> tuple[float, float]:
 class HeldOut:
     """The history of held-out bounds, the best so far, and whether to stop.
 
-    A bound counts as better than the best when the mean of their difference, batch by batch
-    under common noise, exceeds two of its standard errors; after ``patience`` evaluations
-    without one, training stops.  Slow progress adds up, since the best stays the yardstick.
+    A bound is better than the best if the mean of their differences, batch by batch under common
+    noise, exceeds two standard errors; after ``patience`` evaluations without a better one,
+    training stops.  Slow progress adds up, as each bound is compared with the best, not with the
+    last.
     """
 
     patience: int | None
@@ -71,7 +72,7 @@ class HeldOut:
     waited: int = 0
 
     def observe(self, step: int, bounds: Tensor, weights: Tensor) -> bool:
-        """Note an evaluation; answer whether it is the new best."""
+        """Record an evaluation; return whether it is the new best."""
         self.history.append((step, *weighted_mean(bounds, weights)))
         if self.best is not None:
             gain, error = weighted_mean(bounds - self.best, weights)
@@ -83,11 +84,11 @@ class HeldOut:
 
     @property
     def exhausted(self) -> bool:
-        """No evaluation within ``patience`` has been better."""
+        """Whether the last ``patience`` evaluations brought no better bound."""
         return self.patience is not None and self.waited >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
-        """All that ``observe`` changes."""
+        """All state that ``observe`` changes."""
         return {
             "history": list(self.history),
             "best": self.best,
@@ -96,6 +97,6 @@ class HeldOut:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where ``state_dict`` left off."""
+        """Restore a ``state_dict``."""
         for name, value in state.items():
             setattr(self, name, value)

@@ -1,4 +1,4 @@
-"""``lowerbound caption``: say what is on pictures, with a trained captioner."""
+"""``lowerbound caption``: caption pictures with a trained captioner."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 from inference.recipes.captions.data.encoders import Encoder, default_encoder, load_encoder
 from inference.recipes.captions.data.pictures import Picture
 from inference.recipes.captions.options import CaptionOptions
-from inference.recipes.captions.report.attention import draw
+from inference.recipes.captions.report.attention import plot_attention
 from inference.recipes.captions.report.said import example, search
 from inference.recipes.captions.trained import Trained, trained
 from inference.util.errors import UserError
 
 
 def run(options: CaptionOptions) -> None:
-    """Print a caption for each picture; keep a picture of its looks."""
-    for file, words in captions(options).items():
+    """Print a caption for each picture; write a picture of its attention."""
+    for file, words in caption_images(options).items():
         print(f"{file}: {words}")
     print(f"where it looked: {options.run / 'captions'}")
 
 
-def captions(options: CaptionOptions) -> dict[Path, str]:
-    """Caption pictures with a trained run; a picture of each with its looks beside the run.
+def caption_images(options: CaptionOptions) -> dict[Path, str]:
+    """Caption pictures with a trained run; write a picture of each one's attention to the run.
 
     Returns:
         file → caption.
 
     Raises:
-        UserError: the directory holds no finished captioner, its encoder is code that was not asked
-            for, or a picture cannot be read.
+        UserError: the directory holds no finished captioner, its encoder is code that the options
+            do not name, or a picture cannot be read.
     """
     found = trained(options.run)
     encode = encoder_of(found, options)
@@ -38,7 +38,7 @@ def captions(options: CaptionOptions) -> dict[Path, str]:
         grid = encode([picture.open()]).to(found.captioner.embed.weight)
         caption = search(found.captioner, grid, options.beam, options.length_penalty)
         shown = example(picture, caption, found.vocabulary, found.options["attention"], {})
-        draw(shown, options.run / "captions" / f"{file.stem}.png")
+        plot_attention(shown, options.run / "captions" / f"{file.stem}.png")
         said[file] = found.vocabulary.decode(caption.words[0].tolist())
     return said
 
@@ -47,7 +47,7 @@ def encoder_of(found: Trained, options: CaptionOptions) -> Encoder:
     """The encoder that the run was trained with.
 
     Raises:
-        UserError: it is code of somebody's, which runs only if the options name it, too.
+        UserError: it is code outside of this library, which runs only if the options name it, too.
     """
     name = found.options["encoder"] or default_encoder(found.options["data"])
     library, _, what = name.partition(":")

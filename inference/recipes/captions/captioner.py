@@ -1,4 +1,4 @@
-"""Show, attend and tell (Xu et al. 2015): captions of photographs, a look for every word.
+"""Show, attend and tell (Xu et al. 2015): captions of photographs, by attention for each word.
 
 lowerbound fit captioner --attention soft
 lowerbound fit captioner --attention hard --estimator LeaveOneOut --particles 2 --data flickr8k
@@ -17,7 +17,7 @@ from guides.empty import Empty
 from guides.prior import Prior
 from inference.data.columns import Columns
 from inference.data.vocabulary import Vocabulary
-from inference.recipes.captions.data.captions import load
+from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import default_encoder
 from inference.recipes.captions.data.features import extract
 from inference.recipes.captions.data.pictures import Captioned
@@ -51,7 +51,7 @@ def build(options: Options) -> Recipe:
 
 
 def program(options: Options, captioner: Captioner, size: int) -> tuple[PyroModule, PyroModule]:
-    """(model, guide) of captions that look softly, or hard under one of two guides."""
+    """(model, guide) with soft attention, or with hard attention under one of two guides."""
     if options.attention == "soft":
         return SoftAttention(captioner, size, options.penalty), Empty()
     if options.guide == "prior":
@@ -63,22 +63,22 @@ def program(options: Options, captioner: Captioner, size: int) -> tuple[PyroModu
 
 def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
     """The pictures, the vocabulary, and train, valid and test columns, see ``columns``."""
-    captioned = load(options.data)
+    captioned = load_captions(options.data)
     encoder = options.encoder or default_encoder(options.data)
     file = f"{Path(options.data).name}-{encoder}.npy".replace(":", "-")
     grids = extract(captioned.pictures, encoder, options.features / file, options.device)
-    vocabulary = Vocabulary.build(captioned.captions("train"), options.minimum)
+    vocabulary = Vocabulary.from_texts(captioned.captions("train"), options.minimum)
     table = torch.from_numpy(grids)
-    parts = (captioned.rows(split, vocabulary) for split in ("train", "valid", "test"))
+    parts = (captioned.columns(split, vocabulary) for split in ("train", "valid", "test"))
     return captioned, vocabulary, [columns(part, table) for part in parts]
 
 
 def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int) -> None:
-    """Give the captioner the networks of a finished run.
+    """Load the networks of a finished run into the captioner.
 
     Raises:
-        UserError: the run is not finished, or says other words; the networks have other widths;
-            there is more than one seed, as further ones draw new networks.
+        UserError: the run is not finished, or has another vocabulary; the networks have other
+            widths; there is more than one seed, as further ones draw new networks.
     """
     if seeds > 1:
         raise UserError(f"{seeds} seeds cannot all begin with the networks of {start}: fit one")
@@ -96,7 +96,7 @@ def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int)
 def columns(rows: Columns, table: Tensor) -> Columns:
     """Captions with their pictures' grids: a (N,), row numbers of the table, and y (N, T).
 
-    Where places of the words' objects are known, they stay beside them: ``places`` (N, T).
+    Where the objects' locations are known, ``places`` (N, T) is kept as a column.
     """
     tensors = dict(rows.tensors)
     tensors = {"a": tensors.pop("image"), **tensors}

@@ -20,49 +20,50 @@ from inference.recipes.options import (
 
 @dataclass(frozen=True)
 class CaptionerOptions(WithBaseline):
-    """Show, attend and tell: captions said word by word, a look at the picture for every word."""
+    """Show, attend and tell: captions word by word, with attention to the picture at each word."""
 
     data: str = "scenes"
     """scenes, scenes-clothing, flickr8k, hub:NAME, or a folder or file of captioned pictures."""
     attention: Literal["soft", "hard"] = "soft"
-    """Look everywhere in proportion, or at one place, which is a latent."""
+    """Soft: a weighted mean over all locations; hard: one location, a latent."""
     guide: Literal["prior", "caption"] = "prior"
-    """Of hard attention: the model's own looks (the paper's bound), or some that know the words."""
+    """For hard attention: the model's prior (the paper's bound), or a guide that reads the
+    caption."""
     encoder: str | None = None
-    """Frozen network whose grid is looked at [pixels for scenes, else efficientnet-lite2]."""
+    """Frozen encoder of pictures [pixels for scenes, else efficientnet-lite2]."""
     features: MayChange[Path] = Path("features")
-    """Folder where the encoder's grids are kept."""
+    """Folder for the encoder's extracted features."""
     start: Path | None = None
-    """Directory of a finished captioner whose networks to begin with [new ones]."""
+    """Directory of a finished captioner whose networks to start from [new ones]."""
     hidden: PositiveInt = 512
     """Width of the decoder's state and of its words."""
     dropout: Share = 0.5
-    """In training."""
+    """Dropout rate in training."""
     minimum: PositiveInt = 5
-    """How often a word must occur in the training captions to be said."""
+    """How often a word must occur in the training captions to be in the vocabulary."""
     penalty: NonNegativeFloat = 1.0
     """Weight of soft attention's (1 − Σ_t α_ti)²."""
     entropy: NonNegativeFloat = 0.002
-    """Weight of the bonus for undecided looks, of hard attention in training."""
+    """Weight of the entropy bonus of hard attention, in training."""
     expected: Share = 0.5
-    """Share of captions whose looks are replaced by their expectation, likewise."""
+    """Share of captions whose hard attention is replaced by its expectation, in training."""
     estimator: EstimatorName = "ScoreFunction"
     """Gradient estimator."""
     batch_size: PositiveInt | None = 64
-    """Captions a step, of like length."""
+    """Captions a step, of similar length."""
     learning_rate: NonNegativeFloat = 4e-4
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
     beam: MayChange[PositiveInt] = 5
-    """Captions kept at a time while the best is looked for."""
+    """Width of the beam search."""
     length_penalty: MayChange[NonNegativeFloat] = 0.3
-    """α of what is searched for: the largest log p(y | a) / length^α."""
+    """α of the beam search's score, log p(y | a) / length^α."""
 
 
 @dataclass(frozen=True)
 class CaptionOptions:
-    """Caption pictures with a trained captioner, and draw where it looked.
+    """Caption pictures with a trained captioner, and plot its attention.
 
     lowerbound caption runs/captioner photo.jpg other.png
     """
@@ -72,10 +73,11 @@ class CaptionOptions:
     images: Positional[tuple[Path, ...]]
     """Pictures (jpg, png, …)."""
     beam: PositiveInt = 5
-    """Captions kept at a time while the best is looked for."""
+    """Width of the beam search."""
     length_penalty: NonNegativeFloat = 0.3
-    """α of what is searched for: the largest log p(y | a) / length^α."""
+    """α of the beam search's score, log p(y | a) / length^α."""
     device: str = "cpu"
     """cpu, cuda or cuda:N."""
     encoder: str | None = None
-    """The run's encoder, said again where it is MODULE:FACTORY: code, which runs only if asked."""
+    """The run's encoder, to be repeated where it is MODULE:FACTORY: such code runs only on
+    request."""

@@ -14,7 +14,7 @@ PREFIX = "model.captioner."
 
 
 class Trained(NamedTuple):
-    """What a finished run holds: its recipe's options, its words, the first seed's networks."""
+    """A finished run: the recipe's options, the vocabulary, the first seed's networks."""
 
     options: dict
     vocabulary: Vocabulary
@@ -25,7 +25,7 @@ def trained(directory: Path) -> Trained:
     """The captioner of a finished run.
 
     Raises:
-        UserError: there is none.
+        UserError: the directory holds no finished captioner.
     """
     config, checkpoint = directory / "config.json", directory / "checkpoint.pt"
     vocabulary = directory / "vocabulary.json"

@@ -1,4 +1,4 @@
-"""Images, and latents that explain them."""
+"""Latent-variable models of images."""
 
 from inference.recipes.images import options
 

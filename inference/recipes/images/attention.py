@@ -1,4 +1,4 @@
-"""Hard attention to the patches of a digit: the smallest program with a sequence of looks.
+"""Hard attention to patches of a digit: a small program with a sequence of discrete latents.
 
 lowerbound fit attention --estimator LeaveOneOut --particles 4
 lowerbound audit attention --at 0 300
@@ -11,7 +11,7 @@ from pyro.distributions import Categorical
 
 from guides.hard_attention import Looker
 from inference.data.columns import Columns
-from inference.data.sources import load
+from inference.data.sources import load_splits
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.options import AttentionOptions as Options
 from inference.results import evaluate
@@ -22,7 +22,7 @@ from ppl_models.hard_attention import Glimpser, PatchAttention
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load(options.data)
+    splits = load_splits(options.data)
     train, valid, test = (
         patches(split, options.patch) for split in (splits.train, splits.valid, splits.test)
     )
@@ -58,7 +58,7 @@ def patches(images: Columns, side: int) -> Columns:
 
 
 def report(run: Run, test: Columns, steps: int) -> Figures:
-    """The test bound over all T labels, and how often the last one said is right."""
+    """The test bound over all T labels, and the accuracy of the last one."""
     test, program = run.place(test), run.programs[0]
     with program.scope(), torch.no_grad():
         trace, _ = program.traces(test.rows(None))

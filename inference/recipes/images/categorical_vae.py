@@ -6,7 +6,7 @@ lowerbound fit categorical_vae --data binarized-mnist --variables 20 --classes 1
 from __future__ import annotations
 
 from guides.categorical import AmortizedOneHot
-from inference.data.sources import load
+from inference.data.sources import load_splits
 from inference.estimators import GumbelSoftmax
 from inference.recipes.contract import Recipe
 from inference.recipes.images.data.binarize import flat_binary
@@ -18,7 +18,7 @@ from ppl_models.networks import mlp
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load(options.data)
+    splits = load_splits(options.data)
     train, valid, test = map(flat_binary, (splits.train, splits.valid, splits.test))
     pixels, size = train.tensors["x"].shape[1], len(train)
     code = (options.variables, options.classes)

@@ -29,13 +29,13 @@ class VAEOptions(Training):
     network: Literal["mlp", "conv"] = "mlp"
     """Kind of encoder and decoder."""
     activation: Literal["relu", "tanh"] = "relu"
-    """Of the MLP."""
+    """Activation of the MLP."""
     likelihood: Literal["bernoulli", "gaussian", "discretized-logistic"] = "bernoulli"
-    """p(x | z), pixel by pixel."""
+    """p(x | z) of each pixel."""
     binarize: Literal["none", "dynamic"] = "none"
     """Draw pixels x ~ Bernoulli(grey level) anew for each batch."""
     validation: bool = True
-    """Hold the validation split out; without it, train on it too, as published figures do."""
+    """Hold out the validation split; else it is trained on, as in published results."""
     test_samples: MayChange[NonNegativeInt] = 0
     """K of the importance-weighted bound L_K on the test data (0: not computed)."""
 
@@ -49,11 +49,11 @@ class SBNOptions(WithBaseline):
     latent_dims: tuple[PositiveInt, ...] = (200,)
     """Units of the stochastic layers, from the bottom up."""
     network: Literal["linear", "nonlinear"] = "linear"
-    """Between layers: one linear map, or two hidden tanh layers of 200 units before it."""
+    """Between layers: a linear map, or two hidden tanh layers of 200 units and a linear map."""
     estimator: EstimatorName = "DisARM"
     """Gradient estimator; ScoreFunction takes --baseline."""
     temperature: PositiveFloat = 0.5
-    """Of GumbelSoftmax."""
+    """Temperature of GumbelSoftmax."""
     batch_size: PositiveInt | None = 200
     """Rows a step."""
     test_samples: MayChange[NonNegativeInt] = 0
@@ -62,14 +62,15 @@ class SBNOptions(WithBaseline):
 
 @dataclass(frozen=True)
 class AttentionOptions(Training):
-    """Hard attention: T one-hot looks at patches of a labelled image, the label said after each."""
+    """Hard attention: T one-hot latents choose patches of an image; its label is predicted after
+    each."""
 
     data: str = "digits"
     """A source of labelled images."""
     patch: PositiveInt = 2
-    """Side of a location, pixels."""
+    """Side of a patch, pixels."""
     steps_of_attention: PositiveInt = 4
-    """T."""
+    """T, the number of patches looked at."""
     estimator: EstimatorName = "LeaveOneOut"
     """Gradient estimator."""
     particles: PositiveInt = 4
@@ -85,12 +86,12 @@ class CategoricalVAEOptions(Training):
     data: str = "digits"
     """Any source of images in [0, 1]: grey levels are binarised dynamically."""
     variables: PositiveInt = 20
-    """V."""
+    """V, the number of latent variables."""
     classes: PositiveInt = 10
-    """C."""
+    """C, the number of classes of each."""
     hidden: tuple[PositiveInt, ...] = (200,)
     """Widths of the hidden layers."""
     estimator: EstimatorName = "GumbelSoftmax"
     """Gradient estimator."""
     temperature: PositiveFloat = 0.7
-    """Of GumbelSoftmax."""
+    """Temperature of GumbelSoftmax."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from guides.sigmoid_belief import BottomUpBernoulli
 from inference.data.columns import Columns
-from inference.data.sources import load
+from inference.data.sources import load_splits
 from inference.estimators import GumbelSoftmax
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.data.binarize import flat_binary
@@ -31,39 +31,39 @@ def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
     if not options.latent_dims:
         raise UserError("--latent-dims is empty: give the units of one layer or more")
-    splits = load(options.data)
+    splits = load_splits(options.data)
     train, valid, test = map(flat_binary, (splits.train, splits.valid, splits.test))
     pixels = train.tensors["x"].shape[1]
     mean = train.tensors["x"].float().mean(0)
     dims = (pixels, *options.latent_dims)
-    down = [network(options, above, below) for below, above in itertools.pairwise(dims)]
-    up = [network(options, below, above) for below, above in itertools.pairwise(dims)]
+    down = [layer_network(options, above, below) for below, above in itertools.pairwise(dims)]
+    up = [layer_network(options, below, above) for below, above in itertools.pairwise(dims)]
     start_at_mean(down[0], mean)
     return Recipe(
         model=SigmoidBeliefNetwork(down, dims[-1], size=len(train)),
         guide=BottomUpBernoulli(up, mean, size=len(train)),
         train=train,
         valid=valid,
-        estimator=estimator(options, pixels),
+        estimator=chosen_estimator(options, pixels),
         report=lambda run: report(run, test, options.test_samples),
     )
 
 
-def network(options: Options, inputs: int, outputs: int) -> nn.Module:
-    """One map between layers."""
+def layer_network(options: Options, inputs: int, outputs: int) -> nn.Module:
+    """The network between two layers."""
     if options.network == "linear":
         return nn.Linear(inputs, outputs)
     return mlp([inputs, 200, 200, outputs], nn.Tanh)
 
 
 def start_at_mean(decoder: nn.Module, mean: Tensor) -> None:
-    """The decoder's last bias: the pixels' mean as logits, so that training need not find it."""
+    """Initialise the decoder's last bias to the logits of the pixels' mean."""
     *_, last = (part for part in decoder.modules() if isinstance(part, nn.Linear))
     with torch.no_grad():
         last.bias.copy_(torch.logit(mean.clamp(0.001, 0.999)))
 
 
-def estimator(options: Options, pixels: int) -> ELBO:
+def chosen_estimator(options: Options, pixels: int) -> ELBO:
     """The named estimator with its options."""
     if options.estimator == "GumbelSoftmax":
         return GumbelSoftmax(temperature=options.temperature)

@@ -9,7 +9,7 @@ from torch import Size, nn
 
 from guides.amortized import AmortizedGaussian
 from inference.data.columns import Columns
-from inference.data.sources import load
+from inference.data.sources import load_splits
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.data.binarize import binarize
 from inference.recipes.images.options import VAEOptions as Options
@@ -24,8 +24,10 @@ from ppl_models.vae import VAE
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load(options.data)
-    train, valid, test = (images(s, options) for s in (splits.train, splits.valid, splits.test))
+    splits = load_splits(options.data)
+    train, valid, test = (
+        image_columns(s, options) for s in (splits.train, splits.valid, splits.test)
+    )
     if not options.validation:
         train = train.followed_by(valid)
     encoder, decoder = networks(options, train.tensors["x"].shape[1:])
@@ -39,7 +41,7 @@ def build(options: Options) -> Recipe:
     )
 
 
-def images(split: Columns, options: Options) -> Columns:
+def image_columns(split: Columns, options: Options) -> Columns:
     """The column x alone (N, C, H, W), binarised if asked.
 
     Raises:
@@ -90,6 +92,6 @@ def report(run: Run, test: Columns, test_samples: int) -> Figures:
         bounds = evaluate.importance_weighted_bound(program, test, test_samples)
         figures[f"test L_{test_samples}"] = bounds
     if run.directory is not None:
-        plots.reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
-        plots.samples(program.model, 64, run.directory / "samples.png")
+        plots.plot_reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
+        plots.plot_samples(program.model, 64, run.directory / "samples.png")
     return figures

@@ -1,4 +1,4 @@
-"""Toys whose gradients are known in closed form."""
+"""Toy problems whose gradients are known in closed form."""
 
 from inference.recipes.toys import options
 

@@ -1,7 +1,7 @@
 """Minimise E[z²], z ~ N(aθ + b, 1), by score function and by reparameterisation.
 
-A common toy for both (Mohamed et al. 2020, *Monte Carlo gradient estimation*, section 3): every
-moment of either gradient is known.
+A common toy problem (Mohamed et al. 2020, *Monte Carlo gradient estimation*, section 3): all
+moments of both gradients are known.
 
 lowerbound fit expected_square --estimator Pathwise
 """
@@ -27,22 +27,22 @@ WITHOUT_PATH = ("ScoreFunction", "LeaveOneOut", "VIMCO")
 
 
 def build(options: Options) -> Recipe:
-    """The program, and sixteen draws a step as its data."""
+    """The program; its data are sixteen draws a step."""
     return Recipe(
         ExpectedSquare(),
-        guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
+        initial_guide(options, reparameterised=options.estimator not in WITHOUT_PATH),
         {"x": torch.zeros(16)},
         report=lambda run: report(run, options),
     )
 
 
-def guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
-    """The guide with the options' first θ, and their a and b."""
+def initial_guide(options: Options, *, reparameterised: bool) -> ExpectedSquareGuide:
+    """The guide with the options' initial θ, a and b."""
     return ExpectedSquareGuide(options.theta, options.a, options.b, reparameterised=reparameterised)
 
 
 def report(run: Run, options: Options) -> Figures:
-    """The θ found, and at the start the mean and variance of one gradient, beside the formulas."""
+    """The θ found; mean and variance of one gradient at the initial θ, beside the formulas."""
     mu = options.a * options.theta + options.b
     score, path = (gradients(options, reparameterised=by_path) for by_path in (False, True))
     if run.directory is not None:
@@ -61,14 +61,14 @@ def report(run: Run, options: Options) -> Figures:
 
 def gradients(options: Options, *, reparameterised: bool) -> Tensor:
     """(DRAWS,) gradients of E[z²] in θ, one draw each."""
-    q = guide(options, reparameterised=reparameterised)
-    q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # each draw has its own
+    q = initial_guide(options, reparameterised=reparameterised)
+    q.theta = nn.Parameter(torch.full((DRAWS,), options.theta))  # one θ for each draw
     estimator = Pathwise() if reparameterised else ScoreFunction()
     return one_draw_gradients(estimator, ExpectedSquare(), q, q.theta)
 
 
 def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
-    """Both ways' gradients on one axis; the middle 98 % of the wider."""
+    """Histograms of both gradients, over the middle 98 % of the wider one."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axis = figure.subplots()
     low, high = float(score.quantile(0.01)), float(score.quantile(0.99))
@@ -78,4 +78,4 @@ def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
     axis.axvline(exact, color="k", lw=1, label=f"2aμ = {exact:.1f}")
     axis.set(xlabel="gradient of E[z²] in θ from one draw", ylabel="density", yscale="log")
     axis.legend(frameon=False)
-    plots.save(figure, file)
+    plots.save_figure(figure, file)

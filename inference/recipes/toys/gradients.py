@@ -1,4 +1,4 @@
-"""What the recipes of the toys share: many gradients at once, from one draw each."""
+"""Many one-draw gradients at once, for the recipes of toys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def one_draw_gradients(
 ) -> Tensor:
     """(R,) the loss's gradient in each entry of a parameter (R,), each entry with its own draw.
 
-    Adds the gradients of the estimator's own parameters to theirs.
+    Also accumulates the gradients of the estimator's own parameters in their ``.grad``.
     """
     parameter.grad = None
     estimator.loss_and_grads(model, guide, zeros(len(parameter)))

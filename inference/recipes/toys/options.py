@@ -18,34 +18,34 @@ class ToyOptions(Training):
     """Training of a toy, whose data are one batch of independent draws."""
 
     batch_size: PositiveInt | None = None
-    """Draws a step; None for those of the one batch."""
+    """Draws a step; None for all."""
     learning_rate: NonNegativeFloat = 0.02
-    """Of Adam."""
+    """Learning rate of Adam."""
 
 
 @dataclass(frozen=True)
 class ExpectedSquareOptions(ToyOptions):
-    """The toy E[z²] with μ = aθ + b; a picture of both ways' gradients at the start."""
+    """The toy E[z²] with μ = aθ + b; plots both gradients at the initial θ."""
 
     theta: FiniteFloat = 0.4
-    """θ at the start; its optimum is −b/a."""
+    """Initial θ; the optimum is −b/a."""
     a: FiniteFloat = 2.0
     """Slope of μ."""
     b: FiniteFloat = 3.0
     """Offset of μ."""
     estimator: EstimatorName = "Pathwise"
-    """ScoreFunction takes the draw as not reparameterised."""
+    """Gradient estimator; ScoreFunction treats the draw as not reparameterised."""
     epochs: PositiveInt = 200
-    """Steps: each sees all draws."""
+    """Steps, each with all draws."""
 
 
 @dataclass(frozen=True)
 class SquaredDistanceOptions(ToyOptions):
-    """The toy E[(b − t)²] of REBAR and RELAX; a picture of five estimators along training."""
+    """The toy E[(b − t)²] of REBAR and RELAX; plots five estimators over training."""
 
     target: FiniteFloat = 0.45
     """t: 0.45 in REBAR's paper, 0.499 in RELAX's, where the two costs are almost the same."""
     estimator: EstimatorName = "REBAR"
-    """Of the fit itself; the picture has five."""
+    """Gradient estimator of the fit; the plot compares five."""
     epochs: PositiveInt = 500
-    """Steps: each sees one draw."""
+    """Steps, each with one draw."""

@@ -28,7 +28,7 @@ COPIES = 1000
 
 
 def build(options: Options) -> Recipe:
-    """The program, and one draw a step as its data."""
+    """The program; its data are one draw a step."""
     return Recipe(
         SquaredDistance(options.target),
         SquaredDistanceGuide(),
@@ -38,7 +38,7 @@ def build(options: Options) -> Recipe:
 
 
 def report(run: Run, options: Options) -> Figures:
-    """The θ found, and the variance of one gradient in the last tenth of each one's training."""
+    """The θ found; each estimator's variance of one gradient in the last tenth of training."""
     best = min(options.target**2, (1 - options.target) ** 2)
     with rng.forked(0):
         courses = {name: course(estimator, options) for name, estimator in estimators().items()}
@@ -55,7 +55,7 @@ def report(run: Run, options: Options) -> Figures:
 
 
 def estimators() -> dict[str, Estimator]:
-    """The five estimators, by their names in the picture's legend."""
+    """The five estimators by their names in the plot's legend."""
     one_by_one = nn.Unflatten(-1, (-1, 1))
     surrogate = nn.Sequential(one_by_one, nn.Linear(1, 10), nn.Tanh(), nn.Linear(10, 1))
     return {
@@ -70,9 +70,9 @@ def estimators() -> dict[str, Estimator]:
 def course(estimator: Estimator, options: Options) -> tuple[np.ndarray, np.ndarray]:
     """(steps,) expected cost and variance of one gradient, means over trainings side by side.
 
-    Each training takes one gradient a step; half the squared difference to a second one, at the
-    same θ, is its variance.  The trainings share the estimator's own parameters and averages, which
-    find their place sooner than in a training by itself.
+    Each training uses one gradient a step; half the squared difference to a second gradient at the
+    same θ estimates its variance.  The trainings share the estimator's own parameters and averages,
+    which therefore adapt faster than in a single training.
     """
     model, guide = SquaredDistance(options.target), SquaredDistanceGuide()
     guide.logit = nn.Parameter(torch.zeros(COPIES))
@@ -100,11 +100,11 @@ def curves(courses: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float, fi
     left, right = figure.subplots(1, 2)
     for name, (costs, variances) in courses.items():
         left.plot(costs, lw=1.5)
-        some = np.where(variances > 0, variances, np.nan)  # DisARM has none at θ = ½
+        some = np.where(variances > 0, variances, np.nan)  # DisARM's is 0 at θ = ½
         right.plot(plots.smooth(some[None])[0], lw=1.5, label=name)
     left.axhline(best, color="k", lw=1, ls=":")
     left.margins(y=0.1)
     left.set(xlabel="step", title="expected cost E[(b − t)²]; dotted: its least")
     right.set(xlabel="step", title="variance of one gradient", yscale="log")
     figure.legend(loc="outside right upper", frameon=False)
-    plots.save(figure, file)
+    plots.save_figure(figure, file)

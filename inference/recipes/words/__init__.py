@@ -1,4 +1,4 @@
-"""Words: their vectors, and models of language."""
+"""Word vectors and language models."""
 
 from inference.recipes.words import options
 

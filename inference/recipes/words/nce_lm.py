@@ -1,4 +1,4 @@
-"""Language models whose next word is told from noise: Mnih & Teh 2012.
+"""Language models by noise-contrastive estimation: Mnih & Teh 2012.
 
 lowerbound fit nce-lm
 lowerbound fit nce-lm --score lstm --hidden 200 --batch-size 20 --clip-norm 10
@@ -18,7 +18,7 @@ from guides.empty import Empty
 from inference.data.columns import Columns, slices
 from inference.engine.optim import SparseAdagrad
 from inference.recipes.contract import Figures, Recipe
-from inference.recipes.words.data.text import Text, continuations, load, rows
+from inference.recipes.words.data.text import Text, continuations, load_text, sequences
 from inference.recipes.words.options import NCELMOptions as Options
 from inference.results.report import Estimate
 from inference.results.run import Run
@@ -39,7 +39,7 @@ from ppl_models.nce import (
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    found = load(options.data, options.minimum)
+    found = load_text(options.data, options.minimum)
     train, valid = (columns(options, part) for part in (found.train, found.valid))
     adagrad = functools.partial(SparseAdagrad, lr=options.learning_rate)
     return Recipe(
@@ -47,21 +47,21 @@ def build(options: Options) -> Recipe:
         Empty(),
         train,
         valid,
-        estimator=Trace_ELBO(),  # nothing is latent: all estimators are one
+        estimator=Trace_ELBO(),  # no latent: all estimators are the same
         optimizer=adagrad if options.sparse else None,
         report=lambda run: report(run, options, found),
     )
 
 
 def columns(options: Options, part: Tensor) -> Columns:
-    """Words with what is before them: c and w, see ``inference.recipes.words.data.text``."""
+    """Words w and their contexts c, see ``inference.recipes.words.data.text``."""
     if options.score == "lstm":
-        return rows(part, options.length or 35)
+        return sequences(part, options.length or 35)
     return continuations(part, options.length or 5)
 
 
 def program(options: Options, counts: Tensor, size: int) -> Contrast | Softmax:
-    """The scores, and the question asked of them; b_w begins at the words' log-frequencies."""
+    """The scores and their objective; b_w is initialised to the words' log-frequencies."""
     words, width, sparse = len(counts), options.hidden, options.sparse
     encode: Recurrent | LogBilinear
     if options.score == "lstm":
@@ -85,7 +85,7 @@ def program(options: Options, counts: Tensor, size: int) -> Contrast | Softmax:
 
 
 def noise_of(counts: Tensor, power: float) -> Noise:
-    """q ∝ counts^power."""
+    """The noise q ∝ counts^power."""
     try:
         return Noise(counts.double() ** power)
     except ValueError:
@@ -96,16 +96,16 @@ def noise_of(counts: Tensor, power: float) -> Noise:
 
 
 def report(run: Run, options: Options, text: Text) -> Figures:
-    """Perplexity with the true normaliser, with none (Z = 1), and how far log Z drifts from 0."""
+    """Perplexity with the true normaliser, and with none (Z = 1); mean and deviation of log Z."""
     figures: Figures = {}
     for name, part in (("valid", text.valid), ("test", text.test)):
-        own, normalisers = scored(run, options, part)
+        own, normalisers = log_scores(run, options, part)
         figures |= {
             f"perplexity, {name}": perplexity(own - normalisers),
             f"log Z, {name}": float(normalisers.mean()),
             f"log Z, its spread over contexts, {name}": float(normalisers.std()),
         }
-        if options.objective in ("nce", "negative-sampling"):  # others leave Z to chance
+        if options.objective in ("nce", "negative-sampling"):  # other objectives do not determine Z
             figures[f"perplexity as if Z were 1, {name}"] = perplexity(own)
     if run.directory is not None:
         text.vocabulary.save(run.directory / "vocabulary.json")
@@ -119,13 +119,13 @@ def perplexity(log_p: Tensor) -> Estimate:
     return Estimate(value, value * error)
 
 
-def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
+def log_scores(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     """(log u(w | c), log Z(c)) of each word, (N,) nats; of the first seed."""
     program, found = run.programs[0], []
     model = program.model
     assert isinstance(model, Contrast | Softmax)
     with rng.forked(), program.scope(), program.evaluation():
-        for h, w in features(run, options, model.encode, part):
+        for h, w in text_features(run, options, model.encode, part):
             log_u = model.log_u(h)
             own = log_u.gather(-1, w.long().unsqueeze(-1)).squeeze(-1)
             found.append(torch.stack([own, log_u.logsumexp(-1)]))
@@ -133,10 +133,10 @@ def scored(run: Run, options: Options, part: Tensor) -> tuple[Tensor, Tensor]:
     return own, normalisers
 
 
-def features(
+def text_features(
     run: Run, options: Options, encode: Encode, part: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """(h (n, D), the word after it (n,)) through the text; the LSTM carries its state along."""
+    """(h (n, D), the word after it (n,)) through the text; the LSTM keeps its state throughout."""
     if not isinstance(encode, Recurrent):
         placed = run.place(columns(options, part))
         for batch in placed.batches(slices(len(placed), 1000)):

@@ -11,28 +11,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from inference.recipes.words.options import NeighboursOptions
-from inference.recipes.words.report.vectors import load
+from inference.recipes.words.report.vectors import load_vectors
 from inference.util import tables
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 
 def run(options: NeighboursOptions) -> None:
     """Print a table of neighbours for each word, or for the sum."""
     asked = queries(options.words)
-    vectors = load(options.vectors)
-    Console().print(*[table(vectors, query) for query in asked])
+    vectors = load_vectors(options.vectors)
+    Console().print(*[neighbour_table(vectors, query) for query in asked])
 
 
 def neighbours(vectors: KeyedVectors, query: str, count: int = 10) -> list[tuple[str, float]]:
     """The words nearest to a word, or to a sum such as ``king - man + woman``, and their cosines.
 
-    Words of a sum are unit vectors; its own words are not among the neighbours.
+    A sum is of unit vectors; its own words are not among the neighbours.
 
     Raises:
-        UserError: a word is unknown; it proposes words that are spelt much like it.
+        UserError: a word is unknown; the message proposes words of similar spelling.
     """
     signed: dict[str, list[str]] = {"+": [], "-": []}
     sign = "+"
@@ -47,7 +47,7 @@ def neighbours(vectors: KeyedVectors, query: str, count: int = 10) -> list[tuple
 
 
 def queries(words: Sequence[str]) -> list[str]:
-    """What a person asks with these words: for each of them, or for one sum with + or -.
+    """The queries in these words: each word, or one sum if there is a + or -.
 
     Raises:
         UserError: there are none.
@@ -57,13 +57,13 @@ def queries(words: Sequence[str]) -> list[str]:
     return [" ".join(words)] if {"+", "-"} & set(words) else list(words)
 
 
-def table(vectors: KeyedVectors, query: str) -> Table:
-    """The neighbours of a query and their cosines, for the screen.
+def neighbour_table(vectors: KeyedVectors, query: str) -> Table:
+    """A rich table of a query's neighbours and their cosines.
 
     Raises:
         UserError: as ``neighbours``.
     """
-    shown = tables.table("", (escape(query), "cosine"))
+    shown = tables.new_table("", (escape(query), "cosine"))
     for word, cosine in neighbours(vectors, query):
         shown.add_row(escape(word), f"{cosine:.3f}")
     return shown

@@ -1,4 +1,4 @@
-"""Word vectors by skip-gram (Mikolov et al. 2013), or Gaussian beliefs about them.
+"""Word vectors by skip-gram (Mikolov et al. 2013), or Gaussian posteriors of them.
 
 lowerbound fit skipgram corpus.txt
 lowerbound fit skipgram brown,ptb --compile --precision bf16-mixed
@@ -17,7 +17,7 @@ from guides.word_vectors import MeanFieldSkipGram
 from inference.engine.optim import RowwiseSGD, SparseAdagrad
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.named_estimators import named_estimator
-from inference.recipes.words.data.corpus import Corpus, load
+from inference.recipes.words.data.corpus import Corpus, load_corpus
 from inference.recipes.words.data.skip_grams import Chunks, staying
 from inference.recipes.words.options import SkipGramOptions as Options
 from inference.recipes.words.report import beliefs, examinations, pictures, vectors
@@ -26,13 +26,13 @@ from inference.util.errors import UserError
 from ppl_models.nce import NCE, Contrast, InfoNCE, NegativeSampling, Noise, SampledSoftmax
 from ppl_models.skip_gram import GaussianVectors, Products, SkipGram, WordVectors
 
-REACH = 0.3  # of a vector in one step
+REACH = 0.3  # largest norm of a vector's update
 
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    found = load(options.data, options.minimum, options.tokens)
-    train, valid = rows(options, found)
+    found = load_corpus(options.data, options.minimum, options.tokens)
+    train, valid = train_and_held_out(options, found)
     told = functools.partial(report, options=options, corpus=found)
     if options.bayesian:
         model, guide = bayesian(options, train)
@@ -41,12 +41,12 @@ def build(options: Options) -> Recipe:
         return Recipe(model, guide, train, valid, elbo, adagrad, told)
     rate = options.learning_rate * min(options.batch_size or len(train), len(train))  # a sum's
     sgd = functools.partial(RowwiseSGD, lr=rate, reach=REACH)
-    alone = Trace_ELBO()  # nothing is latent: all estimators are one
+    alone = Trace_ELBO()  # no latent: all estimators are the same
     return Recipe(point(options, train), Empty(), train, valid, alone, sgd, told)
 
 
-def rows(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
-    """The text as rows, and the held-out sentences', if any."""
+def train_and_held_out(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
+    """Rows of the text, and of the held-out sentences, if any."""
     count = int(corpus.sentence[-1]) + 1
     train = corpus.sentence < (1 - options.held_out) * count
     if not options.held_out:
@@ -60,7 +60,8 @@ def rows(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks | None]:
 
 
 def chunks(options: Options, corpus: Corpus, part: Tensor) -> Chunks:
-    """Rows of part of the text; frequent words stay, and noise words come, as in word2vec."""
+    """Rows of a part of the text; frequent words are subsampled, and noise drawn, as in
+    word2vec."""
     try:
         noise = Noise(corpus.counts.double() ** options.noise_power)
     except ValueError as error:
@@ -76,7 +77,7 @@ def chunks(options: Options, corpus: Corpus, part: Tensor) -> Chunks:
 
 
 def point(options: Options, train: Chunks) -> SkipGram:
-    """Vectors to be learned; word2vec's first values."""
+    """Word vectors as parameters, initialised as in word2vec."""
     words, width = len(train.keep), options.hidden
     u, v = WordVectors(words, width, 1 / width), WordVectors(words, width)
     return SkipGram(contrast(options, u, Products(v), train), options.window)
@@ -103,24 +104,24 @@ def contrast(options: Options, u: nn.Module, score: Products, train: Chunks) -> 
 
 
 def report(run: Run, options: Options, corpus: Corpus) -> Figures:
-    """The vectors as a file and a map, what they are worth; how sure we are of rare words."""
-    found = vectors.build(corpus.words, learned(run).detach(), corpus.counts)
+    """Writes the vectors and a map; figures of the test sets and of the posterior uncertainty."""
+    found = vectors.keyed_vectors(corpus.words, learned(run).detach(), corpus.counts)
     if run.directory is not None:
-        vectors.save(found, run.directory / vectors.KEPT)
+        vectors.save_vectors(found, run.directory / vectors.VECTORS_FILE)
         if pictures.enough(found):
-            pictures.draw(found, run.directory / "words.png")
-    figures = examinations.evaluate(found)
+            pictures.plot_map(found, run.directory / "words.png")
+    figures = examinations.examine(found)
     guide = run.programs[0].guide
     if isinstance(guide, MeanFieldSkipGram):
         scale = guide.u.log_scale.detach().exp().mean(-1)
-        figures |= beliefs.figures(corpus.counts, scale)
+        figures |= beliefs.uncertainty_figures(corpus.counts, scale)
         if run.directory is not None:
-            beliefs.draw(corpus.counts, scale, run.directory / "beliefs.png")
+            beliefs.plot_uncertainty(corpus.counts, scale, run.directory / "beliefs.png")
     return figures
 
 
 def learned(run: Run) -> Tensor:
-    """(V, D) the vectors u of the first seed, or the means of what is believed of them."""
+    """(V, D) the vectors u of the first seed, or their posterior means."""
     model, guide = run.programs[0].model, run.programs[0].guide
     if isinstance(guide, MeanFieldSkipGram):
         return guide.u.loc

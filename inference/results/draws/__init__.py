@@ -1,1 +1,1 @@
-"""Draws of a program: together where that is checked to be right, else one by one."""
+"""Draws of a program: vectorised where that is checked to be equal, else one by one."""

@@ -1,4 +1,4 @@
-"""Draws of the latents that a model sums over, given the data and the guide's draws."""
+"""Draws of the latents that the model enumerates, given the data and the guide's draws."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from inference.util.progress import Bar
 
 
 def assignments(sampler: Sampler, batch: Batch, draws: Draws, progress: bool) -> Sites:
-    """Each summed latent's value in each draw, by Pyro's ``infer_discrete``; one run a draw."""
+    """Each enumerated latent's value in each draw, by Pyro's ``infer_discrete``; one run a draw."""
     if not draws.summed:
         return {}
     rank, _ = sampler.single(batch)

@@ -1,16 +1,16 @@
-"""Whether draws of one run are those of single runs, and whether rows of data are apart."""
+"""Compares draws of a vectorised run with single runs."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from inference.results.draws.joint import Draws
 from inference.results.draws.sites import Site
+from inference.util.tensors import close
 
 
-def difference(together: Draws, alone: Draws, k: int) -> str | None:
-    """Why draw k of several in one run is not that single run; None if it is."""
+def draw_difference(together: Draws, alone: Draws, k: int) -> str | None:
+    """How draw k of a vectorised run differs from a single run; None if it does not."""
     for (side, many), (_, one) in zip(together.sides(), alone.sides(), strict=True):
         if wrong := sorted(many.keys() ^ one.keys()):
             return f"whether there is a site {wrong[0]!r} depends on the draw"
@@ -31,14 +31,4 @@ def _same_site(many: Site, one: Site, k: int) -> bool:
 def _same_draw(many: Tensor | None, one: Tensor | None, k: int) -> bool:
     if many is None or one is None:
         return many is one
-    return same(many[k if len(many) > 1 else 0], one[0])
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Of one shape, and equal but for rounding."""
-    if a.shape != b.shape:
-        return False
-    if not a.is_floating_point():
-        return torch.equal(a, b.to(a.dtype))
-    close = torch.finfo(a.dtype).eps ** 0.5
-    return torch.allclose(a, b.to(a.dtype), rtol=close, atol=close, equal_nan=True)
+    return close(many[k if len(many) > 1 else 0], one[0])

@@ -1,4 +1,4 @@
-"""K draws of a program: all its sites, of guide and model."""
+"""K joint draws of guide and model."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from inference.results.draws.sites import Sites, joined
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of the guide, the model run on each.
+    """Draws of the guide, and the model replayed on each.
 
     Attributes:
         count: K.
         guide, model: the sites of both, see ``Site``.
-        sums: what is left of sites that depend on latents that the model sums over.
-        predicted: observed sites drawn anew, and latents that only the model draws.
-        summed: names of the latents that are summed over.
+        sums: sites that depend on enumerated latents, after these are summed out.
+        predicted: observed sites drawn from the model, and latents that only the model draws.
+        summed: names of the enumerated latents.
     """
 
     count: int
@@ -29,12 +29,12 @@ class Draws:
     summed: frozenset[str] = frozenset()
 
     def sides(self) -> tuple[tuple[str, Sites], ...]:
-        """Name → sites of each part."""
+        """Part → its sites."""
         parts = ("guide", "model", "sums", "predicted")
         return tuple((part, getattr(self, part)) for part in parts)
 
     def values(self, k: int) -> dict[str, Tensor]:
-        """(batch …, event …) of draw k, for each site that was drawn: to be given to ``Fixed``."""
+        """Site → (batch …, event …) its value in draw k, for ``Fixed``."""
         return {
             name: site.value[k if len(site.value) > 1 else 0]
             for sites in (self.predicted, self.guide)
@@ -44,7 +44,7 @@ class Draws:
 
 
 def concatenated(parts: list[Draws]) -> Draws:
-    """All draws of several parts, on the host."""
+    """The draws of several chunks as one, on the host."""
     counts = [part.count for part in parts]
     sides = {
         side: joined([dict(part.sides())[side] for part in parts], counts)

@@ -1,9 +1,9 @@
-"""The model with latents that the guide leaves out summed over, as ``TraceEnum_ELBO`` does it."""
+"""The model with latents that the guide does not draw summed out, as in ``TraceEnum_ELBO``."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from opt_einsum import shared_intermediates
@@ -17,10 +17,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from inference.estimators.programs import StochasticFunction
 from inference.results.draws.sites import Site, Sites, padded
 from inference.util.sites import sample_sites
-
-Callee = Callable[..., Any]
 
 
 def summed_over(model_trace: Trace, guide_trace: Trace) -> set[str]:
@@ -32,10 +31,12 @@ def summed_over(model_trace: Trace, guide_trace: Trace) -> set[str]:
     }
 
 
-def enumerated(model: Callee, guide_trace: Trace, names: Collection[str], rank: int) -> Callee:
-    """The model at the guide's draws, the named latents with all their values at once.
+def enumerated(
+    model: StochasticFunction, guide_trace: Trace, names: Collection[str], rank: int
+) -> StochasticFunction:
+    """The model's trace at the guide's draws, with the named latents enumerated in parallel.
 
-    Their values lie along dimensions left of ``rank`` batch dimensions.
+    Their values are along dimensions to the left of ``rank`` batch dimensions.
     """
 
     marked = Parallel(names)(poutine.replay(model, trace=guide_trace))
@@ -43,7 +44,7 @@ def enumerated(model: Callee, guide_trace: Trace, names: Collection[str], rank: 
 
 
 class Parallel(Messenger):
-    """Marks these sites to be given all their values at once."""
+    """Marks these sites for parallel enumeration."""
 
     def __init__(self, names: Collection[str]) -> None:
         super().__init__()
@@ -55,10 +56,10 @@ class Parallel(Messenger):
 
 
 def marginals(trace: Trace, batch_rank: int) -> tuple[Sites, set[str]]:
-    """(what the summation leaves, names of the sites that it took in), of an enumerated trace.
+    """(sites after summation, names of the sites that were summed) of an enumerated trace.
 
-    Sites that share summed latents make one: log Σ_k p(k) p(x | k) under the name of x (of x and
-    y, ``x_y``), conditional on those latents among them that the guide drew.
+    Sites that share enumerated latents become one: log Σ_k p(k) p(x | k) under the name of x (of x
+    and y, ``x_y``), conditional on the latents that the guide drew.
 
     Args:
         trace: of the model, enumerated.
@@ -98,7 +99,7 @@ def _is_summed(trace: Trace, name: str) -> bool:
 
 
 def _components(terms: Mapping[str, Any], summed: set[str]) -> Iterable[list[str]]:
-    """Names of sites that are joined by summed dimensions, in the program's order."""
+    """Groups of sites connected by enumerated dimensions, in the program's order."""
     groups: list[tuple[set[str], list[str]]] = []
     for name, term in terms.items():
         dims = set(term._pyro_dims) & summed
@@ -145,7 +146,7 @@ def _deepest(trace: Trace) -> int:
 
 
 def _reduced(trace: Trace, term: Tensor, symbols: frozenset[str], rank: int) -> Tensor:
-    """The sum over the dimensions of these plates, which stay as ones."""
+    """The sum over the dimensions of these plates, kept with length 1."""
     gone = [trace.symbol_to_dim[s] for s in symbols]
     term = padded(term, rank) if gone else term
     return term.sum(gone, keepdim=True) if gone else term
@@ -161,7 +162,7 @@ def _site(trace: Trace, kind: Any, log_prob: Any, ordinal: frozenset[str], batch
     symbols = {symbol: name for name, symbol in trace.plate_to_symbol.items()}
     inside = [frames[symbols[s]] for s in ordinal]
     plates = {f.dim: (f.name, f.size) for f in inside if -f.dim <= batch_rank}
-    while log_prob.dim() > 1 + batch_rank:  # the dimensions that were summed over
+    while log_prob.dim() > 1 + batch_rank:  # the enumerated dimensions
         log_prob = log_prob.squeeze(0)
     return Site(kind, None, padded(log_prob, 1 + batch_rank), plates=plates)
 

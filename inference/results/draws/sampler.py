@@ -1,9 +1,9 @@
-"""Draws of a program: together where that is checked to be right, else one by one."""
+"""Draws of a program: vectorised where that is checked to be equal, else one by one."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
-from inference.estimators.programs import ordinary
-from inference.results.draws.checks import difference
+from inference.estimators.programs import StochasticFunction, ordinary
+from inference.results.draws.checks import draw_difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
 from inference.results.draws.sites import (
@@ -33,16 +33,14 @@ from inference.util import rng
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
-PARTICLES = "_particles"  # name of the plate of draws
-CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of one chunk: it stays in cache
-COMPARED = 8  # draws of each size of chunk that are run again, alone
-FEW = 2  # so many draws are run alone at once
-
-Callee = Callable[..., Any]
+DRAWS_PLATE = "_particles"  # name of the plate of draws
+CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of a chunk, to fit the cache
+CHECKED_DRAWS = 8  # draws of each size of chunk that are compared with single runs
+MAX_ALONE = 2  # so few draws are not vectorised
 
 
 class Fixed(Messenger):
-    """Gives drawn sites these values; a Delta keeps its own."""
+    """Sets latent sites to these values; a Delta keeps its own."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -56,31 +54,32 @@ class Fixed(Messenger):
 
 
 class DrawObserved(Messenger):
-    """Observed sites are drawn; what other sites determine, and factors, stay."""
+    """Draws observed sites; deterministic sites and factors stay observed."""
 
     def _pyro_sample(self, msg: Any) -> None:
         if msg["is_observed"] and kind_of(msg) == "observed":
             fn, value = msg["fn"], msg["value"]
-            shape = value.shape[: value.dim() - fn.event_dim]  # a plate need not say how many
+            shape = value.shape[: value.dim() - fn.event_dim]  # a plate may have no size
             if shape != fn.batch_shape:
                 msg["fn"] = fn.expand(torch.broadcast_shapes(fn.batch_shape, shape))
             msg["is_observed"], msg["value"], msg["done"] = False, None, False
 
 
 class Sampler:
-    """Draws of a program, for as many batches as are asked for.
+    """Draws from a program, batch by batch.
 
-    The reference is one run a draw; the fast way is one run for all draws of a chunk, in a plate
-    left of the program's own.  Of the first chunk of each size and shape, some draws are run again
-    alone: unless all sites agree in values and log-probabilities, all are taken one by one.
+    The reference is one run a draw; the fast way is one run for a chunk of draws, in a plate to the
+    left of the program's own.  Some draws of the first chunk of each size and shape are repeated as
+    single runs: unless values and log-probabilities of all sites agree, all draws are made one by
+    one.
 
     Args:
-        program: run within ``looking``.
-        predict: draw the observed sites anew, too.
-        progress: show a bar when draws are taken one by one.
+        program: run within ``isolated``, which restores its state.
+        predict: also draw the observed sites from the model.
+        progress: show a bar when draws are made one by one.
 
     Attributes:
-        reason: why draws are taken one by one; None if they are not.
+        reason: why draws are made one by one; None if they are vectorised.
     """
 
     def __init__(self, program: Program, predict: bool = False, progress: bool = False) -> None:
@@ -91,12 +90,14 @@ class Sampler:
         self._agreed: set[Any] = set()
 
     def draw(self, batch: Batch, count: int) -> Iterator[Draws]:
-        """K draws, in parts."""
+        """K draws, in chunks."""
         done = 0
-        while count - done > FEW and (part := self._together(batch, count - done)) is not None:
+        while (
+            count - done > MAX_ALONE and (part := self._together(batch, count - done)) is not None
+        ):
             yield part
             done += part.count
-        bar = Bar(f"{count} draws, one by one", count, self.progress and count - done > FEW)
+        bar = Bar(f"{count} draws, one by one", count, self.progress and count - done > MAX_ALONE)
         bar.start = done
         with bar:
             for k in range(done, count):
@@ -105,7 +106,7 @@ class Sampler:
                     bar.update(k + 1)
 
     def single(self, batch: Batch) -> tuple[int, Draws]:
-        """(number of batch dimensions, one draw) for this shape of batch, of noise of its own."""
+        """(number of batch dimensions, one draw) for this shape of batch, with separate noise."""
         key = shapes(batch)
         if key not in self._known:
             with rng.forked():
@@ -125,8 +126,8 @@ class Sampler:
         Args:
             batch: columns.
             count: how many draws; None for one, without a plate.
-            values: of drawn sites, not to be drawn anew.
-            scored: give log-probabilities of the predicted sites, too.
+            values: of latent sites, to use instead of draws.
+            scored: also compute log-probabilities of the predicted sites.
         """
         rank, known = self._known.get(shapes(batch), (0, None))
         self.program.caches.forget()
@@ -185,7 +186,7 @@ class Sampler:
         return recorded(free, rank, leave_out=left_out, unscored=() if scored else drawn)
 
     def _together(self, batch: Batch, count: int) -> Draws | None:
-        """At most ``count`` draws in one run; None where draws must be taken one by one."""
+        """At most ``count`` draws in one run; None where draws must be made one by one."""
         if self.reason is not None:
             return None
         _, single = self.single(batch)
@@ -199,11 +200,11 @@ class Sampler:
         key = (count, shapes(batch))
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of a run that may be given up
+                warnings.simplefilter("ignore")  # the run may be discarded
                 draws = self.run(batch, count, scored=key not in self._agreed)
                 if key not in self._agreed:
                     self.reason = self._difference(batch, draws)
-        except Exception as error:  # whatever a program raises that is not made for a plate
+        except Exception as error:  # a program that cannot be vectorised may raise anything
             line = str(error).strip().partition("\n")[0]
             self.reason = f"the program does not run with several draws at once ({line})"
         if self.reason is not None:
@@ -212,18 +213,18 @@ class Sampler:
         return draws
 
     def _difference(self, batch: Batch, draws: Draws) -> str | None:
-        """Where a few of the draws, each run alone, differ from what the run of all gave."""
-        count = min(COMPARED, draws.count)
+        """How single runs of some draws differ from the vectorised run; None if they do not."""
+        count = min(CHECKED_DRAWS, draws.count)
         for k in torch.linspace(0, draws.count - 1, count, device="cpu").long().tolist():
             with rng.forked():
                 alone = self.run(batch, values=draws.values(k))
-            if reason := difference(draws, alone, k):
+            if reason := draw_difference(draws, alone, k):
                 return reason
         return None
 
 
 def shapes(batch: Batch) -> Any:
-    """What the arrays of a run depend on."""
+    """The shapes of a batch: a key of its draws' shapes."""
     return tuple((name, tuple(column.shape)) for name, column in batch.items())
 
 
@@ -234,26 +235,27 @@ def rank_of(draws: Draws) -> int:
 
 
 def largest_chunk(single: Draws) -> int:
-    """How many draws are taken at once."""
+    """How many draws to make in one run."""
     sites = [site for _, side in single.sides() for site in side.values()]
     tensors = [t for site in sites for t in (site.value, site.log_prob) if t is not None]
     return max(1, CHUNK_ELEMENTS // max(1, *(t.numel() for t in tensors)))
 
 
-def under_plate(program: Callee, count: int | None, rank: int) -> Callee:
-    """The program in an outer plate of K draws, left of its own dimensions; itself for None."""
+def under_plate(program: StochasticFunction, count: int | None, rank: int) -> StochasticFunction:
+    """The program in an outer plate of K draws, to the left of its dimensions; unchanged for
+    None."""
     if count is None:
         return program
 
     def plated(**columns: Tensor) -> Any:
-        with pyro.plate(PARTICLES, count, dim=-1 - rank):
+        with pyro.plate(DRAWS_PLATE, count, dim=-1 - rank):
             return program(**columns)
 
     return plated
 
 
 def unfit(enumerated: Trace, plain: Trace) -> set[str]:
-    """Sites that latents which are summed over determine: they have a value for each of theirs."""
+    """Deterministic sites with enumerated parents, which have a value for each of theirs."""
     sites = sample_sites(plain)
     return {
         name
@@ -263,8 +265,8 @@ def unfit(enumerated: Trace, plain: Trace) -> set[str]:
 
 
 @contextmanager
-def looking(program: Program) -> Iterator[None]:
-    """For runs that leave nothing behind: no graph, noise, parameter, mode or buffer."""
+def isolated(program: Program) -> Iterator[None]:
+    """Run within: no autograd graph; generators, parameters, modes and buffers are restored."""
     with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation():
         store = pyro.get_param_store()
         with store.scope(store.get_state()):
@@ -273,13 +275,13 @@ def looking(program: Program) -> Iterator[None]:
 
 @contextmanager
 def whole_plates(batch: Batch) -> Iterator[None]:
-    """Plates that would draw a subsample of their own take all of their indices, in order.
+    """Makes plates that subsample by themselves take all indices, in order.
 
     Raises:
         UserError: such a plate has another size than the batch, and no plate has the batch's.
     """
     rows = len(next(iter(batch.values())))
-    messenger: Any = SubsampleMessenger  # the size that a program states is out of handlers' reach
+    messenger: Any = SubsampleMessenger  # handlers cannot change a plate's size
     original = messenger._subsample
 
     def whole(

@@ -1,4 +1,4 @@
-"""What draws of a program hold, site by site, in one layout whichever way they were drawn."""
+"""The sites of draws, in one layout for vectorised and single runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from inference.util.errors import UserError
 from inference.util.sites import distribution_name, sample_sites, unmasked
 
-Kind = Literal["latent", "observed", "deterministic", "factor"]
+SiteKind = Literal["latent", "observed", "deterministic", "factor"]
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Site:
     """A site in K draws; every site of a program has the same number of batch dimensions.
 
     Attributes:
-        value: (K or 1, batch …, event …); None for what is summed over.
-        log_prob: (K or 1, batch …) nats, masked and not scaled; None where it is part of another
-            site's sum.
+        value: (K or 1, batch …, event …); None for an enumerated latent.
+        log_prob: (K or 1, batch …) nats, masked, not scaled; None where it is in another site's
+            sum.
         mask: (K or 1, batch …) False where the model masks the site's log-probability, or None.
         plates: batch dimension, counted from the right → (the plate's name, its size).
-        steps: (plate, place in it, size) of the sequential plates around the site.
-        scale: by what ``poutine.scale`` weighs the site beside the plates' own scale; 1 if not.
+        steps: (plate, index in it, size) of the sequential plates around the site.
+        scale: factor of ``poutine.scale`` on the site, without the plates' own; 1 if none.
     """
 
-    kind: Kind
+    kind: SiteKind
     value: Tensor | None
     log_prob: Tensor | None
     event_dim: int = 0
@@ -46,7 +46,7 @@ class Site:
 
     @property
     def plate_names(self) -> set[str]:
-        """Of the plates whose elements are entries of ``log_prob``."""
+        """Names of the plates along the dimensions of ``log_prob``."""
         return {name for name, _ in (self.plates or {}).values()}
 
 
@@ -54,7 +54,8 @@ Sites = dict[str, Site]
 
 
 def is_deterministic(site: Any) -> bool:
-    """Whether other sites determine it: ``pyro.deterministic``, or what a reparam handler left."""
+    """Whether it is a ``pyro.deterministic``, or a site that a reparam handler made
+    deterministic."""
     fn = site["fn"]
     if site["infer"].get("_deterministic"):
         return True
@@ -62,8 +63,8 @@ def is_deterministic(site: Any) -> bool:
     return bool(site["is_observed"] and masked and distribution_name(fn) == "Delta")
 
 
-def kind_of(site: Any) -> Kind:
-    """What a sample site is to the program."""
+def kind_of(site: Any) -> SiteKind:
+    """The kind of a sample site."""
     if is_deterministic(site):
         return "deterministic"
     if distribution_name(site["fn"]) == "Unit":
@@ -72,7 +73,7 @@ def kind_of(site: Any) -> Kind:
 
 
 def batch_rank(traces: Iterable[Trace]) -> int:
-    """How many batch dimensions the sites of a single run have at most, at least 1."""
+    """The largest number of batch dimensions of a site of a single run, at least 1."""
     rank = 1
     for trace in traces:
         for site in sample_sites(trace).values():
@@ -82,7 +83,7 @@ def batch_rank(traces: Iterable[Trace]) -> int:
 
 
 def log_prob_of(site: Any) -> Tensor:
-    """(batch …) nats, masked and not scaled; of one trace's site."""
+    """(batch …) nats, masked, not scaled, of a trace's site."""
     log_prob = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
     masked: Tensor = scale_and_mask(log_prob, mask=site["mask"])
     return masked
@@ -100,12 +101,12 @@ def recorded(
     Args:
         trace: of one run.
         rank: number of batch dimensions of a single draw.
-        event_dims: of deterministic sites, as a single draw had them.
-        leave_out: names not to be recorded.
-        unscored: names of sites whose log-probability is not to be recorded.
+        event_dims: of deterministic sites, from a single draw.
+        leave_out: names of sites to leave out.
+        unscored: names of sites to record without log-probability.
 
     Raises:
-        UserError: a site has more batch dimensions than that.
+        UserError: a site has more batch dimensions than ``rank``.
     """
     left_out, without = set(leave_out), set(unscored)
     return {
@@ -143,10 +144,10 @@ def _site(site: Any, rank: int, event_dim: int | None, scored: bool) -> Site:
 
 
 def padded(tensor: Tensor, rank: int, event_dim: int = 0) -> Tensor:
-    """With ones to the left, up to ``rank`` batch dimensions.
+    """Pad with dimensions of length 1 on the left, up to ``rank`` batch dimensions.
 
     Raises:
-        UserError: it has more.
+        UserError: it has more than ``rank``.
     """
     missing = rank + event_dim - tensor.dim()
     if missing < 0:
@@ -155,9 +156,9 @@ def padded(tensor: Tensor, rank: int, event_dim: int = 0) -> Tensor:
 
 
 def _event_dim(site: Any, plates: Mapping[int, tuple[str, int]]) -> int:
-    """Of a deterministic value; inside plates its ``event_dim`` is often left at the default.
+    """Event dimensions of a deterministic value, inside plates often left at the default.
 
-    The default takes all dimensions for the event's, also those that are a plate's.
+    The default counts all dimensions as the event's, also those of plates.
     """
     value, stated = site["value"], int(site["fn"].event_dim)
     deepest = max((-dim for dim in plates), default=0)
@@ -180,7 +181,7 @@ def _mask(site: Any, rank: int) -> Tensor | None:
 
 
 def _own_scale(site: Any) -> float:
-    """The factor of ``poutine.scale``; nan if it differs from element to element."""
+    """The factor of ``poutine.scale``; nan if it differs between elements."""
     plates = math.prod(
         getattr(f, "full_size", None) / f.size if getattr(f, "full_size", None) else 1.0
         for f in site["cond_indep_stack"]
@@ -193,10 +194,10 @@ def _own_scale(site: Any) -> float:
 
 
 def joined(parts: Sequence[Sites], counts: Sequence[int]) -> Sites:
-    """The draws of several parts after each other, on the host; an observation's value once.
+    """Concatenate the draws of several parts, on the host; an observed value is kept once.
 
     Raises:
-        UserError: the draws differ in which sites they have, or in a site's shape.
+        UserError: the draws differ in their sites, or in a site's shape.
     """
     for sites in parts:
         if wrong := sorted(sites.keys() ^ parts[0].keys()):
@@ -227,7 +228,7 @@ def _joined(name: str, parts: Sequence[Site], counts: Sequence[int]) -> Site:
 
 
 def _concatenated(tensors: Sequence[Tensor | None], counts: Sequence[int]) -> Tensor | None:
-    """(K, …) on the host, of parts (K_i or 1, …); None if there are none."""
+    """(K, …) on the host, of parts (K_i or 1, …); None if all are None."""
     full = [
         t.expand(count, *t.shape[1:]).cpu()
         for t, count in zip(tensors, counts, strict=True)
@@ -239,9 +240,9 @@ def _concatenated(tensors: Sequence[Tensor | None], counts: Sequence[int]) -> Te
 
 
 def stacked(sites: Sites) -> Sites:
-    """One site for the numbered sites of a sequential plate: x_0, x_1, … as x, in order.
+    """Stack the numbered sites of a sequential plate: x_0, x_1, … become x.
 
-    Those that are not one for each element of the plate, or not of one shape, are kept apart.
+    Sites that are not one for each element of the plate, or differ in shape, stay separate.
     """
     groups: dict[Any, list[str]] = {}
     for name, site in sites.items():
@@ -263,7 +264,7 @@ def stacked(sites: Sites) -> Sites:
 
 
 def _stem(name: str, steps: Sequence[tuple[str, int, int]]) -> str:
-    """``x`` for ``x_3`` in place 3 of its plate."""
+    """``x`` for ``x_3`` at index 3 of its plate."""
     for _, step, _ in reversed(steps):
         tokens = list(re.finditer(r"_?(\d+)", name))
         equal = [t for t in tokens if int(t.group(1)) == step] or tokens
@@ -274,7 +275,7 @@ def _stem(name: str, steps: Sequence[tuple[str, int, int]]) -> str:
 
 
 def _stack(members: Sequence[Site], plates: Sequence[tuple[str, int]]) -> Site:
-    """Along new batch dimensions, left of all others."""
+    """Stack along new batch dimensions, to the left of all others."""
     first = members[0]
     sizes = [size for _, size in plates]
 

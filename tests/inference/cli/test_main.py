@@ -13,8 +13,8 @@ import torch
 from inference.cli import registry
 from inference.cli.main import main
 from inference.recipes.images import vae as vae_recipe
-from inference.recipes.options import identity
-from inference.results.traces import read
+from inference.recipes.options import recipe_identity
+from inference.results.traces import read_trace
 
 PROGRAMS = Path(__file__).parents[2] / "support" / "recipes"
 FAST = ["--epochs", "3", "--hidden", "16"]
@@ -44,7 +44,7 @@ def test_fit_leaves_a_whole_run(vae):
     }
     figures = json.loads((vae / "figures.json").read_text())
     assert figures["test L_20"]["mean"] > figures["test ELBO"]["mean"]
-    assert read(vae)["svi"].sizes["seed"] == 2
+    assert read_trace(vae)["svi"].sizes["seed"] == 2
     assert json.loads((vae / "config.json").read_text())["recipe"]["hidden"] == [16]
 
 
@@ -77,7 +77,7 @@ def test_somebody_else_s_program(name, tmp_path):
         csv.write_text("age,count\n" + "".join(f"{a},{c}\n" for a, c in rows))
         extra = ["--data", csv]
     run("fit", file, *extra, "--epochs", 60, "--learning-rate", 0.05, "--out", tmp_path / "run")
-    elbo = read(tmp_path / "run")["svi"]["elbo"].to_numpy()[0]
+    elbo = read_trace(tmp_path / "run")["svi"]["elbo"].to_numpy()[0]
     best = {"regression": -1.2, "mixture": -4.0, "poisson": -2.1}[name]
     assert elbo[-20:].mean() > best > elbo[:2].mean()
 
@@ -205,7 +205,7 @@ def test_a_sigmoid_belief_network_learns(network, tmp_path):
         *("fit", "sbn", "--data", "digits", "--latent-dims", 12, 6, "--network", network),
         *("--batch-size", 32, "--epochs", 8, "--learning-rate", 0.01, "--out", out),
     )
-    elbo = read(out)["svi"]["elbo"].to_numpy()[0]
+    elbo = read_trace(out)["svi"]["elbo"].to_numpy()[0]
     assert elbo[-20:].mean() > elbo[:5].mean() + 1
 
 
@@ -218,7 +218,7 @@ def test_a_sigmoid_belief_network_learns(network, tmp_path):
 )
 def test_the_discrete_recipes_learn(recipe, options, least, tmp_path):
     run("fit", recipe, *options, "--out", tmp_path)
-    assert read(tmp_path)["svi"]["elbo"].to_numpy()[0, -10:].mean() > least
+    assert read_trace(tmp_path)["svi"]["elbo"].to_numpy()[0, -10:].mean() > least
     assert "test ELBO" in json.loads((tmp_path / "figures.json").read_text())
 
 
@@ -330,7 +330,7 @@ def test_a_copy_of_the_recipe_to_copy_replaces_no_module(name, tmp_path):
     run("fit", file, *FAST, "--epochs", 1, "--out", tmp_path / "run")
     assert sys.modules[name.removesuffix(".py")] is before
     run("fit", "vae", *FAST, "--epochs", 1, "--out", tmp_path / "ours")
-    mine, ours = (read(tmp_path / d)["svi"]["elbo"].values for d in ("run", "ours"))
+    mine, ours = (read_trace(tmp_path / d)["svi"]["elbo"].values for d in ("run", "ours"))
     assert (mine == ours).all()
 
 
@@ -357,7 +357,7 @@ def test_what_identifies_a_run():
     for name, source in registry.recipes().items():
         options = source.options()
         fields = set(vars(options)) - may_change
-        assert identity(name, options).keys() == {"name", *fields}
+        assert recipe_identity(name, options).keys() == {"name", *fields}
 
 
 def test_every_recipe_of_ours_has_the_options_that_its_room_declares():

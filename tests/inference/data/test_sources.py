@@ -9,7 +9,7 @@ import torch
 
 from inference import Columns, UserError
 from inference.data.columns import epoch_order
-from inference.data.sources import covariates, load
+from inference.data.sources import covariates, load_splits
 from inference.recipes.images.data.binarize import binarize
 
 
@@ -32,7 +32,7 @@ def sizes(splits):
 
 
 def test_digits():
-    splits = load("digits")
+    splits = load_splits("digits")
     assert sizes(splits) == [1297, 250, 250]
     x = torch.cat([part.tensors["x"] for part in (splits.train, splits.valid, splits.test)])
     assert x.shape == (1797, 1, 8, 8)
@@ -41,7 +41,7 @@ def test_digits():
 
 
 def test_idx_folder(tmp_path):
-    splits = load(str(idx(tmp_path)))
+    splits = load_splits(str(idx(tmp_path)))
     assert sizes(splits) == [22, 2, 6]
     assert splits.train.tensors["x"].shape == (22, 1, 5, 4)
     assert splits.valid.tensors["label"].tolist() == [2, 3]
@@ -51,19 +51,19 @@ def test_named_folder_by_environment(tmp_path, monkeypatch):
     (tmp_path / "mnist").mkdir()
     idx(tmp_path / "mnist")
     monkeypatch.setenv("LOWERBOUND_DATA", str(tmp_path))
-    assert sizes(load("mnist")) == [22, 2, 6]
+    assert sizes(load_splits("mnist")) == [22, 2, 6]
 
 
 def test_npz_with_and_without_named_splits(tmp_path):
     x = np.arange(40, dtype=np.float32)
     np.savez(tmp_path / "a.npz", x=x, label=np.arange(40))
-    splits = load(str(tmp_path / "a.npz"))
+    splits = load_splits(str(tmp_path / "a.npz"))
     assert sizes(splits) == [32, 4, 4]
     together = torch.cat([p.tensors["x"] for p in (splits.train, splits.valid, splits.test)])
     assert sorted(together.tolist()) == x.tolist()
     image = np.full((24, 6, 6, 3), 255, np.uint8)
     np.savez(tmp_path / "b.npz", x_train=image, x_test=image[:5], names=np.array(["a"]))
-    splits = load(str(tmp_path / "b.npz"))
+    splits = load_splits(str(tmp_path / "b.npz"))
     assert sizes(splits) == [22, 2, 5]
     assert splits.train.tensors["x"].shape == (22, 3, 6, 6)
     assert splits.train.tensors["x"].max() == 1
@@ -76,8 +76,8 @@ def test_npy_csv_and_parquet(tmp_path):
     np.save(tmp_path / "x.npy", table["a"].to_numpy())
     table.to_csv(tmp_path / "t.csv", index=False)
     table.to_parquet(tmp_path / "t.parquet")
-    assert sizes(load(str(tmp_path / "x.npy"))) == [16, 2, 2]
-    a, b = (load(str(tmp_path / f"t.{end}")).train.tensors for end in ("csv", "parquet"))
+    assert sizes(load_splits(str(tmp_path / "x.npy"))) == [16, 2, 2]
+    a, b = (load_splits(str(tmp_path / f"t.{end}")).train.tensors for end in ("csv", "parquet"))
     assert a["count"].dtype == torch.int64
     assert torch.equal(a["a"], b["a"])
 
@@ -90,7 +90,7 @@ def test_image_folder(tmp_path):
         for i in range(10):
             picture = image.fromarray(np.full((6, 5, 3), 10 * i, np.uint8))
             picture.save(tmp_path / label / f"{i}.png")
-    splits = load(str(tmp_path))
+    splits = load_splits(str(tmp_path))
     assert sizes(splits) == [16, 2, 2]
     assert splits.train.tensors["x"].shape == (16, 3, 6, 5)
     assert set(splits.train.tensors["label"].tolist()) == {0, 1}
@@ -175,7 +175,7 @@ def bad(tmp_path):
 )
 def test_bad_sources_are_named(tmp_path, source, sentence):
     with pytest.raises(UserError, match=sentence):
-        load(str(bad(tmp_path) / source))
+        load_splits(str(bad(tmp_path) / source))
 
 
 def test_bad_columns_are_named():

@@ -3,7 +3,7 @@
 import pytest
 
 from inference import UserError
-from inference.data.vocabulary import END, UNKNOWN, Vocabulary, tokens
+from inference.data.vocabulary import END, UNKNOWN, Vocabulary, tokenize
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ from inference.data.vocabulary import END, UNKNOWN, Vocabulary, tokens
     ],
 )
 def test_tokens(caption, words):
-    assert " ".join(tokens(caption)) == words
+    assert " ".join(tokenize(caption)) == words
 
 
 def test_the_frequent_words_have_numbers_and_the_rest_is_unknown():
-    vocabulary = Vocabulary.build([["a", "dog"], ["a", "cat", "a", "dog"]], minimum=2)
+    vocabulary = Vocabulary.from_texts([["a", "dog"], ["a", "cat", "a", "dog"]], minimum=2)
     assert vocabulary.words[2:] == ("a", "dog")
     assert vocabulary.encode(["a", "cat", "dog"]) == [2, UNKNOWN, 3, END]
     assert vocabulary.decode([2, 3, END, 3]) == "a dog"
@@ -29,7 +29,7 @@ def test_the_frequent_words_have_numbers_and_the_rest_is_unknown():
 
 
 def test_save_and_load(tmp_path):
-    vocabulary = Vocabulary.build([["naïve", "dog"]], minimum=1)
+    vocabulary = Vocabulary.from_texts([["naïve", "dog"]], minimum=1)
     vocabulary.save(tmp_path / "words.json")
     assert Vocabulary.load(tmp_path / "words.json") == vocabulary
 
@@ -42,4 +42,4 @@ def test_what_is_no_vocabulary_is_refused(tmp_path):
         with pytest.raises(UserError, match=sentence):
             Vocabulary.load(tmp_path / name)
     with pytest.raises(UserError, match=r"no word occurs 3 times .*: lower the minimum"):
-        Vocabulary.build([["a", "dog"]], minimum=3)
+        Vocabulary.from_texts([["a", "dog"]], minimum=3)

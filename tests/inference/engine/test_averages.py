@@ -44,9 +44,9 @@ def test_values_take_a_tensor_s_form():
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_parts_are_consecutive_and_even(rows, size):
     index = torch.randperm(20)[:rows]
-    parts = [processes(rank, size).part(index, 20) for rank in range(size)]
+    parts = [processes(rank, size).shard(index, 20) for rank in range(size)]
     assert torch.equal(torch.cat(parts), index)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     every = torch.arange(20)
-    whole = [every[processes(rank, size).part(None, 20)] for rank in range(size)]
+    whole = [every[processes(rank, size).shard(None, 20)] for rank in range(size)]
     assert torch.equal(torch.cat(whole), every)

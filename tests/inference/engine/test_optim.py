@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from guides.empty import Empty
 from inference import UserError, fit
-from inference.engine.gradient.plain import clip
+from inference.engine.gradient.plain import clip_gradients
 from inference.engine.optim import RowwiseSGD, SparseAdagrad
 from inference.engine.program.nonfinite import _finite
-from inference.engine.sparse_rows import dense
+from inference.engine.sparse_rows import as_dense
 from ppl_models.language import LogBilinear, WordScores
 from ppl_models.nce import NCE, NegativeSampling, Noise
 from ppl_models.skip_gram import Products, SkipGram, WordVectors
@@ -63,8 +63,8 @@ def test_a_word_asked_for_twice_counts_with_its_sum():
     """Unsummed, the rows' norm would be √2 in place of 2."""
     weight = torch.nn.Parameter(torch.zeros(3, 1))
     torch.nn.functional.embedding(torch.tensor([1, 1]), weight, sparse=True).sum().backward()
-    assert clip([weight], 1.0) == 2
-    assert torch.allclose(dense(weight.grad), torch.tensor([[0.0], [1.0], [0.0]]), rtol=1e-6)
+    assert clip_gradients([weight], 1.0) == 2
+    assert torch.allclose(as_dense(weight.grad), torch.tensor([[0.0], [1.0], [0.0]]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [1.0, torch.nan, torch.inf])

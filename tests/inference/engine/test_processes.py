@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from inference.results.traces import read
+from inference.results.traces import read_trace
 from inference.util.files import load_checkpoint
 from tests.support import together
 from tests.support.training import assert_same_runs
@@ -166,7 +166,7 @@ def test_another_number_goes_on(tmp_path, uninterrupted, number):
     """The trace so far stays, what follows has other noise."""
     done = kill(tmp_path, 0.5)[0]["step"]
     assert torchrun(number, "tests.support.killed", tmp_path).wait(timeout=300) == 0
-    found, whole = (read(d)["svi"].to_dataset()["elbo"][0] for d in (tmp_path, uninterrupted))
+    found, whole = (read_trace(d)["svi"].to_dataset()["elbo"][0] for d in (tmp_path, uninterrupted))
     assert (found[:done] == whole[:done]).all()
     assert found[done:].notnull().any()
     assert not (found[done : done + 5] == whole[done : done + 5]).any()

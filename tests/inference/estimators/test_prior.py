@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from guides.prior import Prior
-from inference.engine.program.objective import weighted
+from inference.engine.program.objective import with_weighted_kl
 from inference.engine.program.program import Program
 from inference.estimators import (
     ARM,
@@ -138,4 +138,4 @@ def test_a_method_is_the_same_model_each_time_it_is_asked_for():
 def test_no_weight_on_a_kl_of_zero(beta):
     owner = Bound()
     program = Program(owner.model, Prior(owner.model))
-    assert weighted(program, beta) == (program.model, program.guide)
+    assert with_weighted_kl(program, beta) == (program.model, program.guide)

@@ -206,7 +206,7 @@ def test_draws_are_distributed_as_pyro_s(case, name):
 @pytest.mark.filterwarnings("ignore:The default method used to estimate")
 @pytest.mark.parametrize("name", PROGRAMS, indirect=True)
 def test_arviz_reads_the_file_and_cross_validates(case, name, tmp_path):
-    traces.write(xr.DataTree.from_dict(case.groups), tmp_path / "trace.nc")
+    traces.write_trace(xr.DataTree.from_dict(case.groups), tmp_path / "trace.nc")
     az = arviz()
     tree = az.from_netcdf(tmp_path / "trace.nc")
     for variable, array in case.groups["log_likelihood"].items():
@@ -228,7 +228,7 @@ def test_names_that_no_file_can_hold_are_mapped_before_training_and_said(tmp_pat
             directory=tmp_path / "run",
         )
     run.posterior(5, progress=False)
-    assert {"enc.z", "draw_"} <= set(traces.read(tmp_path / "run")["posterior"].data_vars)
+    assert {"enc.z", "draw_"} <= set(traces.read_trace(tmp_path / "run")["posterior"].data_vars)
 
 
 def test_a_column_that_is_missing_is_predicted():

@@ -17,7 +17,7 @@ from inference.engine.program.program import Program
 from inference.results import evaluate
 from inference.results.arviz_versions import arviz
 from inference.results.draws import sampler
-from inference.results.draws.sampler import Sampler, looking
+from inference.results.draws.sampler import Sampler, isolated
 from tests.support.examples import exact_local_guide, global_only, local
 
 
@@ -148,7 +148,7 @@ def test_latents_that_the_model_sums_over_are_summed_over_in_the_weights():
             pyro.sample("x", dist.Normal(w + k, 1.0), obs=x)
 
     program = ready(model, guide, data)
-    with looking(program):
+    with isolated(program):
         taken = Sampler(program)
         (draws,) = taken.draw(data, 6)
     assert taken.reason is None

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from inference import UserError, compare
-from inference.results.traces import read, write
+from inference.results.traces import read_trace, write_trace
 from inference.workflow.compare import compare_directories
 
 
@@ -68,10 +68,10 @@ def test_tree_has_a_run_dim_and_pads_shorter_runs():
 
 def test_from_directories(tmp_path, capsys):
     for name, final in (("a", -100), ("b", -101)):
-        write(trace(final), tmp_path / name / "trace.nc")
+        write_trace(trace(final), tmp_path / name / "trace.nc")
     compare_directories([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 10_000
-    assert read(tmp_path / "out" / "comparison.nc")["svi"].sizes["run"] == 2
+    assert read_trace(tmp_path / "out" / "comparison.nc")["svi"].sizes["run"] == 2
     assert "-101.0" in capsys.readouterr().out
 
 

@@ -4,7 +4,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.workflow.rare import MOST, MakeRare, with_rare_draws
+from inference.workflow.rare import MAX_RARE_DRAWS, MakeRare, with_rare_draws
 
 SMALL = 1e-5
 
@@ -45,7 +45,7 @@ def test_continuous_numbers_are_put_far_out():
 
 
 def test_of_many_some_are_tried():
-    assert len(runs(lambda: torch.randn(MOST))) == MOST
+    assert len(runs(lambda: torch.randn(MAX_RARE_DRAWS))) == MAX_RARE_DRAWS
     assert len(runs(lambda: torch.randn(100), samples=7)) == 7
 
 

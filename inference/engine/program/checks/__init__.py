@@ -1,1 +1,1 @@
-"""What is checked before training: the plate over the data, and that the guide fits the model."""
+"""Checks before training: arguments, the data's plate, and that the guide fits the model."""

@@ -1,4 +1,4 @@
-"""What ``fit`` is called with: each slip is one sentence that says what to give instead."""
+"""Checks of ``fit``'s arguments; each error says what to give instead."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, Trace_ELBO
+from pyro.infer import ELBO
 
-from inference import estimators
+import inference.estimators as estimators
 from inference.util.errors import UserError
 
-SEEDS = 2**32  # NumPy takes none beyond
+SEEDS = 2**32  # NumPy's largest seed
 
 
 def refuse_options(
@@ -25,21 +25,19 @@ def refuse_options(
     functions: dict[str, Any],
     device: str,
 ) -> None:
-    """Options by name, and what they must be; None is always "not given".
+    """Check options given by name; None always means "not given".
 
     Args:
-        counts: whole numbers from 1.
+        counts: integers from 1.
         positive: numbers above 0.
         durations: numbers from 0.
-        functions: of one number.
-        device: torch's name of one.
+        functions: of the progress.
+        device: a name that torch knows.
 
     Raises:
         UserError: names the option.
     """
-    for name, value in counts.items():
-        if value is not None and not is_count(value, 1):
-            raise UserError(f"{name} is {value!r}: give a whole number, at least 1")
+    refuse_counts(counts)
     for name, value in positive.items():
         if value is not None and not (is_number(value) and value > 0):
             raise UserError(f"{name} is {value!r}: give a number above 0")
@@ -54,13 +52,20 @@ def refuse_options(
         raise UserError(f"device {device!r} is none of torch's: give 'cpu' or 'cuda'") from None
 
 
+def refuse_counts(counts: dict[str, Any]) -> None:
+    """Raise a ``UserError`` for a number that is neither None nor an integer from 1."""
+    for name, value in counts.items():
+        if value is not None and not is_count(value, 1):
+            raise UserError(f"{name} is {value!r}: give a whole number, at least 1")
+
+
 def is_count(value: Any, least: int) -> bool:
-    """A whole number, at least that."""
+    """Whether it is an integer of at least that."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def is_number(value: Any) -> bool:
-    """A real one, not NaN."""
+    """Whether it is a real number, not NaN."""
     return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
 
 
@@ -78,10 +83,10 @@ def _refuse_function(name: str, value: Any) -> None:
 
 
 def seeds_of(seeds: int | Sequence[int]) -> list[int]:
-    """0, 1, … for a count; else the seeds themselves.
+    """0, 1, … for a count, else the given seeds.
 
     Raises:
-        UserError: there is none, one comes twice, or one is no seed.
+        UserError: there is none, one is repeated, or one is out of range.
     """
     if is_count(seeds, 1) and isinstance(seeds, int | Integral):
         return list(range(int(seeds)))
@@ -95,21 +100,15 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def estimator_of(estimator: Any) -> ELBO:
-    """``Trace_ELBO()`` for None; else the estimator itself.
-
-    Raises:
-        UserError: it is a name, a class, or no estimator.
-    """
-    if estimator is None:
-        return Trace_ELBO()
+def refuse_estimator(estimator: Any) -> None:
+    """Raise a ``UserError`` for a name, a class, or an object that is not an estimator."""
     if isinstance(estimator, ELBO):
         if not hasattr(estimator, "loss"):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
-        return estimator
+        return
     if isinstance(estimator, str):
-        known = hasattr(estimators, estimator)
-        name = estimator if known else "LeaveOneOut"
+        name = estimator.partition(":")[0]
+        name = name if hasattr(estimators, name) else "LeaveOneOut"
         raise UserError(
             f"the estimator is the text {estimator!r}: give the object, {name}() from "
             "inference.estimators"
@@ -126,7 +125,7 @@ def estimator_of(estimator: Any) -> ELBO:
 
 
 def refuse_callables(model: Any, guide: Any) -> None:
-    """Raise a ``UserError`` where model or guide is nothing to be called with columns."""
+    """Raise a ``UserError`` where model or guide is a class or cannot be called."""
     for role, callee in (("model", model), ("guide", guide)):
         if inspect.isclass(callee):
             raise UserError(
@@ -145,7 +144,7 @@ def refuse_signature(guide: Callable, names: Sequence[str]) -> None:
     """Raise a ``UserError`` where the guide does not take the columns that the model takes."""
     try:
         signature = inspect.signature(guide)
-    except (TypeError, ValueError):  # of compiled code
+    except (TypeError, ValueError):  # compiled code has no signature
         return
     try:
         signature.bind(**dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""Whether a guide is one of its model: the same latents, of the same shapes, in the same plates."""
+"""Whether a guide fits its model: the same latents, of the same shapes, in the same plates."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from pyro import poutine
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
-from inference.data.columns import Batch
-from inference.engine.program.checks.plates import frames_of, rows_in
+from inference.data.columns import Batch, row_count
+from inference.engine.program.checks.plates import frames_of
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import distribution_name, is_factor, sample_sites
 
-Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
-DTYPES = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
+DTYPE_WORDS = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
 
 
 def matching(
-    traces: Callable[[Batch], Traces], model: Callee, guide: Callee, batch: Batch
+    traces: Callable[[Batch], Traces],
+    model: StochasticFunction,
+    guide: StochasticFunction,
+    batch: Batch,
 ) -> Traces:
     """``traces(batch)`` of model and guide, if they match.
 
     Raises:
-        UserError: they do not; or they fail together where each runs by itself, as shapes differ.
+        UserError: they do not match; or shapes differ, so that they fail together but not alone.
     """
     try:
         model_trace, guide_trace = traces(batch)
@@ -44,8 +47,10 @@ def matching(
     return model_trace, guide_trace
 
 
-def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) -> None:
-    """Say what a program that stops with an error seems to have slipped on, if that is known."""
+def refuse_slip(
+    error: Exception, model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> None:
+    """Raise a ``UserError`` for a program's error if it has a known cause."""
     (model_trace, model_runs), (guide_trace, guide_runs) = (
         _run_alone(callee, batch) for callee in (model, guide)
     )
@@ -55,8 +60,8 @@ def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) ->
         _refuse_shapes(model_trace, guide_trace, error)
 
 
-def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
-    """The trace as far as it goes, and whether it goes to the end."""
+def _run_alone(callee: StochasticFunction, batch: Batch) -> tuple[Trace, bool]:
+    """The trace up to an error, and whether the run completed."""
     tracer = poutine.trace(callee)
     try:
         tracer(**batch)
@@ -66,11 +71,11 @@ def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
 
 
 def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
-    """A plate that draws rows of all the data has only a batch's rows to take them from."""
+    """Refuse a plate that subsamples by itself, given a batch."""
     for name, node in trace.nodes.items():
         fn: Any = node.get("fn")
         if type(fn).__name__ == "_Subsample" and (fn.subsample_size or 0) > 0:
-            length = rows_in(batch)
+            length = row_count(batch)
             if fn.subsample_size < fn.size and fn.size != length:
                 raise UserError(
                     f"plate {name!r} draws {fn.subsample_size} of {fn.size} rows itself, but is "
@@ -81,7 +86,7 @@ def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
 
 def _refuse_dtypes(batch: Batch, error: Exception) -> None:
     said = str(error).splitlines()[0]
-    if any(word in said for word in DTYPES):
+    if any(word in said for word in DTYPE_WORDS):
         columns = ", ".join(f"{n} {str(c.dtype).removeprefix('torch.')}" for n, c in batch.items())
         raise UserError(
             f"tensors of different types meet in the program ({said}); the columns are {columns}, "
@@ -92,7 +97,8 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
 
 
 def refuse_observed(trace: Trace) -> None:
-    """Raise a ``UserError`` where a site observes what its distribution cannot give."""
+    """Raise a ``UserError`` where observed values are outside of the distribution's support or
+    shape."""
     for name, site in sample_sites(trace).items():
         if not site["is_observed"]:
             continue
@@ -146,7 +152,7 @@ def _observed(sites: dict[str, Any]) -> list[str]:
 
 
 def _refuse_plates(prior: Trace, replayed: Trace) -> None:
-    """The guide's plates take the place of the model's; they must be as long."""
+    """Refuse plates of one name but different size in model and guide."""
     frames = frames_of(replayed)
     for name, frame in frames_of(prior).items():
         if name in frames and frames[name].size != frame.size:
@@ -157,7 +163,7 @@ def _refuse_plates(prior: Trace, replayed: Trace) -> None:
 
 
 def _refuse_pyros(model: Trace, guide: Trace) -> None:
-    """What Pyro's own check refuses; its warnings are for it to give."""
+    """Run Pyro's own check, without its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -168,7 +174,7 @@ def _refuse_pyros(model: Trace, guide: Trace) -> None:
 
 
 def _refuse_shapes(model: Trace, guide: Trace, error: Exception) -> None:
-    """Name the first latent whose shapes differ, and the plates that make the difference."""
+    """Refuse the first latent whose shapes differ, with the plates around it."""
     sites = sample_sites(guide)
     for name, site in sample_sites(model).items():
         if name not in sites or site["is_observed"]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro.poutine import Trace
 
-from inference.data.columns import Batch
+from inference.data.columns import Batch, row_count
 from inference.util.errors import UserError
 from inference.util.sites import sample_sites
 
 Frame = Any  # pyro.poutine.indep_messenger.CondIndepStackFrame
-
-
-def rows_in(batch: Mapping[str, torch.Tensor]) -> int:
-    """How many."""
-    return len(next(iter(batch.values())))
 
 
 def frames_of(trace: Trace) -> dict[str, Frame]:
@@ -27,7 +22,7 @@ def frames_of(trace: Trace) -> dict[str, Frame]:
 
 
 def other_rows(batch: Batch) -> Batch:
-    """The batch with its last row twice."""
+    """The batch with its last row repeated."""
     return {name: torch.cat([column, column[-1:]]) for name, column in batch.items()}
 
 
@@ -36,15 +31,15 @@ def data_plate(
 ) -> Frame | None:
     """The frame of the plate over the data, which have ``rows`` rows; None if there is none.
 
-    A plate that takes a batch's rows for a part of all is that plate.  Else a plate may be as long
-    as the batch by chance: what counts is whether it follows the batch's length.
+    A plate that declares the batch's rows a subsample is that plate.  Else a plate may be as long
+    as the batch by chance: it must change its length with the batch.
 
     Args:
         trace: of the model on ``batch``.
-        elsewhere: the model's trace on ``other_rows(batch)``; None where it runs on no others, as
-            with sizes that are written down.
+        elsewhere: the model's trace on ``other_rows(batch)``; None where it does not run on another
+            number of rows (sizes are fixed in the code).
     """
-    length, frames = rows_in(batch), frames_of(trace)
+    length, frames = row_count(batch), frames_of(trace)
     as_long = {name: f for name, f in frames.items() if f.size == length}
     parts = [f for f in as_long.values() if length < rows == full_size(f)]
     if parts or not as_long:
@@ -57,12 +52,12 @@ def data_plate(
 
 
 def full_size(frame: Frame) -> int:
-    """Of what a plate's size is a part."""
+    """The size of the set that a plate subsamples."""
     return frame.full_size or frame.size
 
 
 def _of_a_column(trace: Trace, batch: Batch, as_long: dict[str, Frame]) -> Frame | None:
-    """The plate whose dimension the rows of a column stand in, where a site observes a column."""
+    """The plate over the rows of a column that a site observes."""
     columns = {column.data_ptr(): column for column in batch.values()}
     for site in sample_sites(trace).values():
         value = site["value"]
@@ -76,7 +71,7 @@ def _of_a_column(trace: Trace, batch: Batch, as_long: dict[str, Frame]) -> Frame
 
 
 def check_size(frame: Frame | None, trace: Trace, length: int, rows: int) -> None:
-    """Raise a ``UserError`` if a part of the data would pass for all of them."""
+    """Raise a ``UserError`` if the plate's size would not scale a batch to the whole data."""
     if frame is None:
         if length < rows:
             raise UserError(

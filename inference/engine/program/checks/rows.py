@@ -1,4 +1,4 @@
-"""Guides whose latents of each row belong to other rows than the batch's."""
+"""Refuses guides whose per-row latents belong to other rows than the batch's."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.sites import base, sample_sites
 
-ROUNDING = 1e-3  # of gradients' squares, relative; other rows are another gradient altogether
+GRADIENT_TOLERANCE = 1e-3  # relative, of squared gradients; other rows' differ far more
 
 
 def refuse_other_rows(
     guide: Any, traces: tuple[Trace, Trace], frame: Frame, batch: Batch, named: dict[str, Tensor]
 ) -> None:
-    """Raise a ``UserError`` where the guide's latents of rows are not those of the batch's rows.
+    """Raise a ``UserError`` where the guide's per-row latents are not those of the batch's rows.
 
     Args:
-        guide: run in evaluation mode, without leaving anything behind.
+        guide: run in evaluation mode, its state restored.
         traces: of the model (replayed) and of the guide, on ``batch``.
         frame: the model's plate over the data.
         batch: a part of the data's rows.
@@ -40,7 +40,7 @@ def refuse_other_rows(
     for name in local:
         _refuse_own_draw(traces[1], guide_sites[name], frame)
         _refuse_other_scale(name, model_sites[name], guide_sites[name])
-    if parameter := Question(guide, traces[1], local, frame, named).answer(batch):
+    if parameter := ShiftTest(guide, traces[1], local, frame, named).misplaced(batch):
         raise UserError(
             f"parameter {parameter!r} of the guide speaks of places in a batch, not of the data's "
             f"rows, which are others in every batch: {_remedy(frame)}"
@@ -53,7 +53,7 @@ def _within(frame: Frame, site: Any) -> bool:
 
 
 def _draws_its_rows(trace: Trace, frame: Frame) -> bool:
-    """Whether the plate draws a part of its rows itself (``subsample_size=``)."""
+    """Whether the plate subsamples by itself (``subsample_size=``)."""
     node: Any = trace.nodes.get(frame.name)
     size = node["fn"].subsample_size if node else None
     return size is not None and size < full_size(frame)
@@ -78,7 +78,7 @@ def _refuse_other_scale(name: str, model_site: Any, guide_site: Any) -> None:
 
 
 def _plates(site: Any) -> str:
-    """In words; plates of one extent may have different names."""
+    """The plates in words, by extent: their names may differ."""
     frames = sorted(site["cond_indep_stack"], key=lambda f: f.dim or 0)
     return " × ".join(f"{f.size} of {full_size(f)} rows" for f in frames) or "no plate"
 
@@ -93,13 +93,13 @@ def _remedy(frame: Frame) -> str:
 
 
 @dataclass(frozen=True)
-class Question:
-    """Whether a guide's latents go with their rows when these move on by one place.
+class ShiftTest:
+    """Tests whether a guide's latents follow their rows when the batch is rolled by one row.
 
     Attributes:
         guide: the callable.
         trace: of the guide, whose draws are kept.
-        local: the latents of each row.
+        local: names of the per-row latents.
         frame: the plate that they are in.
         named: the parameters.
     """
@@ -110,12 +110,11 @@ class Question:
     frame: Frame
     named: dict[str, Tensor]
 
-    def answer(self, batch: Batch) -> str | None:
-        """The first parameter that stays with a place in the batch, if there is one.
+    def misplaced(self, batch: Batch) -> str | None:
+        """The first parameter that is tied to a position in the batch, if there is one.
 
-        A guide of rows has the gradients that it had before, wherever its rows' parameters come
-        from.  A guide with noise beside its sites, or one that cannot take the rows in another
-        order, cannot be asked.
+        If latents follow their rows, the parameters' gradients do not change under the roll.  A
+        guide with noise other than its sites', or one that fails on reordered rows, is not tested.
         """
         try:
             before, again = self._pull(batch, 0, 1), self._pull(batch, 0, 2)
@@ -128,14 +127,14 @@ class Question:
         return next((name for name, b, a in pairs if _differ(b, a)), None)
 
     def _pull(self, batch: Batch, places: int, seed: int) -> list[Tensor]:
-        """Gradients of a weighted sum, over rows, of what the guide says of their latents."""
+        """Gradients of a weighted sum over rows of the latents' log-densities."""
         weights = torch.linspace(1, 2, self.frame.size, device=next(iter(batch.values())).device)
         weights = weights.roll(places).reshape(-1, *[1] * (-self.frame.dim - 1))
         with rng.forked(seed), torch.enable_grad():
             replayed = poutine.replay(self.guide, trace=self._moved(places))
             nodes = poutine.trace(replayed).get_trace(**batch).nodes
             told = [(weights * _told(nodes[n])).sum() for n in self.local if n in nodes]
-            total = sum(told, torch.zeros(()))  # a site of training alone is not there
+            total = sum(told, torch.zeros(()))  # sites that exist only in training are absent
             parameters = list(self.named.values())
             found: Sequence[Tensor | None] = [None for _ in parameters]
             if total.requires_grad:
@@ -143,7 +142,7 @@ class Question:
         return [torch.zeros(()) if g is None else g.to_dense() for g in found]
 
     def _moved(self, places: int) -> Trace:
-        """The guide's draws, each row's moved on by some places; nothing of plates' own draws."""
+        """The guide's draws, rolled along the rows; without the index draws of plates."""
         moved = Trace()
         for name, site in sample_sites(self.trace).items():
             dim = self.frame.dim - site["fn"].event_dim
@@ -159,7 +158,7 @@ def _plate(frame: Frame) -> tuple[int, int, int]:
 
 
 def _told(site: Any) -> Tensor:
-    """(batch shape) the log-density of a latent; where that has no gradient, the latent itself."""
+    """(batch shape) the log-density of a latent; of a Delta, its value."""
     fn = site["fn"]
     if not isinstance(base(fn), Delta):
         return fn.log_prob(site["value"])
@@ -169,4 +168,4 @@ def _told(site: Any) -> Tensor:
 
 def _differ(a: Tensor, b: Tensor) -> bool:
     size = float(a.square().sum() + b.square().sum())
-    return float((a - b).square().sum()) > ROUNDING * size
+    return float((a - b).square().sum()) > GRADIENT_TOLERANCE * size

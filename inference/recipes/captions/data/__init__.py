@@ -1,1 +1,1 @@
-"""Captioned pictures, and what frozen networks see on them."""
+"""Captioned pictures, and their features from frozen encoders."""

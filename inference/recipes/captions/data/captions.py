@@ -42,7 +42,7 @@ from inference.recipes.captions.data.scenes import scenes
 from inference.util.errors import UserError
 
 Read = Callable[[], bytes]
-Files = Mapping[str, list[Read]]  # by name, whatever the folder
+Files = Mapping[str, list[Read]]  # found by file name in any folder
 SPLITS: dict[str, Split] = {
     "train": "train",
     "restval": "train",
@@ -63,7 +63,7 @@ class Entry(NamedTuple):
     captions: tuple[str, ...]
 
 
-def load(source: str) -> Captioned:
+def load_captions(source: str) -> Captioned:
     """The captioned pictures of this name, folder, file or ``hub:`` address.
 
     Raises:
@@ -72,13 +72,13 @@ def load(source: str) -> Captioned:
     if source in ("scenes", "scenes-clothing"):
         return scenes(clothing=source == "scenes-clothing")
     if source == "flickr8k":
-        return from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
+        return captions_from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
     if source.startswith("hub:"):
         return _from_datasets(source, datasets_library().load_dataset(source[4:]))
-    return from_path(Path(source), source)
+    return captions_from_path(Path(source), source)
 
 
-def from_path(path: Path, name: str) -> Captioned:
+def captions_from_path(path: Path, name: str) -> Captioned:
     """The set in this folder, archive, list of captions or parquet file.
 
     Raises:
@@ -160,7 +160,7 @@ def _text(where: str, read: Read) -> str:
 
 
 def _from_json(where: str, text: str) -> Iterator[Entry]:
-    """Karpathy's layout; ours has ``file`` and ``captions`` for ``filename`` and ``sentences``."""
+    """Karpathy's layout, or ours: ``file`` and ``captions`` for ``filename`` and ``sentences``."""
     try:
         images = json.loads(text)["images"]
     except json.JSONDecodeError as error:
@@ -220,7 +220,7 @@ READERS: dict[re.Pattern, Callable[[str, str], Iterator[Entry]]] = {
 
 
 def _listed(files: Files, entries: list[Entry]) -> list[Entry]:
-    """The entries that Flickr8k's lists of each split name, if they lie there."""
+    """The split of each entry by Flickr8k's list files, if there are any."""
     split = {
         name: part
         for part in ("train", "dev", "test")

@@ -1,4 +1,4 @@
-"""Frozen picture encoders by name: a picture becomes L annotation vectors of D numbers.
+"""Frozen picture encoders by name: picture → L annotation vectors of D numbers.
 
 ======================  ===========================================================================
 name                    grid
@@ -29,14 +29,14 @@ from torch.nn import functional as F
 
 from inference.util.errors import UserError
 
-NAMES = (
+ENCODER_NAMES = (
     "efficientnet-lite0, efficientnet-lite2, pixels, timm:NAME, torchvision:NAME, MODULE:FACTORY"
 )
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A network and the pictures it wants.
+    """A network and the preprocessing of its pictures.
 
     Args:
         name: for messages.
@@ -53,7 +53,7 @@ class Encoder:
     std: Sequence[float] = (1.0, 1.0, 1.0)
 
     def to(self, device: torch.device | str) -> Encoder:
-        """Itself, the network on this device, in float32, for inference.
+        """Move the network to this device, in float32 and evaluation mode; returns itself.
 
         Raises:
             UserError: no such device.
@@ -67,7 +67,7 @@ class Encoder:
     def __call__(self, pictures: Sequence[Image]) -> Tensor:
         """Annotation vectors (B, L, D), the grid's locations row by row.
 
-        Pictures are squeezed to S × S whole, so that a location stands for the same part of each.
+        Pictures are resized to S × S without cropping, so that locations cover the whole picture.
 
         Raises:
             UserError: the network does not give a grid.
@@ -101,7 +101,7 @@ def load_encoder(name: str) -> Encoder:
         return _torchvision(name, what)
     if what:
         return _own(name, library, what)
-    raise UserError(f"no encoder {name!r}: give one of {NAMES}")
+    raise UserError(f"no encoder {name!r}: give one of {ENCODER_NAMES}")
 
 
 def default_encoder(data: str) -> str:
@@ -110,7 +110,7 @@ def default_encoder(data: str) -> str:
 
 
 class _Patches(nn.Module):
-    """A patch's pixels, then its row and its column, one-hot (a convolution's padding tells)."""
+    """A patch's pixels, then its row and column, one-hot (a padded convolution knows them, too)."""
 
     def forward(self, x: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(x, 8)
@@ -122,7 +122,7 @@ class _Patches(nn.Module):
 
 
 class _Grid(nn.Module):
-    """A network asked for its last feature map instead of its classes."""
+    """A classifier's last feature map."""
 
     def __init__(self, network: nn.Module, ask: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -172,15 +172,17 @@ def _torchvision(name: str, model: str) -> Encoder:
 def _named(name: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:  # no such model, no network
-        raise UserError(f"encoder {name} cannot be had ({error}): give one of {NAMES}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # unknown model, no connection
+        raise UserError(
+            f"encoder {name} cannot be loaded ({error}): give one of {ENCODER_NAMES}"
+        ) from error
 
 
 def _own(name: str, module: str, factory: str) -> Encoder:
     try:
         build = getattr(importlib.import_module(module), factory)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"no encoder {name!r} ({error}): give one of {NAMES}") from error
+        raise UserError(f"no encoder {name!r} ({error}): give one of {ENCODER_NAMES}") from error
     network = build()
     if not isinstance(network, nn.Module):
         raise UserError(f"encoder {name} is a {type(network).__name__}: give an nn.Module")

@@ -1,7 +1,7 @@
 """Grid features of pictures from a frozen encoder: extracted once, into a memory-mapped file.
 
 Beside ``FILE`` (an .npy array of float16) stands ``FILE.json``: the encoder, a hash of the
-pictures' names, the shape, and how many are done.  An interrupted extraction goes on there.
+pictures' names, the shape, and how many are done.  An interrupted extraction is resumed.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def extract(
 ) -> np.memmap:
     """The features (N, L, D) of these pictures, in float16, mapped from ``file``.
 
-    What ``file`` holds already is not computed again.  Writing into the array leaves the file as
-    it is.
+    Features that ``file`` holds already are not computed again.  The array is mapped copy-on-write:
+    changes to it do not reach the file.
 
     Args:
         pictures: N of them; their order is that of the rows.
@@ -57,7 +57,7 @@ def extract(
 
     Raises:
         UserError: the file is of other pictures or another encoder, it cannot be written, or a
-            picture cannot be read (what was done before is kept).
+            picture cannot be read (features extracted before are kept).
     """
     file = Path(file)
     if file.suffix != ".npy":
@@ -81,7 +81,7 @@ def _sidecar(file: Path) -> Path:
 
 
 def _read(file: Path, encoder: str, pictures: str) -> Record | None:
-    """The file's record; None where nothing was begun."""
+    """The file's record; None where there is no file."""
     remedy = "delete it, or name another file"
     if not _sidecar(file).exists():
         if file.exists():
@@ -119,7 +119,7 @@ def _row(shape: Sequence[int]) -> int:
 def _begin(file: Path, network: Encoder, pictures: Sequence[Picture]) -> Record:
     shape = (len(pictures), *network([pictures[0].open()]).shape[1:])
     record = Record(network.name, _hash(pictures), shape, 0)
-    with _keeping(file):  # before the file: one without a record is somebody else's
+    with _keeping(file):  # before the file: one without a record is not ours
         write_json(_sidecar(file), asdict(record))
     return record
 
@@ -140,7 +140,7 @@ def _continue(
             out.seek(len(header) + start * row)
             out.write(_encode(network, batch, record.shape[1:]).tobytes())
             out.flush()
-            os.fsync(out.fileno())  # the features first, then their count
+            os.fsync(out.fileno())  # features before their count
             record = replace(record, done=start + len(batch))
             write_json(_sidecar(file), asdict(record))
             if bar.due:

@@ -1,4 +1,4 @@
-"""Pictures with captions, and what is learnt from: one row a caption."""
+"""Pictures with captions, and the columns to learn from: one row a caption."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from inference.data.columns import Columns
-from inference.data.vocabulary import END, Vocabulary, tokens
+from inference.data.vocabulary import END, Vocabulary, tokenize
 from inference.util.errors import UserError
 
 Split = Literal["train", "valid", "test"]
-NOWHERE = -1  # the place of a word that names no object
+NOWHERE = -1  # location of a word that names no object
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Captioned:
     pictures: tuple[Picture, ...]
 
     def captions(self, split: Split) -> list[list[str]]:
-        """The words of every caption of one split, in the order of ``rows``."""
+        """The words of every caption of one split, in the order of ``columns``."""
         return [words for _, words, _ in self._rows(split)]
 
-    def rows(self, split: Split, vocabulary: Vocabulary, longest: int = 50) -> Columns:
+    def columns(self, split: Split, vocabulary: Vocabulary, longest: int = 50) -> Columns:
         """One row a caption: N of them, of T − 1 words at most.
 
         Returns:
@@ -85,10 +85,10 @@ class Captioned:
             warnings.warn(f"{cut} captions of {self.name} cut after {longest} words", stacklevel=2)
         images, words, places = zip(*found, strict=True)
         y = _padded([vocabulary.encode(w[:longest]) for w in words], END)
-        columns = {"image": torch.tensor(images), "y": y}
+        tensors = {"image": torch.tensor(images), "y": y}
         if any(places):
-            columns["places"] = _padded([(*p[:longest], NOWHERE) for p in places], NOWHERE)
-        return Columns(columns)
+            tensors["places"] = _padded([(*p[:longest], NOWHERE) for p in places], NOWHERE)
+        return Columns(tensors)
 
     def _rows(self, split: Split) -> list[tuple[int, list[str], tuple[int, ...]]]:
         found = [row for row in self._by_caption if self.pictures[row[0]].split == split]
@@ -105,7 +105,7 @@ class Captioned:
     @cached_property
     def _by_caption(self) -> list[tuple[int, list[str], tuple[int, ...]]]:
         return [
-            (i, tokens(caption), picture.places[j] if picture.places else ())
+            (i, tokenize(caption), picture.places[j] if picture.places else ())
             for i, picture in enumerate(self.pictures)
             for j, caption in enumerate(picture.captions)
         ]

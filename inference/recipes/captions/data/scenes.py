@@ -1,4 +1,4 @@
-"""Composed scenes: real digits and clothes in the cells of a canvas, their places known.
+"""Composed scenes: real digits and clothes in the cells of a canvas, at known locations.
 
 A scene is a canvas of 32 × 32, 4 × 4 cells of 8 × 8, in which one to three things of different
 classes lie.  Its captions name them in reading order, so that the places decide what the next word
@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from inference.data.sources import digits, find_folder, idx_folder
-from inference.data.vocabulary import tokens
+from inference.data.vocabulary import tokenize
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture, Split
 
 SIDE, CELL = 4, 8  # cells, pixels
-MOST = 3  # things in a scene
+MAX_OBJECTS = 3  # objects in a scene
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CLOTHES = (
     *("t-shirt", "trouser", "pullover", "dress", "coat"),
@@ -71,11 +71,11 @@ def compose(
     pictures, labels = things
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels)
-    cells = np.sort(rng.random((size, SIDE**2)).argsort(1)[:, :MOST], 1)
-    classes = rng.random((size, len(counts))).argsort(1)[:, :MOST]
-    member = (rng.random((size, MOST)) * counts[classes]).astype(int)
+    cells = np.sort(rng.random((size, SIDE**2)).argsort(1)[:, :MAX_OBJECTS], 1)
+    classes = rng.random((size, len(counts))).argsort(1)[:, :MAX_OBJECTS]
+    member = (rng.random((size, MAX_OBJECTS)) * counts[classes]).astype(int)
     chosen = order[(np.cumsum(counts) - counts)[classes] + member]
-    there = np.arange(MOST) < rng.integers(1, MOST + 1, (size, 1))
+    there = np.arange(MAX_OBJECTS) < rng.integers(1, MAX_OBJECTS + 1, (size, 1))
     grid = np.zeros((size, SIDE**2, CELL, CELL), np.uint8)
     grid[np.nonzero(there)[0], cells[there]] = pictures[chosen[there]]
     canvases = grid.reshape(size, SIDE, SIDE, CELL, CELL).swapaxes(2, 3)
@@ -91,7 +91,7 @@ def _captions(
         lying += f" {_relation(cells[i - 1], cells[i])} {named[i]}"
     captions = (" and ".join(named), lying) if len(named) > 1 else (named[0],)
     where = dict(zip(objects, cells, strict=True))
-    places = (tuple(where.get(word, NOWHERE) for word in tokens(c)) for c in captions)
+    places = (tuple(where.get(word, NOWHERE) for word in tokenize(c)) for c in captions)
     return captions, tuple(places)
 
 

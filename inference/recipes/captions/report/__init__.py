@@ -1,1 +1,1 @@
-"""Captions scored, and pictures of where a captioner looked."""
+"""Scores of captions, and plots of a captioner's attention."""

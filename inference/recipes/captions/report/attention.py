@@ -1,4 +1,4 @@
-"""Where a captioner looked: a photograph in grey, a glow for each word on what it looked at."""
+"""Plots of a captioner's attention: for each word, its weights over the photograph in grey."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Example:
-    """A caption, and what it was said of.
+    """A caption and its picture.
 
     Args:
         name: the picture's.
@@ -35,8 +35,8 @@ class Example:
         attention: (W or more, h, w), the weights with which each word looked at a grid over the
             picture; those after the last word are not shown.
         places: (W or more, h, w) one-hot, the locations that were drawn, if they were.
-        references: what people say.
-        figures: of this caption, by name and unit.
+        references: captions by people.
+        figures: scores of this caption by name, with units.
 
     Raises:
         UserError: a word has no attention.
@@ -59,14 +59,16 @@ class Example:
                 )
 
     def glow(self) -> np.ndarray:
-        """(W, h, w, 4) in [0, 1], RGB and alpha: strongest where the caption looks most."""
+        """(W, h, w, 4) in [0, 1], RGB and alpha: opaque where the caption's attention is
+        largest."""
         maps = self.attention[: len(self.words)].detach().cpu().double().numpy()
         most = maps.max(initial=np.finfo(float).tiny)
         colour = np.broadcast_to(to_rgb(GLOW), (*maps.shape, 3))
         return np.concatenate([colour, STRONGEST * (maps / most)[..., None]], -1)
 
     def points(self) -> list[Point | None]:
-        """For each of the W words the drawn location's centre, (x, y) in shares of the picture."""
+        """For each of the W words the drawn location's centre (x, y), as fractions of the
+        picture."""
         if self.places is None:
             return [None] * len(self.words)
         rows, columns = self.places.shape[1:]
@@ -74,7 +76,7 @@ class Example:
         return [((i % columns + 0.5) / columns, (i // columns + 0.5) / rows) for i in at]
 
 
-def draw(example: Example, path: Path) -> None:
+def plot_attention(example: Example, path: Path) -> None:
     """A PNG of the picture alone and a panel for each word: its attention, a point where drawn."""
     figure, axes = _panels(len(example.words) + 1, example.picture.size)
     axes[0].imshow(example.picture)
@@ -83,11 +85,11 @@ def draw(example: Example, path: Path) -> None:
     for axis, word, glow, point in shown:
         axis.set_title(word, fontsize=12, pad=3, parse_math=False)
         _show(axis, grey, glow, point)
-    plots.save(figure, path)
+    plots.save_figure(figure, path)
 
 
 def _panels(count: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:
-    """Rows of panels for pictures of this size, as equally long as can be."""
+    """The layout of panels in rows of nearly equal length."""
     rows = -(-count // COLUMNS)
     columns = -(-count // rows)
     height = 1.5 * size[1] / size[0] + 0.25

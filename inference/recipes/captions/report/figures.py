@@ -1,4 +1,4 @@
-"""What a trained captioner is worth: bounds, scores of whole splits, and a page to read."""
+"""The report of a trained captioner: bounds, scores of splits, and an html page of captions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Columns, slices
-from inference.data.vocabulary import Vocabulary, tokens
+from inference.data.vocabulary import Vocabulary, tokenize
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.data.pictures import NOWHERE, Captioned, Picture, Split
 from inference.recipes.captions.options import CaptionerOptions
 from inference.recipes.captions.report import page, scores
-from inference.recipes.captions.report.attention import Example, draw
-from inference.recipes.captions.report.said import example, part, search
+from inference.recipes.captions.report.attention import Example, plot_attention
+from inference.recipes.captions.report.said import caption_at, example, search
 from inference.recipes.contract import Figures
 from inference.results import evaluate
 from inference.results.run import Run
@@ -35,7 +35,7 @@ def report(
     vocabulary: Vocabulary,
     test: Columns,
 ) -> Figures:
-    """Test bound, perplexity, scores on valid and test, and where object words looked.
+    """Test bound, perplexity, scores on valid and test, and attention of words for objects.
 
     Writes the vocabulary, a page of test captions and a picture of the first of them, beside the
     run.  Scores are those of the first seed.
@@ -47,10 +47,10 @@ def report(
         chosen = [i for i, picture in enumerate(captioned.pictures) if picture.split == split]
         pictures = [captioned.pictures[i] for i in chosen]
         said = say(run, options, test.tables["a"][torch.tensor(chosen)], f"captions, {split}")
-        found = scored(said, pictures, vocabulary)
+        found = score_captions(said, pictures, vocabulary)
         figures |= {f"{name}, {split}": value for name, value in found.corpus.items()}
         if any(stops(caption) for picture in pictures for caption in picture.captions):
-            counted = scored(said, pictures, vocabulary, stop=True).corpus
+            counted = score_captions(said, pictures, vocabulary, stop=True).corpus
             bleu = [name for name in counted if name.startswith("BLEU")]
             figures |= {f"{name}, {split}, full stop counted": counted[name] for name in bleu}
     if run.directory is not None:
@@ -58,7 +58,7 @@ def report(
         examples = chosen_examples(options, said, pictures, vocabulary, found)
         title = f"{options.attention.capitalize()} attention on {options.data}"
         page.page(run.directory / "captions.html", title, figures, examples)
-        draw(next(iter(examples.values()))[0], run.directory / "caption.png")
+        plot_attention(next(iter(examples.values()))[0], run.directory / "caption.png")
     return figures
 
 
@@ -69,12 +69,12 @@ def chosen_examples(
     vocabulary: Vocabulary,
     found: scores.Scores,
 ) -> dict[str, list[Example]]:
-    """Under each heading of the page, captions with their pictures and CIDEr."""
+    """Heading → examples for the page: captions with their pictures and CIDEr."""
     cider = found.each["CIDEr"]
 
     def shown(i: int) -> Example:
         figures = {"CIDEr": float(cider[i])}
-        return example(pictures[i], part(said, i), vocabulary, options.attention, figures)
+        return example(pictures[i], caption_at(said, i), vocabulary, options.attention, figures)
 
     return {heading: list(map(shown, rows)) for heading, rows in page.choose(cider, SHOWN).items()}
 
@@ -88,9 +88,9 @@ def bounds(run: Run, test: Columns) -> Figures:
 
 
 def aim(run: Run, test: Columns) -> Figures:
-    """How often the words that name an object look at it, where its place is known.
+    """How often words for an object attend to its location, where that is known.
 
-    The captions are people's.  With soft attention, the place with the largest weight counts.
+    The captions are the references.  With soft attention, the largest weight counts.
     """
     if "places" not in test.tensors:
         return {}
@@ -109,7 +109,7 @@ def aim(run: Run, test: Columns) -> Figures:
 
 
 def say(run: Run, options: CaptionerOptions, grids: Tensor, label: str) -> Captions:
-    """The captions of pictures with these grids (N, L, D), in parts that fit memory."""
+    """The captions of pictures with these features (N, L, D), in parts that fit memory."""
     program, parts = run.programs[0], []
     captioner = captioner_of(run)
     with program.scope(), Bar(label, len(grids)) as bar:
@@ -121,25 +121,25 @@ def say(run: Run, options: CaptionerOptions, grids: Tensor, label: str) -> Capti
     return Captions(*(torch.cat(column).cpu() for column in zip(*parts, strict=True)))
 
 
-def scored(
+def score_captions(
     said: Captions, pictures: Sequence[Picture], vocabulary: Vocabulary, stop: bool = False
 ) -> scores.Scores:
     """BLEU, ROUGE-L and CIDEr beside all captions of each picture.
 
     Args:
-        said: one for each picture, without punctuation.
-        pictures: with people's captions.
-        vocabulary: of the words said.
-        stop: count the full stop as a word of the captions that it ends, and of all that are said:
-            so are the references that Xu et al. 2015 published with their code.
+        said: a caption for each picture, without punctuation.
+        pictures: with their references.
+        vocabulary: of ``said``.
+        stop: count a final full stop as a word, in references that have one and in all generated
+            captions, as in the references that Xu et al. 2015 published with their code.
     """
     end = ["."] * stop
     hypotheses = [vocabulary.decode(row).split() + end for row in said.words.tolist()]
     references = [
-        [tokens(caption) + end * stops(caption) for caption in picture.captions]
+        [tokenize(caption) + end * stops(caption) for caption in picture.captions]
         for picture in pictures
     ]
-    return scores.score(hypotheses, references)
+    return scores.caption_scores(hypotheses, references)
 
 
 def stops(caption: str) -> bool:

@@ -1,4 +1,4 @@
-"""Captions to read: one html page with its pictures inside, no script, nothing fetched."""
+"""An html page of captions: pictures embedded, no script, no requests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from inference.recipes.contract import Figure, Figures
 from inference.results.report import Estimate, estimated
 from inference.util.files import replacing
 
-LARGEST = 448  # pixels of a picture's longer side
-SHARPER = 4  # pixels of a glow for each of its locations: browsers join them by straight lines
+MAX_PIXELS = 448  # pixels of a picture's longer side
+SHARPER = 4  # pixels a location; browsers interpolate linearly between them
 
-SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no network, no script
-LEGEND = "Glow: how much a word looked there, beside the most that any word of its caption looked."
-DRAWN = f"{LEGEND} Point: the location that was drawn."
+SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no requests, no script
+LEGEND = "Bright: the word's attention to the location, relative to the largest in its caption."
+DRAWN = f"{LEGEND} Point: the drawn location."
 STYLE = f"""
 :root {{ color-scheme: light dark }}
 body {{ font: 16px/1.45 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem }}
@@ -82,7 +82,7 @@ def page(
 
 
 def choose(scores: np.ndarray, count: int) -> dict[str, list[int]]:
-    """Rows of scores (N,) to show, ``count`` under each heading: drawn from all, best, worst."""
+    """Heading → indices of ``count`` examples: random, best and worst by scores (N,)."""
     order = np.argsort(-scores, kind="stable")
     drawn = np.random.default_rng(EVALUATION_SEED).permutation(len(scores))
     rows = {"At random": drawn[:count], "Best": order[:count], "Worst": order[::-1][:count]}
@@ -106,7 +106,7 @@ def _number(value: Figure) -> str:
 
 def _article(example: Example) -> str:
     photo = example.picture.copy()
-    photo.thumbnail((LARGEST, LARGEST))
+    photo.thumbnail((MAX_PIXELS, MAX_PIXELS))
     ratio = f"aspect-ratio: {photo.width}/{photo.height}"
     panels = zip(example.words, example.glow(), example.points(), strict=True)
     return (
@@ -135,7 +135,7 @@ def _panel(ratio: str, word: str, glow: np.ndarray, point: Point | None) -> str:
 
 
 def _data(picture: Image.Image, kind: str) -> str:
-    """The encoded picture as an address."""
+    """The picture as a data URL."""
     memory = io.BytesIO()
     picture.save(memory, kind)
     return f"data:image/{kind};base64,{base64.b64encode(memory.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What a captioner says of pictures, and with which looks: examples to draw."""
+"""Captions of pictures with their attention, as examples to plot."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from inference.util import rng
 from ppl_models.captioner import Captioner
 from ppl_models.decoding import Captions, beam_search
 
-LONGEST = 30  # words
+MAX_WORDS = 30  # words
 
 
 def search(captioner: Captioner, a: Tensor, beam: int, length_penalty: float) -> Captions:
     """The best caption of each picture (B, L, D)."""
-    return beam_search(captioner, a, beam, LONGEST, length_penalty)
+    return beam_search(captioner, a, beam, MAX_WORDS, length_penalty)
 
 
-def part(said: Captions, row: int) -> Captions:
+def caption_at(said: Captions, row: int) -> Captions:
     """One picture's caption."""
     return Captions(*(column[row : row + 1] for column in said))
 
@@ -36,7 +36,7 @@ def example(
     attention: str,
     figures: Mapping[str, float],
 ) -> Example:
-    """A caption with its picture and maps, and with hard attention a look drawn from each map."""
+    """A caption with its picture and attention; with hard attention also the drawn locations."""
     side = math.isqrt(said.attention.shape[-1])
     words = vocabulary.decode(said.words[0].tolist()).split()
     alpha = said.attention[0, : len(words)]

@@ -1,4 +1,4 @@
-"""What captions are worth beside people's: BLEU, ROUGE-L and CIDEr, in percent, as published.
+"""Scores of captions against references: BLEU, ROUGE-L and CIDEr, in percent, as published.
 
 The counts are those of coco-caption (its Python 3 edition pycocoevalcap), without its tokenizer.
 """
@@ -17,8 +17,8 @@ from inference.results.report import Estimate
 from inference.util.errors import UserError
 
 ORDERS = 4
-NAMES = (*(f"BLEU-{n}" for n in range(1, ORDERS + 1)), "ROUGE-L", "CIDEr")
-TINY, SMALL = 1e-15, 1e-9  # coco-caption's: no division by zero, and 0 of 0 n-grams count nothing
+SCORE_NAMES = (*(f"BLEU-{n}" for n in range(1, ORDERS + 1)), "ROUGE-L", "CIDEr")
+TINY, SMALL = 1e-15, 1e-9  # coco-caption's, against division by zero; 0 of 0 n-grams give 0
 
 Words = Sequence[str]
 
@@ -30,19 +30,19 @@ class Scores:
     Attributes:
         corpus: BLEU-1 to BLEU-4 (Papineni et al. 2002), ROUGE-L (Lin 2004), CIDEr (Vedantam et al.
             2015; the D variant, 1000 at most), each with its standard error over pictures.
-        each: for ROUGE-L and CIDEr, (N,) the pictures' own, whose mean is the corpus's.
+        each: for ROUGE-L and CIDEr, (N,) of each picture; their mean is the corpus's.
     """
 
     corpus: dict[str, Estimate]
     each: dict[str, np.ndarray]
 
 
-def score(
+def caption_scores(
     said: Sequence[Words], references: Sequence[Sequence[Words]], draws: int = 1000
 ) -> Scores:
     """The scores of one caption a picture beside its references.
 
-    CIDEr weighs n-grams by how few of these pictures' references hold them: it needs many pictures.
+    CIDEr weighs n-grams by their rarity among these pictures' references: it needs many pictures.
 
     Args:
         said: N captions, each a list of words.
@@ -62,7 +62,7 @@ def score(
     rng = np.random.default_rng(EVALUATION_SEED)
     times = rng.multinomial(len(said), np.full(len(said), 1 / len(said)), draws)
     values, errors = _scores(counts.sum(0)), _scores(times @ counts).std(0, ddof=1)
-    figures = zip(NAMES, values.tolist(), errors.tolist(), strict=True)
+    figures = zip(SCORE_NAMES, values.tolist(), errors.tolist(), strict=True)
     return Scores({name: Estimate(value, error) for name, value, error in figures}, each)
 
 
@@ -96,7 +96,8 @@ def _each(hypotheses: list[str], references: list[list[str]]) -> dict[str, np.nd
 
 
 def _counts(hypotheses: list[str], references: list[list[str]]) -> np.ndarray:
-    """(N, 2·ORDERS + 2): n-grams that match and n-grams said, n = 1 … ; words said, and due."""
+    """(N, 2·ORDERS + 2): matching n-grams and all n-grams, n = 1, …; caption and reference
+    lengths."""
     bleu = _library("bleu.bleu_scorer")
     rows = []
     for hypothesis, truth in zip(hypotheses, references, strict=True):
@@ -106,7 +107,7 @@ def _counts(hypotheses: list[str], references: list[list[str]]) -> np.ndarray:
 
 
 def _scores(sums: np.ndarray) -> np.ndarray:
-    """(…, scores) percent, from sums over pictures of counts and of shares in the means."""
+    """(…, scores) percent, from sums over pictures of n-gram counts and of ROUGE-L and CIDEr."""
     matches, said = sums[..., :ORDERS], sums[..., ORDERS : 2 * ORDERS]
     words, due = sums[..., 2 * ORDERS, None], sums[..., 2 * ORDERS + 1, None]
     logs = np.log((matches + TINY) / (said + SMALL)).cumsum(-1) / np.arange(1, ORDERS + 1)

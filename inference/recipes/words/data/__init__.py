@@ -1,1 +1,1 @@
-"""Texts as rows of numbered words."""
+"""Texts as rows of word numbers."""

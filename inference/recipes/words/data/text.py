@@ -1,4 +1,4 @@
-"""Running text as numbers of words, in three parts, and as columns that copy nothing.
+"""A text as word numbers, in three parts, and as columns that are views of it.
 
 ==================  ===========================  ==================================================
 name                files                        split
@@ -8,8 +8,8 @@ a folder            {train,valid,test}.txt       the files'
 a file              any text                     its first 80 %, next 10 % and last 10 % of lines
 ==================  ===========================  ==================================================
 
-Files may be gzipped.  Words stand between blanks; each line ends with ``<end>``, and ``<unk>`` is
-the unknown word.
+Files may be gzipped.  Words are separated by blanks; each line ends with ``<end>``, and ``<unk>``
+is the unknown word.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Text:
-    """Three texts, (tokens,) int32 each, and the words that their numbers stand for."""
+    """Three texts, (tokens,) int32 each, and their vocabulary."""
 
     train: Tensor
     valid: Tensor
@@ -48,27 +48,32 @@ class Text:
     vocabulary: Vocabulary
 
     def counts(self) -> Tensor:
-        """(V,) how often each word occurs in train, one more than that, so that none is 0."""
+        """(V,) one more than each word's count in train, so that none is 0."""
         return 1.0 + self.train.bincount(minlength=len(self.vocabulary))
 
 
-def load(source: str, minimum: int = 1) -> Text:
+def load_text(source: str, minimum: int = 1) -> Text:
     """The text of this name, folder or file; words rarer than ``minimum`` in train are unknown.
 
     Raises:
         UserError: it does not exist, is no text, or one of its parts holds no word.
     """
-    parts = files(source)
-    vocabulary = Vocabulary.build(map(known, words(lines(*parts["train"]))), minimum)
-    texts = {name: numbers(words(lines(*part)), vocabulary) for name, part in parts.items()}
+    parts = part_files(source)
+    vocabulary = Vocabulary.from_texts(
+        map(known_words, split_words(part_lines(*parts["train"]))), minimum
+    )
+    texts = {
+        name: token_numbers(split_words(part_lines(*part)), vocabulary)
+        for name, part in parts.items()
+    }
     for name, text in texts.items():
         if len(text) < 2:
             raise UserError(f"{source}: the part {name!r} holds no words: give a longer text")
     return Text(**texts, vocabulary=vocabulary)
 
 
-def files(source: str) -> dict[str, tuple[Path, float, float]]:
-    """Each part's file, and which of its lines, as shares of all."""
+def part_files(source: str) -> dict[str, tuple[Path, float, float]]:
+    """Part → its file, and the range of its lines, as fractions of all."""
     if source != "ptb" and Path(source).is_file():
         cuts = (0.0, 0.8, 0.9, 1.0)
         return {name: (Path(source), cuts[i], cuts[i + 1]) for i, name in enumerate(PARTS)}
@@ -80,8 +85,8 @@ def files(source: str) -> dict[str, tuple[Path, float, float]]:
     return {name: (_file(folder, f"{prefix}{name}.txt"), 0.0, 1.0) for name in PARTS}
 
 
-def lines(path: Path, begin: float, end: float) -> Iterator[str]:
-    """These lines of a file, by their shares, read as they are asked for.
+def part_lines(path: Path, begin: float, end: float) -> Iterator[str]:
+    """The lines of a file in a range of fractions, read lazily.
 
     Raises:
         UserError: it cannot be read as UTF-8 text.
@@ -94,11 +99,11 @@ def lines(path: Path, begin: float, end: float) -> Iterator[str]:
 
 @contextmanager
 def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
-    """The file's bytes; what goes wrong with them is told in one sentence.
+    """Turns errors of reading a file into a ``UserError``.
 
     Args:
         path: of the file.
-        kinds: errors of its format, besides those of files, of gzip and of UTF-8.
+        kinds: errors of its format, beside those of files, gzip and UTF-8.
 
     Raises:
         UserError: it cannot be read.
@@ -121,17 +126,17 @@ def decoded(raw: BinaryIO, path: Path) -> TextIO:
     return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
 
 
-def words(part: Iterable[str]) -> Iterator[list[str]]:
-    """The words of each line, those between blanks."""
+def split_words(part: Iterable[str]) -> Iterator[list[str]]:
+    """The words of each line, split at blanks."""
     return (line.split() for line in part)
 
 
-def known(line: list[str]) -> list[str]:
-    """The words that are not marked as unknown."""
+def known_words(line: list[str]) -> list[str]:
+    """The words without ``<unk>``."""
     return [word for word in line if word != UNKNOWN_MARK]
 
 
-def numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
+def token_numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
     """(tokens,) int32, an END after each line."""
     found = array("i")
     for line in part:
@@ -142,7 +147,7 @@ def numbers(part: Iterable[list[str]], vocabulary: Vocabulary) -> Tensor:
 def continuations(text: Tensor, length: int) -> Columns:
     """Each word w (N,) after the ``length`` words before it, c (N, length): windows into the text.
 
-    The words at its very beginning have fewer before them, and stand for none.
+    The first ``length`` words of the text are context only.
 
     Raises:
         UserError: the text is shorter than that.
@@ -151,10 +156,10 @@ def continuations(text: Tensor, length: int) -> Columns:
     return Columns({"c": windows[:, :-1], "w": windows[:, -1]})
 
 
-def rows(text: Tensor, length: int) -> Columns:
-    """The text cut into rows of w (N, length), and c, one word behind: what a network reads on.
+def sequences(text: Tensor, length: int) -> Columns:
+    """The text cut into rows of w (N, length), and c, the words one position before: for an LSTM.
 
-    What does not fill a row at the end is left out.
+    An incomplete row at the end is dropped.
 
     Raises:
         UserError: the text is shorter than a row.

@@ -1,4 +1,4 @@
-"""What vectors of words are worth, by examinations that gensim brings along.
+"""Evaluation of word vectors on the test sets that come with gensim.
 
 19,544 analogies a : b = c : ? (Mikolov et al. 2013), and people's judgements of 353 (WordSim,
 Finkelstein et al. 2002) and 999 (SimLex, Hill et al. 2015) pairs.
@@ -20,22 +20,22 @@ from inference.recipes.contract import Figures
 from inference.results.report import Estimate
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 QUESTIONS = "questions-words.txt"
 JUDGEMENTS = {"WordSim-353": "wordsim353.tsv", "SimLex-999": "simlex999.txt"}
-FEWEST = 10  # pairs that a correlation is told of
-DRAWS = 1000
+MIN_PAIRS = 10  # fewest pairs for a correlation
+BOOTSTRAP_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Questions of one kind.
+    """Answers to the questions of one section.
 
     Args:
-        asked: how many there are.
-        right: (n,) of 0 and 1, the answers to those n whose four words all have vectors.
+        asked: the number of questions.
+        right: (n,) of 0 and 1, for the n questions whose four words all have vectors.
     """
 
     asked: int
@@ -49,7 +49,7 @@ def analogies(vectors: KeyedVectors) -> dict[str, Answers]:
     b − a + c (of unit vectors); case is ignored.
 
     Raises:
-        UserError: gensim is not installed, or came without the questions.
+        UserError: gensim is not installed, or lacks the file of questions.
     """
     path = gensim_file(QUESTIONS)
     _, sections = vectors.evaluate_word_analogies(
@@ -68,16 +68,16 @@ def analogies(vectors: KeyedVectors) -> dict[str, Answers]:
 
 
 def _caseless(vectors: KeyedVectors) -> dict[str, str]:
-    """Words by their upper-case forms; the most frequent of those that have one in common."""
+    """Upper-case form → word; the most frequent word of each form."""
     return {word.upper(): word for word in reversed(vectors.index_to_key)}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Pairs of words that people judged.
+    """Pairs of words judged by people.
 
     Args:
-        asked: how many there are.
+        asked: the number of questions.
         people: (n,) the mean judgement of those n pairs whose two words have vectors.
         cosines: (n,) of these pairs' vectors.
     """
@@ -87,16 +87,16 @@ class Judged:
     cosines: np.ndarray
 
     def correlation(self) -> tuple[Estimate, float, float]:
-        """Spearman's ρ with its standard error, and the limits of its 95 % interval.
+        """Spearman's ρ, its standard error, and its 95 % interval.
 
-        Error and interval (bias-corrected and accelerated, Efron 1987) are of the bootstrap: ρ of
-        1,000 samples of n pairs, drawn with replacement with a fixed seed.
+        Error and interval (bias-corrected and accelerated, Efron 1987) are from 1,000 bootstrap
+        samples of the pairs, with a fixed seed.
 
         Raises:
             UserError: there are fewer than 10 pairs.
         """
-        if len(self.people) < FEWEST:
-            raise UserError(f"{len(self.people)} pairs have no correlation: {FEWEST} are needed")
+        if len(self.people) < MIN_PAIRS:
+            raise UserError(f"{len(self.people)} pairs have no correlation: {MIN_PAIRS} are needed")
 
         def spearman(people: np.ndarray, cosines: np.ndarray) -> float:
             return float(stats.spearmanr(people, cosines).statistic)
@@ -104,7 +104,7 @@ class Judged:
         drawn = stats.bootstrap(
             (self.people, self.cosines),
             spearman,
-            n_resamples=DRAWS,
+            n_resamples=BOOTSTRAP_SAMPLES,
             paired=True,
             vectorized=False,
             random_state=np.random.default_rng(EVALUATION_SEED),
@@ -122,7 +122,7 @@ def judgements(vectors: KeyedVectors, name: str) -> Judged:
         name: WordSim-353 (relatedness, 0 to 10) or SimLex-999 (similarity, 0 to 10).
 
     Raises:
-        UserError: gensim is not installed, or came without the judgements.
+        UserError: gensim is not installed, or lacks the file of judgements.
     """
     known = _caseless(vectors)
     rows = [
@@ -135,10 +135,10 @@ def judgements(vectors: KeyedVectors, name: str) -> Judged:
     return Judged(len(rows), np.array([float(row[2]) for row in covered]), np.array(cosines))
 
 
-def evaluate(vectors: KeyedVectors) -> Figures:
-    """All examinations as figures of a report: ρ, per cent of right answers, how many were asked.
+def examine(vectors: KeyedVectors) -> Figures:
+    """All test sets as figures of a report: ρ, percentage of right answers, coverage.
 
-    An examination is of the words that have vectors; what share of it that is stands beside it.
+    Items with a word that has no vector are skipped; the share of the others is reported.
 
     Raises:
         UserError: as ``analogies``.
@@ -146,7 +146,7 @@ def evaluate(vectors: KeyedVectors) -> Figures:
     figures: Figures = {}
     for name in JUDGEMENTS:
         judged = judgements(vectors, name)
-        if len(judged.people) >= FEWEST:
+        if len(judged.people) >= MIN_PAIRS:
             rho, low, high = judged.correlation()
             figures |= {
                 f"{name}, Spearman's ρ": rho,

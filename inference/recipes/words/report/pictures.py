@@ -1,4 +1,4 @@
-"""A map of word vectors: words that are near each other there are near each other here."""
+"""A two-dimensional map of word vectors, by t-SNE."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.results import plots
 from inference.util.errors import UserError
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 FEWEST, SHORTEST = 5, 3  # words on a map, letters of a word
-SIDES = (  # of a point: offset in printer's points, alignment
+SIDES = (  # of a label: offset in points, alignment
     (3, 1, "left", "bottom"),
     (-3, 1, "right", "bottom"),
     (3, -1, "left", "top"),
@@ -40,11 +40,11 @@ def content_words(vectors: KeyedVectors, count: int) -> list[str]:
 
 
 def enough(vectors: KeyedVectors) -> bool:
-    """Whether there are content words enough for a map."""
+    """Whether there are enough content words for a map."""
     return len(content_words(vectors, FEWEST)) == FEWEST
 
 
-def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
+def tsne_positions(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     """(n, 2) by t-SNE of the cosine distances between n words, with a fixed seed."""
     tsne = TSNE(
         metric="cosine",
@@ -55,7 +55,7 @@ def places(vectors: KeyedVectors, words: list[str]) -> np.ndarray:
     return tsne.fit_transform(vectors[words])
 
 
-def draw(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
+def plot_map(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
     """A map of the ``count`` most frequent content words, a PNG.
 
     Raises:
@@ -68,12 +68,12 @@ def draw(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
     axis = figure.add_axes((0.03, 0.01, 0.94, 0.94))
     axis.set_axis_off()
     axis.set_title(f"the {len(words)} most frequent content words, t-SNE of cosine distances")
-    label(axis, words, places(vectors, words))
-    plots.save(figure, path)
+    label_points(axis, words, tsne_positions(vectors, words))
+    plots.save_figure(figure, path)
 
 
-def label(axis: Axes, words: list[str], at: np.ndarray) -> None:
-    """A point for each word, and the word at that of its sides which hides the least."""
+def label_points(axis: Axes, words: list[str], at: np.ndarray) -> None:
+    """Plot a point for each word, and its label at the side where it covers the least."""
     axis.scatter(at[:, 0], at[:, 1], s=6, color="tab:blue")
     axis.autoscale_view()
     centres = axis.transData.transform(at)
@@ -84,14 +84,14 @@ def label(axis: Axes, words: list[str], at: np.ndarray) -> None:
             for x, y, ha, va in SIDES
         ]
         boxes = np.array([text.get_window_extent().extents for text in texts])
-        best = int(hidden(boxes, taken).argmin())
+        best = int(hidden_area(boxes, taken).argmin())
         taken = np.concatenate([taken, boxes[best : best + 1]])
         for text in texts[:best] + texts[best + 1 :]:
             text.remove()
 
 
-def hidden(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(m,) the area of n others (n, 4) that lies under each of m boxes (m, 4), square pixels."""
+def hidden_area(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(m,) the area of each of m boxes (m, 4) that overlaps n others (n, 4), square pixels."""
     low = np.maximum(boxes[:, None, :2], others[:, :2])
     high = np.minimum(boxes[:, None, 2:], others[:, 2:])
     return (high - low).clip(0).prod(-1).sum(-1)

@@ -1,4 +1,4 @@
-"""Vectors of words: gensim's KeyedVectors, built and kept in word2vec's formats.
+"""Word vectors as gensim's KeyedVectors, saved and loaded in word2vec's formats.
 
 Files are text (.txt, .vec) or binary (.bin), each also gzipped (.txt.gz, …).
 """
@@ -18,20 +18,20 @@ from inference.recipes.words.data.text import decoded, readable, unpacked
 from inference.util.errors import UserError
 from inference.util.files import replacing
 
-if TYPE_CHECKING:  # an extra
+if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
-KEPT = "vectors.txt"  # in a run's directory
-FORMATS = {".txt": False, ".vec": False, ".bin": True}  # whether binary
+VECTORS_FILE = "vectors.txt"  # in a run's directory
+FORMATS = {".txt": False, ".vec": False, ".bin": True}  # ending → whether binary
 
 
-def build(
+def keyed_vectors(
     words: Sequence[str], vectors: Tensor | np.ndarray, counts: Tensor | None = None
 ) -> KeyedVectors:
-    """Vectors (V, D) of V words, and how often each occurs, (V,), the most frequent first.
+    """KeyedVectors of V words from vectors (V, D) and counts (V,), the most frequent first.
 
     Raises:
-        UserError: there are not as many vectors as words, a word holds a blank or stands twice, a
+        UserError: there are not as many vectors as words, a word holds a blank or is repeated, a
             vector is not finite, or gensim is not installed.
     """
     rows = torch.as_tensor(vectors).detach().cpu().float().numpy()
@@ -54,12 +54,12 @@ def build(
 
 def _with_norms(vectors: KeyedVectors) -> KeyedVectors:
     vectors.fill_norms()
-    vectors.norms[vectors.norms == 0] = 1.0  # a vector of zeros is like no other: cosine 0
+    vectors.norms[vectors.norms == 0] = 1.0  # a zero vector has cosine 0 to all others
     return vectors
 
 
-def save(vectors: KeyedVectors, path: Path) -> None:
-    """Write them in word2vec's text or binary format, as the name ends; counts are not kept.
+def save_vectors(vectors: KeyedVectors, path: Path) -> None:
+    """Write word2vec's text or binary format, by the file's ending; counts are not saved.
 
     Raises:
         UserError: the name has another ending, or the file cannot be written.
@@ -69,17 +69,17 @@ def save(vectors: KeyedVectors, path: Path) -> None:
         vectors.save_word2vec_format(str(beside), binary=binary)
 
 
-def load(path: Path) -> KeyedVectors:
-    """What ``save``, word2vec, gensim or fastText wrote.
+def load_vectors(path: Path) -> KeyedVectors:
+    """Vectors written by ``save_vectors``, word2vec, gensim or fastText.
 
     Args:
         path: a file, or the directory of a run, which holds ``vectors.txt``.
 
     Raises:
-        UserError: it does not exist, is cut short, or is no such file; text is told by its line.
+        UserError: it does not exist, is truncated, or has another format; names the line of a text.
     """
     if path.is_dir():
-        path = path / KEPT
+        path = path / VECTORS_FILE
     binary = _binary(path)
     if not path.is_file():
         raise UserError(
@@ -97,7 +97,7 @@ def _binary(path: Path) -> bool:
 
 
 def _sizes(line: str, path: Path) -> tuple[int, int]:
-    """The numbers of words and of a vector's entries that the first line tells."""
+    """The numbers of words and of a vector's entries in the first line."""
     sizes = line.split()
     if len(sizes) != 2 or not all(size.isdecimal() and int(size) for size in sizes):
         raise UserError(
@@ -124,7 +124,7 @@ def _load_text(path: Path) -> KeyedVectors:
             f"{path} holds {len(rows)} vectors, but line 1 says {count}: it was cut short; write "
             "it again"
         )
-    return build(list(places), np.stack(rows))
+    return keyed_vectors(list(places), np.stack(rows))
 
 
 def _row(content: str, width: int, where: str) -> tuple[str, np.ndarray]:

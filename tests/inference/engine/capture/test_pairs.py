@@ -78,7 +78,7 @@ def check(name, estimator, backend):
         wanted = flat(measured(), measured.state())
         measured.restore(before)
         torch.manual_seed(seed)
-        found = flat(run([], graph.noise()), measured.state())
+        found = flat(run([], graph.draw_noise()), measured.state())
         for f, w in zip(found, wanted, strict=True):
             assert (f is None) == (w is None)
             if w is not None:

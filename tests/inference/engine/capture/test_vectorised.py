@@ -60,7 +60,7 @@ def graphs(function, count=3):
 def test_the_same_outputs_and_changes(function):
     each, xs = graphs(function)
     whole = vectorised(each, [torch.stack(xs)], stack)
-    noise = whole.noise()
+    noise = whole.draw_noise()
     found = whole.module(torch.stack(xs), *noise, *whole.held)
     for i, (graph, x) in enumerate(zip(each, xs, strict=True)):
         own = noise[i * len(graph.draws) :][: len(graph.draws)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inference.engine.gradient.plain import clip
+from inference.engine.gradient.plain import clip_gradients
 
 
 def test_clipping_by_hand():
@@ -11,7 +11,7 @@ def test_clipping_by_hand():
     parameters.append(torch.zeros(3, requires_grad=True))  # no gradient
     for largest, scale in ((None, 1.0), (20.0, 1.0), (6.5, 6.5 / (13 + 1e-6))):
         parameters[0].grad, parameters[1].grad = torch.tensor([3.0, -4.0]), torch.tensor(12.0)
-        assert float(clip(parameters, largest)) == pytest.approx(13, rel=1e-12)
+        assert float(clip_gradients(parameters, largest)) == pytest.approx(13, rel=1e-12)
         expected = scale * torch.tensor([3.0, -4.0])
         torch.testing.assert_close(parameters[0].grad, expected, rtol=1e-12, atol=0)
         assert float(parameters[1].grad) == pytest.approx(12 * scale, rel=1e-12)

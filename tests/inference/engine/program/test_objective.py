@@ -8,7 +8,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
 from guides.prior import Prior
-from inference.engine.program.objective import backward, bound, weighted
+from inference.engine.program.objective import backward, bound, with_weighted_kl
 from inference.engine.program.program import Program
 from inference.estimators import Pathwise
 from tests.support.examples import local
@@ -60,13 +60,16 @@ def test_a_bound_is_per_datum_and_leaves_no_gradient():
 
 def test_a_weight_of_one_is_none():
     program, _ = made()
-    assert weighted(program, 1.0) == (program.model, program.guide)
-    assert weighted(program, 0.5) != (program.model, program.guide)
-    assert weighted(program, torch.tensor(1.0)) != (program.model, program.guide)  # no host's look
+    assert with_weighted_kl(program, 1.0) == (program.model, program.guide)
+    assert with_weighted_kl(program, 0.5) != (program.model, program.guide)
+    assert with_weighted_kl(program, torch.tensor(1.0)) != (
+        program.model,
+        program.guide,
+    )  # reads no value
 
 
 def test_a_guide_that_is_the_prior_has_no_kl_to_weigh():
     program, batch = made()
     prior = Program(program.model, Prior(program.model))
     prior.initialise(batch, SIZE)
-    assert weighted(prior, 0.3) == (prior.model, prior.guide)
+    assert with_weighted_kl(prior, 0.3) == (prior.model, prior.guide)

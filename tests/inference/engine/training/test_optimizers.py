@@ -11,7 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 from torch.distributions import constraints
 
 from inference import UserError
-from inference.engine.optimizers import mover
+from inference.engine.optimizers import adapter_of
 
 SIZE = 6
 STEPS = 5
@@ -121,7 +121,7 @@ def born(step):
 def test_five_steps_are_pyros(name, late):
     expected = pyros(PYROS[name](), late, name.endswith("LR"))
     pyro.clear_param_store()
-    taken(mover(PYROS[name]()), range(STEPS), late)
+    taken(adapter_of(PYROS[name]()), range(STEPS), late)
     found = values()
     pyro.clear_param_store()
     assert found.keys() == expected.keys()
@@ -134,7 +134,7 @@ def test_five_steps_are_pyros(name, late):
 @pytest.mark.parametrize("kept", [1, 2, 4])
 def test_taken_up_from_a_file_it_is_bit_equal(name, late, kept):
     pyro.clear_param_store()
-    whole = mover(PYROS[name]())
+    whole = adapter_of(PYROS[name]())
     taken(whole, range(kept), late)
     state = reread(whole.state_dict())
     parameters = {n: p.detach().clone() for n, p in named().items()}
@@ -146,7 +146,7 @@ def test_taken_up_from_a_file_it_is_bit_equal(name, late, kept):
                 p.copy_(parameters[n])
     if "late.loc" not in parameters and "late.loc" in named():
         del pyro.get_param_store()["late.loc"]
-    again = mover(PYROS[name]())
+    again = adapter_of(PYROS[name]())
     again.load_state_dict(state, named())
     taken(again, range(kept, STEPS), late)
     found = values()
@@ -158,7 +158,7 @@ def test_a_torch_optimiser_follows_the_loss_per_datum_and_a_late_parameter_begin
     sgd = functools.partial(torch.optim.Adam, lr=0.01, eps=1e-30)  # of no scale
     expected = pyros(pyro.optim.Adam({"lr": 0.01, "eps": 1e-30}), born, False)
     pyro.clear_param_store()
-    taken(mover(sgd), range(STEPS), born)
+    taken(adapter_of(sgd), range(STEPS), born)
     found = values()
     pyro.clear_param_store()
     assert all(torch.allclose(found[n], expected[n], rtol=1e-10) for n in expected)
@@ -166,14 +166,14 @@ def test_a_torch_optimiser_follows_the_loss_per_datum_and_a_late_parameter_begin
 
 def test_pyros_own_is_left_alone():
     own = pyro.optim.ClippedAdam({"lr": 0.01})
-    taken(mover(own), range(2), early)
+    taken(adapter_of(own), range(2), early)
     pyro.clear_param_store()
     assert not own.optim_objs
 
 
 def test_a_schedule_scales_all_rates_of_torchs():
     pyro.clear_param_store()
-    moving = mover(functools.partial(torch.optim.SGD, lr=0.1))
+    moving = adapter_of(functools.partial(torch.optim.SGD, lr=0.1))
     gradient(False)
     moving.follow(named())
     moving.scale_rates(0.25)
@@ -216,20 +216,20 @@ SCHEDULER = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
 def test_refused_in_a_sentence(optimizer, sentence):
     pyro.clear_param_store()
     with pytest.raises(UserError, match=sentence):
-        taken(mover(optimizer), range(1), early)
+        taken(adapter_of(optimizer), range(1), early)
     pyro.clear_param_store()
 
 
 @pytest.mark.parametrize("name", ["ClippedAdam", "ExponentialLR", "by_name", "clip_norm"])
 def test_no_schedule_beside_rates_of_its_own(name):
     with pytest.raises(UserError, match="leave out one"):
-        mover(PYROS[name]()).scale_rates(0.5)
+        adapter_of(PYROS[name]()).scale_rates(0.5)
 
 
 def test_no_schedule_beside_a_torch_optimiser_that_decays_by_itself():
     pyro.clear_param_store()
     clipped = functools.partial(pyro.optim.clipped_adam.ClippedAdam, lr=0.1, lrd=0.9)
-    moving = mover(clipped)
+    moving = adapter_of(clipped)
     taken(moving, range(2), early)
     with pytest.raises(UserError, match="changes its learning rate itself"):
         moving.scale_rates(0.5)

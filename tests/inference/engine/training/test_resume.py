@@ -17,7 +17,7 @@ from pyro.infer import TraceGraph_ELBO
 
 from inference import UserError, fit
 from inference.engine.training.seed_training import SeedTraining
-from inference.results.traces import read
+from inference.results.traces import read_trace
 from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from tests.support.examples import global_only
 from tests.support.training import assert_same_runs, interrupted
@@ -206,7 +206,7 @@ def test_an_existing_run_is_neither_repeated_nor_replaced_unasked(tmp_path):
         fit(*program, steps=2, batch_size=0, directory=tmp_path, overwrite=True, progress=False)
     assert kept == {path: path.read_bytes() for path in tmp_path.iterdir()}
     fit(*program, steps=3, directory=tmp_path, overwrite=True, progress=False)
-    assert read(tmp_path)["svi"].sizes["step"] == 3
+    assert read_trace(tmp_path)["svi"].sizes["step"] == 3
 
 
 class Asked(torch.optim.SGD):

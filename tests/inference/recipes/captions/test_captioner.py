@@ -12,7 +12,7 @@ from inference.cli.main import main
 from inference.data.vocabulary import MARKS, Vocabulary
 from inference.recipes.captions.captioner import Options, build
 from inference.recipes.captions.data.pictures import Picture
-from inference.recipes.captions.report.figures import scored
+from inference.recipes.captions.report.figures import score_captions
 from inference.recipes.captions.trained import trained as trained_captioner
 from ppl_models.decoding import Captions
 
@@ -110,5 +110,5 @@ def test_the_full_stop_can_count_as_a_word():
         ("a cat", True, 1 / 3),
     ):
         picture = Picture("x", "test", (caption,), bytes)
-        found = scored(said, [picture], known, stop).corpus["BLEU-1"].value
+        found = score_captions(said, [picture], known, stop).corpus["BLEU-1"].value
         assert found == pytest.approx(100 * share, rel=1e-6)

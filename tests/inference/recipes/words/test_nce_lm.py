@@ -46,9 +46,9 @@ def test_fit_leaves_a_whole_run(chain, tmp_path, score, objective):
     assert figures["perplexity, test"]["standard_error"] > 0
     assert (tmp_path / "vocabulary.json").exists()
     terms = {"nce": {"data", "noise"}, "softmax": {"data"}}[objective]
-    from inference.results.traces import read
+    from inference.results.traces import read_trace
 
-    assert {f"log_likelihood_{t}" for t in terms} <= set(read(tmp_path)["svi"].data_vars)
+    assert {f"log_likelihood_{t}" for t in terms} <= set(read_trace(tmp_path)["svi"].data_vars)
 
 
 def trained(chain, tmp_path, **options):
@@ -91,9 +91,9 @@ def test_every_objective_learns_the_chain(chain, tmp_path, how):
 def test_perplexity_by_hand(chain, tmp_path, score):
     """Every word of the test text after the first few, the LSTM reading it in one go."""
     done, figures = trained(chain, tmp_path, score=score, epochs=1, length=3)
-    from inference.recipes.words.data.text import load
+    from inference.recipes.words.data.text import load_text
 
-    text, model = load(str(chain)).test.long(), done.programs[0].model.eval()
+    text, model = load_text(str(chain)).test.long(), done.programs[0].model.eval()
     with torch.no_grad():
         if score == "lstm":
             h, w = model.encode.lstm(model.encode.r[text[:-1]][None])[0][0], text[1:]

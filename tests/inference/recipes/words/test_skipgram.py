@@ -14,8 +14,8 @@ from inference.cli.registry import find
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.recipes.words import skipgram
-from inference.recipes.words.report.vectors import load
-from inference.results.traces import read
+from inference.recipes.words.report.vectors import load_vectors
+from inference.results.traces import read_trace
 
 GARDEN = ["apple", "cherry", "flower", "garden", "leaf", "orchard", "petal", "root"]
 HARBOUR = ["anchor", "boat", "captain", "harbour", "mast", "ocean", "sail", "wave"]
@@ -48,7 +48,7 @@ def test_fit_leaves_vectors_a_map_and_figures(corpus, tmp_path):
     assert (tmp_path / "words.png").read_bytes().startswith(b"\x89PNG")
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert {"WordSim-353, pairs covered of 353", "analogies covered of 19544"} <= set(figures)
-    tree = read(tmp_path)
+    tree = read_trace(tmp_path)
     assert {"log_likelihood_data", "log_likelihood_noise"} <= set(tree["svi"].data_vars)
     assert "held_out" not in tree.children
 
@@ -77,7 +77,7 @@ def test_neighbours_share_their_topic(corpus, tmp_path, how):
     small = {"hidden": 8, "length": 16, "batch_size": 16, "subsample": 1.0, "epochs": 5}
     chosen = skipgram.Options(data=str(corpus), out=tmp_path, **small | how)
     fit_recipe(find("skipgram"), chosen)
-    assert nearest_share_the_topic(load(tmp_path / "vectors.txt"))
+    assert nearest_share_the_topic(load_vectors(tmp_path / "vectors.txt"))
 
 
 def test_beliefs_and_a_held_out_bound(corpus, tmp_path):
@@ -85,7 +85,7 @@ def test_beliefs_and_a_held_out_bound(corpus, tmp_path):
     extra = ["--bayesian", "--held-out", 0.2, "--learning-rate", 0.1, "--epochs", 4]
     run("fit", "skipgram", corpus, *FLAGS, *extra, "--particles", 2, "--out", tmp_path)
     assert (tmp_path / "beliefs.png").read_bytes().startswith(b"\x89PNG")
-    held_out = read(tmp_path)["held_out"]["elbo"].values.squeeze()
+    held_out = read_trace(tmp_path)["held_out"]["elbo"].values.squeeze()
     assert len(held_out) == 4
     assert held_out[-1] > held_out[0]
     figures = json.loads((tmp_path / "figures.json").read_text())
@@ -99,8 +99,10 @@ def test_beliefs_and_a_held_out_bound(corpus, tmp_path):
 def test_held_out_lines_are_not_trained_on(corpus):
     from inference.recipes.words.data import corpus as corpora
 
-    whole = corpora.load(str(corpus))
-    train, valid = skipgram.rows(skipgram.Options(held_out=0.2, batch_size=None), whole)
+    whole = corpora.load_corpus(str(corpus))
+    train, valid = skipgram.train_and_held_out(
+        skipgram.Options(held_out=0.2, batch_size=None), whole
+    )
     assert train.tensors["sentence"].unique().tolist() == list(range(480))
     assert valid.tensors["sentence"].unique().tolist() == list(range(480, 600))
 
@@ -112,7 +114,7 @@ def test_a_text_of_few_words_has_vectors_and_no_map(tmp_path, words):
     path.write_text("\n".join(" ".join(draw.choices(words, k=10)) for _ in range(40)))
     out, few = tmp_path / "run", ["--batch-size", 4, "--epochs", 1, "--bayesian"]
     run("fit", "skipgram", path, *FLAGS, *few, "--out", out)
-    assert len(load(out / "vectors.txt")) == len(words)
+    assert len(load_vectors(out / "vectors.txt")) == len(words)
     assert not (out / "words.png").exists()
     assert (out / "beliefs.png").exists()
     figures = json.loads((out / "figures.json").read_text())

@@ -10,7 +10,7 @@ import torch
 
 from inference import UserError
 from inference.data.vocabulary import END, UNKNOWN, Vocabulary
-from inference.recipes.captions.data.captions import load
+from inference.recipes.captions.data.captions import load_captions
 
 image = pytest.importorskip("PIL.Image")
 
@@ -58,11 +58,11 @@ KARPATHY = json.dumps(
 def test_csv_and_token_lists_split_alike(tmp_path):
     for name, text in (("captions.txt", CSV), ("Flickr8k.token.txt", TOKEN)):
         (tmp_path / name).mkdir()
-        found = load(str(folder(tmp_path / name, name, text)))
+        found = load_captions(str(folder(tmp_path / name, name, text)))
         assert sizes(found) == [8, 1, 1]
         assert all(len(p.captions) == 2 for p in found.pictures)
         assert shades(found) == pytest.approx({f"{i}.jpg": 20 * i for i in range(10)}, abs=2)
-    again = load(str(tmp_path / "captions.txt" / "captions.txt"))
+    again = load_captions(str(tmp_path / "captions.txt" / "captions.txt"))
     split = {p.name: p.split for p in found.pictures}
     assert split == {p.name: p.split for p in again.pictures}
     assert again.pictures[3].captions == ("A dog .", f"Dog {again.pictures[3].name[0]}, running .")
@@ -76,7 +76,7 @@ def test_lists_of_the_splits_are_followed(tmp_path):
         ("test", "2.jpg\n3.jpg\n"),
     ):
         (tmp_path / f"Flickr_8k.{part}Images.txt").write_text(names)
-    found = load(str(tmp_path))
+    found = load_captions(str(tmp_path))
     assert {p.name: p.split for p in found.pictures} == {
         **dict.fromkeys(["0.jpg", "4.jpg"], "train"),
         "1.jpg": "valid",
@@ -90,7 +90,7 @@ def test_karpathy_s_layout_in_a_folder_and_in_an_archive(tmp_path):
         for file in [*(tmp_path / "Images").iterdir(), tmp_path / "dataset_flickr8k.json"]:
             archive.write(file, file.relative_to(tmp_path))
     for source in (tmp_path, tmp_path / "all.zip", tmp_path / "dataset_flickr8k.json"):
-        found = load(str(source))
+        found = load_captions(str(source))
         assert [p.split for p in found.pictures] == ["train", "train", "valid", "test"]
         assert found.pictures[1].captions == ("a cat",)
         assert shades(found) == pytest.approx({f"{i}.jpg": 20 * i for i in range(4)}, abs=2)
@@ -103,37 +103,37 @@ def test_parquet(tmp_path, column):
     caption = [["A dog.", "A cat."] if column == "captions" else "A dog."] * 10
     pictures = [{"bytes": jpg(20 * i), "path": None} for i in range(10)]
     pd.DataFrame({"image": pictures, column: caption}).to_parquet(tmp_path / "a.parquet")
-    found = load(str(tmp_path / "a.parquet"))
+    found = load_captions(str(tmp_path / "a.parquet"))
     assert sizes(found) == [8, 1, 1]
     assert all(len(p.captions) == 1 + (column == "captions") for p in found.pictures)
     assert sorted(shades(found).values()) == pytest.approx(range(0, 200, 20), abs=2)
 
 
 def test_rows(tmp_path):
-    found = load(str(folder(tmp_path, "dataset_a.json", KARPATHY)))
-    vocabulary = Vocabulary.build(found.captions("train"), minimum=1)
+    found = load_captions(str(folder(tmp_path, "dataset_a.json", KARPATHY)))
+    vocabulary = Vocabulary.from_texts(found.captions("train"), minimum=1)
     assert vocabulary.words[2:] == ("a", "0", "cat", "dog")
-    train = found.rows("train", vocabulary).tensors
+    train = found.columns("train", vocabulary).tensors
     assert train["image"].tolist() == [0, 1]
     assert train["y"].tolist() == [[2, 5, 3, END], [2, 4, END, END]]
     assert {column.dtype for column in train.values()} == {torch.int64}
-    valid = found.rows("valid", vocabulary).tensors
+    valid = found.columns("valid", vocabulary).tensors
     assert valid["image"].tolist() == [2, 2]
     assert valid["y"].tolist() == [[UNKNOWN, END]] * 2
 
 
 def test_a_caption_of_300_words_is_cut_with_a_note(tmp_path):
     rows = "".join(f"{i}.jpg,{'dog ' * 300}\n" for i in range(10))
-    found = load(str(folder(tmp_path, "captions.txt", f"image,caption\n{rows}")))
-    vocabulary = Vocabulary.build(found.captions("train"))
+    found = load_captions(str(folder(tmp_path, "captions.txt", f"image,caption\n{rows}")))
+    vocabulary = Vocabulary.from_texts(found.captions("train"))
     with pytest.warns(UserWarning, match="8 captions of .* cut after 50 words"):
-        y = found.rows("train", vocabulary).tensors["y"]
+        y = found.columns("train", vocabulary).tensors["y"]
     assert y.tolist() == [[2] * 50 + [END]] * 8
-    assert found.rows("test", vocabulary, longest=300).tensors["y"].shape == (1, 301)
+    assert found.columns("test", vocabulary, longest=300).tensors["y"].shape == (1, 301)
 
 
 def test_a_truncated_picture_is_named(tmp_path):
-    found = load(str(folder(tmp_path, "captions.txt", CSV)))
+    found = load_captions(str(folder(tmp_path, "captions.txt", CSV)))
     file = tmp_path / "Images" / "0.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     image.fromarray(noise).save(file)
@@ -169,25 +169,25 @@ def test_a_truncated_picture_is_named(tmp_path):
 )
 def test_bad_sets_are_named(tmp_path, listing, text, sentence):
     with pytest.raises(UserError, match=sentence):
-        load(str(folder(tmp_path, listing, text)))
+        load_captions(str(folder(tmp_path, listing, text)))
 
 
 def test_bad_sources_are_named(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"no archive")
     (tmp_path / "captions.txt").write_bytes(b"image,caption\na.jpg,caf\xe9\n")
     with pytest.raises(UserError, match=r"no captioned pictures .*nowhere"):
-        load(str(tmp_path / "nowhere"))
+        load_captions(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"a.zip is no zip archive"):
-        load(str(tmp_path / "a.zip"))
+        load_captions(str(tmp_path / "a.zip"))
     with pytest.raises(UserError, match=r"captions.txt is not UTF-8"):
-        load(str(tmp_path / "captions.txt"))
+        load_captions(str(tmp_path / "captions.txt"))
 
 
 def test_two_pictures_of_one_name_are_refused(tmp_path):
     folder(tmp_path, "captions.txt", CSV)
     (tmp_path / "3.jpg").write_bytes(jpg(0))
     with pytest.raises(UserError, match=r"3.jpg, of which there are 2: let there be one"):
-        load(str(tmp_path))
+        load_captions(str(tmp_path))
 
 
 def test_a_hub_set_with_its_own_splits(tmp_path):
@@ -196,7 +196,7 @@ def test_a_hub_set_with_its_own_splits(tmp_path):
     for i, part in enumerate(("train", "validation", "test")):
         table = {"image": [{"bytes": jpg(20 * i), "path": None}], "caption_0": "A dog."}
         pd.DataFrame(table | {"caption_1": ["A cat."]}).to_parquet(tmp_path / f"{part}.parquet")
-    found = load(f"hub:{tmp_path}")
+    found = load_captions(f"hub:{tmp_path}")
     assert sizes(found) == [1, 1, 1]
     assert {p.captions for p in found.pictures} == {("A dog.", "A cat.")}
     assert list(shades(found).values()) == pytest.approx([0, 20, 40], abs=2)
@@ -204,7 +204,7 @@ def test_a_hub_set_with_its_own_splits(tmp_path):
 
 def test_empty_splits_and_captions_are_named(tmp_path):
     text = KARPATHY.replace("A dog 0.", " . ").replace("val", "test")
-    found = load(str(folder(tmp_path, "captions.json", text)))
+    found = load_captions(str(folder(tmp_path, "captions.json", text)))
     with pytest.raises(UserError, match=r"a caption of 0.jpg has no word"):
         found.captions("train")
     with pytest.raises(UserError, match=r"has no picture in its split 'valid'"):
@@ -213,12 +213,12 @@ def test_empty_splits_and_captions_are_named(tmp_path):
 
 def test_flickr8k():
     try:
-        found = load("flickr8k")
+        found = load_captions("flickr8k")
     except UserError as error:
         pytest.skip(str(error))
     assert sizes(found) == [6000, 1000, 1000]
     assert all(len(p.captions) == 5 for p in found.pictures)
     assert found.pictures[-1].open().size == (224, 224)
-    vocabulary = Vocabulary.build(found.captions("train"))
+    vocabulary = Vocabulary.from_texts(found.captions("train"))
     assert 2500 < len(vocabulary) < 2600  # Karpathy's has 2,538
-    assert found.rows("test", vocabulary).tensors["y"].shape[0] == 5000
+    assert found.columns("test", vocabulary).tensors["y"].shape[0] == 5000

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from inference import UserError
-from inference.recipes.captions.data.captions import load
+from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import load_encoder
 from inference.recipes.captions.data.features import BATCH, extract
 from tests.support.pictures import pictures, png
@@ -145,7 +145,7 @@ def test_the_chosen_normalisation_is_the_one_that_finds_the_dogs():
     """ImageNet's classes 151 to 268 are dogs; the usual normalisation finds fewer, less surely."""
     pytest.importorskip("efficientnet_lite_pytorch")
     try:
-        found = load("flickr8k")
+        found = load_captions("flickr8k")
     except UserError as error:
         pytest.skip(str(error))
     dogs = [p for p in found.pictures if sum(" dog " in f" {c} " for c in p.captions) >= 4][:96]

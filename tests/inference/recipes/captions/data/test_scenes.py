@@ -8,8 +8,8 @@ import torch
 
 from inference import UserError
 from inference.data.sources import digits
-from inference.data.vocabulary import Vocabulary, tokens
-from inference.recipes.captions.data.captions import load
+from inference.data.vocabulary import Vocabulary, tokenize
+from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.features import extract
 from inference.recipes.captions.data.scenes import CELL, CLOTHES, DIGITS, SIDE, compose, scenes
 
@@ -37,7 +37,7 @@ def test_every_object_s_word_has_the_place_of_a_digit_of_its_class(found):
         }
         canvas = np.asarray(picture.open())[:, :, 0]
         for caption, places in zip(picture.captions, picture.places, strict=True):
-            for word, place in zip(tokens(caption), places, strict=True):
+            for word, place in zip(tokenize(caption), places, strict=True):
                 assert (place >= 0) == (word in DIGITS)
                 if place >= 0:
                     assert DIGITS[known[cell(canvas, place).tobytes()]] == word
@@ -50,7 +50,7 @@ def test_captions_follow_the_reading_order_and_say_how_things_lie(found):
     for picture in found.pictures:
         places = [p for p in picture.places[-1] if p >= 0]
         assert places == sorted(set(places))
-        words = [word for word in tokens(picture.captions[-1]) if word in DIGITS]
+        words = [word for word in tokenize(picture.captions[-1]) if word in DIGITS]
         assert len(set(words)) == len(words)
         said = f"{article(words[0])} {words[0]}"
         for first, second, word in zip(places, places[1:], words[1:], strict=False):
@@ -66,8 +66,8 @@ def article(word):
 
 
 def test_rows_align_places_with_words(found):
-    vocabulary = Vocabulary.build(found.captions("train"), minimum=1)
-    rows = found.rows("valid", vocabulary).tensors
+    vocabulary = Vocabulary.from_texts(found.captions("train"), minimum=1)
+    rows = found.columns("valid", vocabulary).tensors
     assert rows["places"].shape == rows["y"].shape
     named = torch.tensor([word in DIGITS for word in vocabulary.words])
     assert torch.equal(rows["places"] >= 0, named[rows["y"]])
@@ -76,8 +76,8 @@ def test_rows_align_places_with_words(found):
 
 def test_one_location_of_pixels_is_one_cell(found, tmp_path):
     features = extract(found.pictures, "pixels", tmp_path / "f.npy")
-    vocabulary = Vocabulary.build(found.captions("train"), minimum=1)
-    rows = found.rows("train", vocabulary).tensors
+    vocabulary = Vocabulary.from_texts(found.captions("train"), minimum=1)
+    rows = found.columns("train", vocabulary).tensors
     lit = torch.from_numpy(features[..., : 3 * CELL**2]).abs().sum(-1)[rows["image"]] > 0
     pointed = torch.zeros_like(lit)
     row, word = (rows["places"] >= 0).nonzero(as_tuple=True)
@@ -107,7 +107,7 @@ def test_counts_classes_and_cells_are_uniform():
 
 
 def test_by_name():
-    found = load("scenes")
+    found = load_captions("scenes")
     splits = [p.split for p in found.pictures]
     assert [splits.count(s) for s in ("train", "valid", "test")] == [4000, 500, 500]
 
@@ -127,7 +127,7 @@ def test_clothes_among_the_digits(tmp_path, monkeypatch):
     said = {word for words in found.captions("train") for word in words}
     assert set(DIGITS + CLOTHES) <= said
     for picture in found.pictures:
-        for words, places in zip(map(tokens, picture.captions), picture.places, strict=True):
+        for words, places in zip(map(tokenize, picture.captions), picture.places, strict=True):
             assert [w in DIGITS + CLOTHES for w in words] == [p >= 0 for p in places]
 
 
@@ -135,4 +135,4 @@ def test_clothes_need_their_pictures(tmp_path, monkeypatch):
     monkeypatch.setenv("LOWERBOUND_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no folder 'fashion-mnist'"):
-        load("scenes-clothing")
+        load_captions("scenes-clothing")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from inference.recipes.captions.report.attention import STRONGEST, draw
+from inference.recipes.captions.report.attention import STRONGEST, plot_attention
 from inference.util.errors import UserError
 from tests.support.attended import example
 
@@ -25,7 +25,7 @@ def test_a_point_lies_in_the_middle_of_the_drawn_location():
 @pytest.mark.parametrize("words", [(), ("a",), tuple("abcdefghij")])
 @pytest.mark.parametrize("size", [(60, 40), (40, 60)])
 def test_the_png_has_a_panel_for_each_word(tmp_path, words, size):
-    draw(example(words=words, size=size), tmp_path / "looked.png")
+    plot_attention(example(words=words, size=size), tmp_path / "looked.png")
     pixels = matplotlib.image.imread(tmp_path / "looked.png")[..., :3]
     points = (np.abs(pixels - [0, 0xE5 / 255, 1]) < 0.02).all(-1)
     glows = (pixels[..., 0] - pixels[..., 2] > 0.3).sum()

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from inference.recipes.captions.report.scores import NAMES, score
+from inference.recipes.captions.report.scores import SCORE_NAMES, caption_scores
 from inference.util.errors import UserError
 
 TRUTH = [
@@ -22,7 +22,7 @@ def words(captions):
 
 
 def scored(said, truth, **options):
-    return score(words(said), [words(one) for one in truth], **options)
+    return caption_scores(words(said), [words(one) for one in truth], **options)
 
 
 def test_bleu_by_hand():
@@ -55,18 +55,18 @@ def test_all_scores_are_those_of_coco_caption(capsys):
         bleu += (said, truth)
     truth, said = dict(enumerate(TRUTH)), {i: [s] for i, s in enumerate(SAID)}
     others = [scorer.compute_score(truth, said)[0] for scorer in (Rouge(), Cider())]
-    exact = dict(zip(NAMES, [*bleu.compute_score("closest")[0], *others], strict=True))
+    exact = dict(zip(SCORE_NAMES, [*bleu.compute_score("closest")[0], *others], strict=True))
     capsys.readouterr()
     found = scored(SAID, TRUTH).corpus
     assert capsys.readouterr().out == ""
-    for name in NAMES:
+    for name in SCORE_NAMES:
         assert found[name].value == pytest.approx(100 * exact[name], rel=1e-9), name
 
 
 def test_captions_equal_to_their_only_references_get_all():
     said = ["a dog runs on grass", "two children play in snow", "a man rides his bike"]
     corpus = scored(said, [[caption] for caption in said]).corpus
-    for name in NAMES:
+    for name in SCORE_NAMES:
         assert corpus[name].value == pytest.approx(1000 if name == "CIDEr" else 100)
         assert corpus[name].error == pytest.approx(0, abs=1e-5)
 
@@ -74,7 +74,7 @@ def test_captions_equal_to_their_only_references_get_all():
 def test_captions_of_other_pictures_score_lower():
     right = scored([one[0] for one in TRUTH], TRUTH)
     shuffled = scored([one[0] for one in TRUTH[1:] + TRUTH[:1]], TRUTH)
-    for name in NAMES:
+    for name in SCORE_NAMES:
         assert right.corpus[name].value > shuffled.corpus[name].value
     assert (right.each["CIDEr"] > shuffled.each["CIDEr"]).all()
 

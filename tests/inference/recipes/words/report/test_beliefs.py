@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from inference.recipes.words.report.beliefs import figures
+from inference.recipes.words.report.beliefs import uncertainty_figures
 
 COUNTS = torch.arange(200, 0, -1) * 5
 SD = torch.linspace(0.1, 0.9, 200)
@@ -14,7 +14,7 @@ SD = torch.linspace(0.1, 0.9, 200)
 def test_the_figures():
     """The rarest tenth are twenty words of two hundred; ρ is 1 − 6 Σ d² / (n³ − n)."""
     sd = SD.roll(20)
-    found = figures(COUNTS, sd)
+    found = uncertainty_figures(COUNTS, sd)
     square = (sd.argsort().argsort() - torch.arange(199, -1, -1)).double().square().sum()
     rho = float(1 - 6 * square / (200**3 - 200))
     name = "count and posterior sd, Spearman's ρ"
@@ -36,6 +36,6 @@ def spread(rho):
 
 @pytest.mark.parametrize("counts", [COUNTS[:9], torch.full((20,), 5)])
 def test_no_correlation_of_nothing(counts):
-    found = figures(counts, SD[: len(counts)])
+    found = uncertainty_figures(counts, SD[: len(counts)])
     assert [name for name in found if "Spearman" in name] == []
     assert found["posterior sd, the rarest tenth"] > 0

@@ -19,10 +19,10 @@ from inference.recipes.words.report.examinations import (
     JUDGEMENTS,
     Judged,
     analogies,
-    evaluate,
+    examine,
     judgements,
 )
-from inference.recipes.words.report.vectors import build, load, save
+from inference.recipes.words.report.vectors import keyed_vectors, load_vectors, save_vectors
 from inference.results.report import Estimate, plain
 
 WORDS = ("the", "cat", "café", "don't", "42")
@@ -30,15 +30,15 @@ WORDS = ("the", "cat", "café", "don't", "42")
 
 def random_vectors(words, width=6, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return build(list(words), torch.randn(len(words), width, generator=generator))
+    return keyed_vectors(list(words), torch.randn(len(words), width, generator=generator))
 
 
 @pytest.mark.parametrize("name", ["v.txt", "v.vec", "v.bin", "v.txt.gz", "v.vec.gz", "v.bin.gz"])
 def test_files_keep_every_bit_and_are_those_of_word2vec(tmp_path, name):
     vectors = random_vectors(WORDS)
-    save(vectors, tmp_path / name)
+    save_vectors(vectors, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    found = load(tmp_path / name)
+    found = load_vectors(tmp_path / name)
     theirs = KeyedVectors.load_word2vec_format(str(tmp_path / name), binary=".bin" in name)
     for one in (found, theirs):
         assert one.index_to_key == list(WORDS)
@@ -52,20 +52,20 @@ def test_files_keep_every_bit_and_are_those_of_word2vec(tmp_path, name):
 
 
 def test_counts_are_kept_in_memory_and_order_the_words():
-    vectors = build(["the", "cat"], torch.eye(2), torch.tensor([7, 2]))
+    vectors = keyed_vectors(["the", "cat"], torch.eye(2), torch.tensor([7, 2]))
     assert [vectors.get_vecattr(word, "count") for word in ("the", "cat")] == [7, 2]
 
 
 @pytest.mark.parametrize("name", ["high_precision.kv.txt", "crime-and-punishment.vec"])
 def test_other_peoples_text_is_read(name):
     theirs = KeyedVectors.load_word2vec_format(str(gensim_file(name)))
-    found = load(gensim_file(name))
+    found = load_vectors(gensim_file(name))
     assert found.index_to_key == theirs.index_to_key
     assert (found.vectors == theirs.vectors).all()
 
 
 def test_other_peoples_binary_is_read():
-    found = load(gensim_file("euclidean_vectors.bin"))
+    found = load_vectors(gensim_file("euclidean_vectors.bin"))
     assert found.vectors.shape == (len(found), found.vector_size)
     assert neighbours(found, found.index_to_key[0], 1)[0][1] <= 1
 
@@ -106,7 +106,7 @@ def test_other_peoples_binary_is_read():
 def test_mistakes_in_a_file(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence) as told:
-        load(tmp_path / name)
+        load_vectors(tmp_path / name)
     assert name in str(told.value)
 
 
@@ -115,9 +115,9 @@ def test_other_mistakes(tmp_path, monkeypatch):
         with pytest.raises(
             UserError, match=rf"no vectors .*{name}: give a run that learnt vectors"
         ):
-            load(path)
+            load_vectors(path)
     with pytest.raises(UserError, match=r"v.npy: name vectors .txt, .vec \(text\) or .bin"):
-        save(random_vectors(WORDS), tmp_path / "v.npy")
+        save_vectors(random_vectors(WORDS), tmp_path / "v.npy")
     for words, vectors, sentence in (
         (["a", "b"], torch.ones(3, 2), r"2 words, but vectors of shape \(3, 2\)"),
         ([], torch.ones(0, 2), "0 words"),
@@ -126,10 +126,10 @@ def test_other_mistakes(tmp_path, monkeypatch):
         (["a", "b"], torch.tensor([[1.0], [torch.inf]]), "the vector of 'b' is not finite"),
     ):
         with pytest.raises(UserError, match=sentence):
-            build(words, vectors)
+            keyed_vectors(words, vectors)
     monkeypatch.setitem(sys.modules, "gensim.models.keyedvectors", None)
     with pytest.raises(UserError, match=r"need the extra: pip install 'lowerbound\[words\]'"):
-        build(["a"], torch.ones(1, 2))
+        keyed_vectors(["a"], torch.ones(1, 2))
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def plane():
     at = torch.tensor(list(angles.values())).deg2rad()
     lengths = torch.tensor([1.0, 5.0, 2.0, 0.5, 3.0])[:, None]
     rows = lengths * torch.stack([at.cos(), at.sin()], 1)
-    return build([*angles, "nothing"], torch.cat([rows, torch.zeros(1, 2)]))
+    return keyed_vectors([*angles, "nothing"], torch.cat([rows, torch.zeros(1, 2)]))
 
 
 def test_neighbours_have_the_cosines_of_the_angles(plane):
@@ -189,7 +189,7 @@ def test_analogies_are_answered_by_the_nearest_to_the_sum():
     rows[25] += 0.5 * rows[0]  # Greece is not quite where it should be
     unit = torch.nn.functional.normalize(rows.double(), dim=1)
     number = {word: n for n, word in enumerate(words)}
-    found = analogies(build(words, rows))
+    found = analogies(keyed_vectors(words, rows))
     right = []
     for section, asked in sections.items():
         covered = [[number[w] for w in row] for row in asked if set(row) <= set(words)]
@@ -243,7 +243,7 @@ def test_the_interval_is_as_wide_as_theory_says():
 
 
 def test_evaluation_has_the_figures_of_a_report(judged_words):
-    figures = evaluate(judged_words)
+    figures = examine(judged_words)
     assert isinstance(figures["WordSim-353, Spearman's ρ"], Estimate)
     assert figures["SimLex-999, ρ, 95 % from"] < figures["SimLex-999, ρ, 95 % to"]
     sections = analogies(judged_words)
@@ -255,7 +255,7 @@ def test_evaluation_has_the_figures_of_a_report(judged_words):
 
 
 def test_what_is_not_covered_has_no_figure():
-    figures = evaluate(random_vectors(["tiger", "cat", "Athens"]))
+    figures = examine(random_vectors(["tiger", "cat", "Athens"]))
     assert not [name for name in figures if "ρ" in name or "right" in name]
     assert figures["WordSim-353, pairs covered of 353"] == 2  # tiger and cat, tiger and tiger
     assert figures["analogies covered of 19544"] == 0
@@ -269,20 +269,20 @@ NAMES = [f"word{a}{b}" for a, b in itertools.product(LETTERS, "abcd")]
 def test_a_map_is_of_content_words_and_the_same_each_time(tmp_path):
     vectors = random_vectors(["the", "of", "42", ",", "is", "which", *NAMES])
     assert pictures.content_words(vectors, 3) == ["wordaa", "wordab", "wordac"]
-    pictures.draw(vectors, tmp_path / "a.png")
-    pictures.draw(vectors, tmp_path / "b.png")
+    pictures.plot_map(vectors, tmp_path / "a.png")
+    pictures.plot_map(vectors, tmp_path / "b.png")
     content = (tmp_path / "a.png").read_bytes()
     assert content.startswith(b"\x89PNG")
     assert content == (tmp_path / "b.png").read_bytes()
     with pytest.raises(UserError, match="a map needs 5 content words, not 2: add words"):
-        pictures.draw(random_vectors(["the", "cat", "dog"]), tmp_path / "c.png")
+        pictures.plot_map(random_vectors(["the", "cat", "dog"]), tmp_path / "c.png")
 
 
 def test_neighbours_are_neighbours_on_the_map():
     generator = torch.Generator().manual_seed(0)
     centres = 5 * torch.randn(4, 10, generator=generator)
     rows = centres.repeat(10, 1) + 0.5 * torch.randn(40, 10, generator=generator)
-    at = torch.from_numpy(pictures.places(build(NAMES, rows), NAMES))
+    at = torch.from_numpy(pictures.tsne_positions(keyed_vectors(NAMES, rows), NAMES))
     nearest = torch.cdist(at, at).fill_diagonal_(torch.inf).argmin(1)
     assert (nearest % 4 == torch.arange(40) % 4).all()
 
@@ -291,7 +291,7 @@ def test_labels_hide_no_other():
     figure = Figure(figsize=(6, 4))
     axis = figure.add_axes((0.1, 0.1, 0.8, 0.8))
     at = np.array([[0.0, 0.0], [0.02, 0.01], [0.04, -0.02], [1.0, 1.0], [1.03, 1.0]])
-    pictures.label(axis, ["government", "president", "state", "john", "mrs"], at)
+    pictures.label_points(axis, ["government", "president", "state", "john", "mrs"], at)
     boxes = [text.get_window_extent() for text in axis.texts]
     assert [text.get_text() for text in axis.texts] == [
         *("government", "president", "state", "john", "mrs")
@@ -302,4 +302,4 @@ def test_labels_hide_no_other():
 def test_hidden_areas():
     boxes = np.array([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     others = np.array([[1.0, 1.0, 3.0, 4.0], [-1.0, 0.0, 0.5, 0.25], [2.0, 0.0, 3.0, 9.0]])
-    assert pictures.hidden(boxes, others).tolist() == [1.125, 0.0]
+    assert pictures.hidden_area(boxes, others).tolist() == [1.125, 0.0]

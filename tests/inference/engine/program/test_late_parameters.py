@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from inference import UserError, fit
 from inference.data.columns import epoch_order
-from inference.engine.program.state import constraint_from, described
+from inference.engine.program.state import constraint_from, describe_constraint
 
 ROWS = 8
 KINDS = torch.arange(ROWS) % 4
@@ -113,7 +113,7 @@ def test_born_in_a_held_out_evaluation():
 
 
 def test_the_best_state_is_of_the_parameters_of_its_time():
-    """Going back to an evaluation before a birth, the parameter is unborn."""
+    """Restoring an evaluation from before a parameter appeared removes the parameter."""
     steep = functools.partial(torch.optim.SGD, lr=1.0)
     run = quiet(model, guide, optimizer=steep, epochs=4, valid=DATA, patience=1)
     with run.programs[0].scope():
@@ -151,6 +151,6 @@ def test_compile_refuses_it_by_name():
     ],
 )
 def test_a_constraint_is_kept_in_plain_types(constraint):
-    again = constraint_from(copy.deepcopy(described(constraint)))
+    again = constraint_from(copy.deepcopy(describe_constraint(constraint)))
     assert type(again) is type(constraint)
     assert repr(again) == repr(constraint)
