@@ -233,6 +233,11 @@ def epoch_order(
     return [batches[i] for i in mixing.tolist()]
 
 
+def row_count(batch: Mapping[str, Tensor]) -> int:
+    """The number of rows in a batch."""
+    return len(next(iter(batch.values())))
+
+
 def slices(size: int, batch_size: int) -> list[slice]:
     """Slices of consecutive rows, for evaluation."""
     return [slice(i, min(i + batch_size, size)) for i in range(0, size, batch_size)]

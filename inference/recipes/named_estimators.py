@@ -9,7 +9,7 @@ from pyro import infer
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from inference import estimators
+import inference.estimators as estimators
 from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
 from inference.recipes.options import EstimatorName, WithBaseline
 from inference.util.errors import UserError

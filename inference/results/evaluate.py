@@ -9,13 +9,13 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from inference.data.columns import Batch, Columns, Data, Streamed, as_columns, slices
+from inference.data.columns import Batch, Columns, Data, Streamed, as_columns, row_count, slices
 from inference.engine.program.program import Program
 from inference.estimators.exact import all_at_once, known_difference, one_by_one
 from inference.estimators.programs import ModelAndGuide
 from inference.results.arviz_versions import psis_khat
 from inference.results.draws.joint import Draws
-from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows, rows_of
+from inference.results.draws.rows import own_plate, plate_of_any_rows, plate_of_rows
 from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, batch_rank, kind_of, log_prob_of, recorded
 from inference.util.errors import UserError
@@ -160,7 +160,7 @@ def _evidence(program: Program, batch: Batch) -> Tensor:
     single = programs.run()
     rank = batch_rank(single)
     draws = Draws(1, recorded(single[1], rank), recorded(single[0], rank))
-    plate = plate_of_rows(draws, rows_of(batch), program.plate)
+    plate = plate_of_rows(draws, row_count(batch), program.plate)
     if plate is None:
         raise UserError("log p(x) of each datum needs every site within the data's plate")
     for name, site in sample_sites(single[1]).items():
@@ -171,8 +171,8 @@ def _evidence(program: Program, batch: Batch) -> Tensor:
     if reason is None:
         joint = _joint(all_at_once(programs, rank, nodes)[0])
         return joint.reshape(-1, joint.shape[-1]).logsumexp(0)
-    if rows_of(batch) > 1:
-        parts = [{n: c[i : i + 1] for n, c in batch.items()} for i in range(rows_of(batch))]
+    if row_count(batch) > 1:
+        parts = [{n: c[i : i + 1] for n, c in batch.items()} for i in range(row_count(batch))]
         return torch.cat([_evidence(program, part) for part in parts])
     pairs = one_by_one(programs, nodes, reason)
     return torch.stack([_joint(model_trace).sum() for model_trace, _ in pairs]).logsumexp(0)[None]
@@ -246,9 +246,9 @@ def _means(sampler: Sampler, batch: Batch) -> dict[str, Tensor]:
         if kind_of(site) != "latent":
             continue
         frames = {f.name: f for f in site["cond_indep_stack"] if f.vectorized}
-        own = [f for f in frames.values() if f.size == rows_of(batch)]
+        own = [f for f in frames.values() if f.size == row_count(batch)]
         plate = frames.get(sampler.program.plate or "", own[0] if own else None)
-        if plate is None or plate.size != rows_of(batch):
+        if plate is None or plate.size != row_count(batch):
             raise UserError(f"site {name!r} is not one of each row: it has no active units")
         try:
             mean = site["fn"].mean

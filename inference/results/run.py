@@ -81,9 +81,9 @@ class Run:
         from inference.results.posterior import posterior_groups
 
         if not is_count(num_samples, 1):
-            given = num_samples if isinstance(num_samples, int | float) else type(num_samples)
+            asked = num_samples if isinstance(num_samples, int | float) else type(num_samples)
             raise UserError(
-                f"num_samples is {given}: give a whole number, at least 1 (data go by "
+                f"num_samples is {asked}: give a whole number, at least 1 (data go by "
                 "name, posterior(data=...))"
             )
         program = self.programs[seed]

@@ -14,9 +14,9 @@ from torch import nn
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.optimizers import OptimizerFactory
 from inference.engine.program.checks.arguments import (
-    estimator_of,
-    is_count,
     refuse_callables,
+    refuse_counts,
+    refuse_estimator,
     refuse_signature,
 )
 from inference.engine.program.nonfinite import explained
@@ -43,7 +43,7 @@ from inference.workflow.verdicts import (
     bound_of,
     exact_gradient,
     is_unbiased,
-    undrawn_latents,
+    of_guide_alone,
     verdicts,
 )
 
@@ -152,13 +152,12 @@ def _checked(
         raise UserError(f"at is {at}: say after how many optimiser steps to audit, as in at=(0,)")
     if samples < 2:
         raise UserError(f"samples is {samples}: a variance needs two or more")
-    if batch_size is not None and not is_count(batch_size, 1):
-        raise UserError(f"batch_size is {batch_size!r}: give a whole number, at least 1")
+    refuse_counts({"batch_size": batch_size})
     if isinstance(estimators, str | type | ELBO):
         raise UserError(f"estimators is {estimators!r}: give a list, as in [ScoreFunction()]")
     given = estimators.values() if isinstance(estimators, Mapping) else estimators
     for estimator in given:
-        estimator_of(estimator)
+        refuse_estimator(estimator)
     if not given:
         raise UserError("give one or more estimators to audit")
     if isinstance(estimators, Mapping):
@@ -203,13 +202,15 @@ def _measure(
     program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
 ) -> dict[str, Measured]:
     """Let the estimators' state adapt, then sample their gradients."""
-    undrawn = undrawn_latents(program, batch)
+    with torch.no_grad():
+        guide_alone = of_guide_alone(*program.traces(batch))
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
     measured = {}
     for name, estimator in estimators.items():
         settled = settle(placed(estimator, program), program, batch)
         evaluations = count_evaluations(settled, program, batch)
-        bound, unbiased = bound_of(estimator, undrawn), is_unbiased(estimator, undrawn)
+        unbiased = is_unbiased(estimator, program.undrawn, guide_alone)
+        bound = bound_of(estimator, program.undrawn)
         measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
     with bar:
         for i in range(samples):

@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 import xarray as xr
-from pyro.infer import ELBO
+from pyro.infer import ELBO, Trace_ELBO
 
 from inference.data.columns import Columns, Data, Streamed, as_columns
 from inference.engine import launch
@@ -20,8 +20,8 @@ from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.optimizers import Optimizable
 from inference.engine.processes import launched
 from inference.engine.program.checks.arguments import (
-    estimator_of,
     refuse_callables,
+    refuse_estimator,
     refuse_options,
     refuse_signature,
     seeds_of,
@@ -131,7 +131,8 @@ def fit(
         >>> round(float(run.params["loc"]), 2)
         1.0
     """
-    elbo = estimator_of(estimator)
+    elbo = Trace_ELBO() if estimator is None else estimator
+    refuse_estimator(elbo)
     refuse_callables(model, guide)
     refuse_options(
         counts={"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience},

@@ -14,10 +14,10 @@ import torch
 from pyro.infer import ELBO
 from torch.distributions import Distribution
 
-import inference
 from inference.util.errors import UserError
 
-LIBRARIES = tuple(str(Path(m.__file__ or "").parent) for m in (torch, pyro, inference))
+OURS = str(Path(__file__).parents[2])
+LIBRARIES = OURS, *(str(Path(m.__file__ or "").parent) for m in (torch, pyro))
 
 
 class DependsOnValuesError(RuntimeError):

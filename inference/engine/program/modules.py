@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -14,11 +14,12 @@ from pyro.infer.autoguide import AutoGuide
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-Callee = Callable[..., Any]
+from inference.estimators.programs import StochasticFunction
+
 CLOSED = (Tensor, ModuleType, type, str, bytes, int, float, complex, BuiltinMethodType, type(None))
 
 
-def modules_of(**callees: Callee) -> dict[str, nn.Module]:
+def modules_of(**callees: StochasticFunction) -> dict[str, nn.Module]:
     """Name → module of all modules that the callables (by role) use, each once.
 
     A callable that is a module, or a bound method of one, is named by its role.  Modules are also

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from inference.data.columns import Batch
 from inference.engine.processes import Processes
-from inference.engine.program.program import Callee, Program
+from inference.engine.program.program import Program
 from inference.engine.sparse_rows import stored_values
+from inference.estimators.programs import StochasticFunction
 from inference.util.errors import UserError
 from inference.util.sites import is_site, sample_sites
 
@@ -122,7 +123,7 @@ def _first_refusal(program: Program, batch: Batch) -> str | None:
     return _stopped("model", poutine.replay(program.model, trace=guide_trace), batch)[1]
 
 
-def _stopped(side: str, callee: Callee, batch: Batch) -> tuple[Trace, str | None]:
+def _stopped(side: str, callee: StochasticFunction, batch: Batch) -> tuple[Trace, str | None]:
     """The trace up to an error, and the error."""
     tracer = poutine.trace(callee)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,9 +14,9 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.data.columns import Batch
+from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
-from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
     check_size,
     data_plate,
@@ -24,7 +24,6 @@ from inference.engine.program.checks.plates import (
     full_size,
     other_rows,
     refuse_uncovered,
-    rows_in,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -36,10 +35,9 @@ from inference.engine.program.state import (
     state_of,
     stored,
 )
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-
-Callee = Callable[..., Any]
 
 
 class Program:
@@ -53,19 +51,21 @@ class Program:
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
             long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
+        undrawn: latents of the model that are not in the guide, marked to be summed out.
         late, fixed_by: names of parameters that appeared after the first batch, and what does not
             support such parameters (compile), if anything.
         caches: the transforms' caches.
         known: number of entries of the store when it was last searched.
     """
 
-    def __init__(self, model: Callee, guide: Callee) -> None:
+    def __init__(self, model: StochasticFunction, guide: StochasticFunction) -> None:
         self.model, self.guide = model, guide
         self.store: Any = {"params": {}, "constraints": {}}
         self.parameters: dict[str, Tensor] = {}
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.undrawn: list[str] = []
         self.late: set[str] = set()
         self.fixed_by = ""
         self.caches = Caches()
@@ -123,6 +123,7 @@ class Program:
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
+        self.undrawn = undrawn_latents(trace, guide_trace)
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
@@ -163,7 +164,7 @@ class Program:
 
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch stands for: N, or the batch's own length."""
-        return self.plate_size or rows_in(batch)
+        return self.plate_size or row_count(batch)
 
     def values(self) -> dict[str, Tensor]:
         """Constrained parameter values by name, detached copies."""
@@ -216,7 +217,7 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
         UserError: as ``Program.initialise`` says of plates and rows.
     """
     frame = data_plate(traces[0], batch, rows, lambda: trace_aside(program, other_rows(batch)))
-    check_size(frame, traces[0], length := rows_in(batch), rows)
+    check_size(frame, traces[0], length := row_count(batch), rows)
     if frame is None:
         refuse_uncovered(traces[0], batch, lambda columns: trace_aside(program, columns))
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
@@ -228,7 +229,7 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
             refuse_other_rows(program.guide, traces, frame, batch, program.parameters)
 
 
-def accepted_columns(model: Callee, names: list[str]) -> list[str]:
+def accepted_columns(model: StochasticFunction, names: list[str]) -> list[str]:
     """The columns that the model takes as arguments.
 
     Raises:
@@ -249,7 +250,7 @@ def accepted_columns(model: Callee, names: list[str]) -> list[str]:
     return accepted
 
 
-def _called(callee: Callee) -> Callee:
+def _called(callee: StochasticFunction) -> StochasticFunction:
     """The callable whose signature counts: a module's ``forward``."""
     if isinstance(callee, functools.partial):
         return functools.partial(_called(callee.func), *callee.args, **callee.keywords)

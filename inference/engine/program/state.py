@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints as torch_constraints
 from torch.distributions.constraints import Constraint
 
+from inference.estimators.programs import StochasticFunction
 from inference.util.errors import UserError
 
-Callee = Callable[..., Any]
 ESTIMATORS = "__baseline_avg"  # entries of Pyro's estimators in the store
 PLAIN_TYPES = (bool, int, float, str, type(None), Tensor)
 KINDS: dict[str, type[Constraint]] = {
@@ -41,7 +41,7 @@ class Stateful(Protocol):
         """The buffers by name, not copies."""
 
 
-def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
+def roots_parameters(**callees: StochasticFunction) -> dict[str, Tensor]:
     """``role.name`` → parameter of each callable that is a module.
 
     Parameters of modules that a function or method uses count only if the program registers them
@@ -55,7 +55,7 @@ def roots_parameters(**callees: Callee) -> dict[str, Tensor]:
     return found
 
 
-def unwrapped(callee: Callee) -> Callee:
+def unwrapped(callee: StochasticFunction) -> StochasticFunction:
     """The function inside ``functools.partial``."""
     return unwrapped(callee.func) if isinstance(callee, functools.partial) else callee
 

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import pyro
 import torch
-from pyro.infer import ELBO
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    Trace_MMD,
+    TraceGraph_ELBO,
+)
 from torch import Tensor, nn
 
 from inference.data.columns import Batch, Columns, Streamed
@@ -28,6 +35,8 @@ from inference.util import rng
 from inference.util.errors import UserError
 
 GradientT = TypeVar("GradientT", bound=PlainGradient)
+
+NOT_SUMMING = (Trace_ELBO, TraceGraph_ELBO, RenyiELBO, ReweightedWakeSleep, Trace_MMD)
 
 
 class SeedTraining:
@@ -76,6 +85,7 @@ class SeedTraining:
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
         initialise(program, first, plan, self.processes)
+        refuse_undrawn(estimator, program)
         self._name_terms(first)
         extra = ("beta",) if plan.annealed else ()
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
@@ -187,6 +197,21 @@ def own_gradient(
 ) -> GradientT:
     """This process's gradient of the seed's program."""
     return kind(training.program, training.terms, clip_norm, training.plan.autocast)
+
+
+def refuse_undrawn(estimator: ELBO, program: Program) -> None:
+    """Raise a ``UserError`` if the guide leaves a latent to be summed out, and nobody does that.
+
+    Pyro's other ELBOs draw it from the prior and keep its log p without a log q.
+    """
+    inner = getattr(estimator, "elbo", estimator)
+    if program.undrawn and isinstance(inner, NOT_SUMMING):
+        raise UserError(
+            f"latent site {program.undrawn[0]!r} of the model is not in the guide but marked to be "
+            f"summed out, which {type(inner).__name__} does not: give "
+            f"estimator=TraceEnum_ELBO(max_plate_nesting={program.nesting}), or draw it in the "
+            "guide"
+        )
 
 
 def initialise(program: Program, first: Batch, plan: Plan, processes: Processes) -> None:

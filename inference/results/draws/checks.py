@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from inference.results.draws.joint import Draws
 from inference.results.draws.sites import Site
+from inference.util.tensors import close
 
 
 def draw_difference(together: Draws, alone: Draws, k: int) -> str | None:
@@ -31,14 +31,4 @@ def _same_site(many: Site, one: Site, k: int) -> bool:
 def _same_draw(many: Tensor | None, one: Tensor | None, k: int) -> bool:
     if many is None or one is None:
         return many is one
-    return same(many[k if len(many) > 1 else 0], one[0])
-
-
-def same(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors have one shape and are equal up to rounding."""
-    if a.shape != b.shape:
-        return False
-    if not a.is_floating_point():
-        return torch.equal(a, b.to(a.dtype))
-    close = torch.finfo(a.dtype).eps ** 0.5
-    return torch.allclose(a, b.to(a.dtype), rtol=close, atol=close, equal_nan=True)
+    return close(many[k if len(many) > 1 else 0], one[0])

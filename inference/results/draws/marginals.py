@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from opt_einsum import shared_intermediates
@@ -17,10 +17,9 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import prune_subsample_sites
 from torch import Tensor
 
+from inference.estimators.programs import StochasticFunction
 from inference.results.draws.sites import Site, Sites, padded
 from inference.util.sites import sample_sites
-
-Callee = Callable[..., Any]
 
 
 def summed_over(model_trace: Trace, guide_trace: Trace) -> set[str]:
@@ -32,7 +31,9 @@ def summed_over(model_trace: Trace, guide_trace: Trace) -> set[str]:
     }
 
 
-def enumerated(model: Callee, guide_trace: Trace, names: Collection[str], rank: int) -> Callee:
+def enumerated(
+    model: StochasticFunction, guide_trace: Trace, names: Collection[str], rank: int
+) -> StochasticFunction:
     """The model's trace at the guide's draws, with the named latents enumerated in parallel.
 
     Their values are along dimensions to the left of ``rank`` batch dimensions.

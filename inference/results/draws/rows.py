@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inference.data.columns import Batch
-from inference.results.draws.checks import same
+from inference.data.columns import Batch, row_count
 from inference.results.draws.joint import Draws
 from inference.results.draws.sampler import Sampler
 from inference.results.draws.sites import Site
+from inference.util.tensors import close
 
 
 def plate_of_rows(draws: Draws, rows: int, preferred: str | None) -> str | None:
@@ -34,8 +34,8 @@ def own_plate(sampler: Sampler, batch: Batch) -> str | None:
     all rows must keep their log-probabilities.
     """
     first, second = sampler.run(batch), sampler.run(batch)
-    plate = plate_of_rows(first, rows_of(batch), sampler.program.plate)
-    if plate is None or rows_of(batch) == 1:
+    plate = plate_of_rows(first, row_count(batch), sampler.program.plate)
+    if plate is None or row_count(batch) == 1:
         return plate
     values = {
         name: _mixed(value, second.values(0)[name], dimension(first.guide[name], plate))
@@ -46,7 +46,7 @@ def own_plate(sampler: Sampler, batch: Batch) -> str | None:
     for a, b, c in zip(*map(scored_sites, (first, second, mixed)), strict=True):
         if a.log_prob is None or b.log_prob is None or c.log_prob is None:
             continue
-        if not same(_mixed(a.log_prob, b.log_prob, _dim(a, plate)), c.log_prob):
+        if not close(_mixed(a.log_prob, b.log_prob, _dim(a, plate)), c.log_prob):
             return None
     return plate
 
@@ -55,10 +55,10 @@ def plate_of_any_rows(sampler: Sampler, batch: Batch) -> str | None:
     """The plate over the batch's rows, if each row alone has the same log-probabilities."""
     try:
         draws = sampler.run(batch)
-        plate = plate_of_rows(draws, rows_of(batch), sampler.program.plate)
+        plate = plate_of_rows(draws, row_count(batch), sampler.program.plate)
         if plate is None:
             return None
-        for row in {0, rows_of(batch) - 1}:
+        for row in {0, row_count(batch) - 1}:
             values = {
                 name: value.narrow(dimension(draws.guide[name], plate), row, 1)
                 for name, value in draws.values(0).items()
@@ -69,16 +69,11 @@ def plate_of_any_rows(sampler: Sampler, batch: Batch) -> str | None:
             for a, b in zip(scored_sites(draws), scored_sites(alone), strict=True):
                 if a.log_prob is None or b.log_prob is None:
                     continue
-                if not same(a.log_prob.narrow(_dim(a, plate), row, 1), b.log_prob):
+                if not close(a.log_prob.narrow(_dim(a, plate), row, 1), b.log_prob):
                     return None
     except (RuntimeError, ValueError, IndexError, TypeError):  # the program runs on all rows only
         return None
     return plate
-
-
-def rows_of(batch: Batch) -> int:
-    """How many rows it has."""
-    return len(next(iter(batch.values())))
 
 
 def dimension(site: Site, plate: str) -> int:

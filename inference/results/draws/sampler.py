@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from inference.data.columns import Batch
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
-from inference.estimators.programs import ordinary
+from inference.estimators.programs import StochasticFunction, ordinary
 from inference.results.draws.checks import draw_difference
 from inference.results.draws.joint import Draws
 from inference.results.draws.marginals import enumerated, marginals, summed_over
@@ -38,8 +38,6 @@ DRAWS_PLATE = "_particles"  # name of the plate of draws
 CHUNK_ELEMENTS = 2_000_000  # numbers in the largest tensor of a chunk, to fit the cache
 CHECKED_DRAWS = 8  # draws of each size of chunk that are compared with single runs
 MAX_ALONE = 2  # so few draws are not vectorised
-
-Callee = Callable[..., Any]
 
 
 class Fixed(Messenger):
@@ -193,6 +191,12 @@ class Sampler:
         if self.reason is not None:
             return None
         _, single = self.single(batch)
+        if factors := [n for n, s in single.guide.items() if s.kind == "factor"]:
+            self.reason = (
+                f"site {factors[0]!r} is a pyro.factor of the guide, for something that may be "
+                "drawn outside of Pyro"
+            )
+            return None
         count = min(count, largest_chunk(single))
         key = (count, shapes(batch))
         try:
@@ -238,7 +242,7 @@ def largest_chunk(single: Draws) -> int:
     return max(1, CHUNK_ELEMENTS // max(1, *(t.numel() for t in tensors)))
 
 
-def under_plate(program: Callee, count: int | None, rank: int) -> Callee:
+def under_plate(program: StochasticFunction, count: int | None, rank: int) -> StochasticFunction:
     """The program in an outer plate of K draws, to the left of its dimensions; unchanged for
     None."""
     if count is None:

@@ -9,9 +9,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from pyro.infer import ELBO, ReweightedWakeSleep, Trace_ELBO, TraceTailAdaptive_ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO
 
-from inference import estimators
+import inference.estimators as estimators
 from inference.util.errors import UserError
 
 SEEDS = 2**32  # NumPy's largest seed
@@ -38,9 +38,7 @@ def refuse_options(
     Raises:
         UserError: names the option.
     """
-    for name, value in counts.items():
-        if value is not None and not is_count(value, 1):
-            raise UserError(f"{name} is {value!r}: give a whole number, at least 1")
+    refuse_counts(counts)
     for name, value in positive.items():
         if value is not None and not (is_number(value) and value > 0):
             raise UserError(f"{name} is {value!r}: give a number above 0")
@@ -53,6 +51,13 @@ def refuse_options(
         torch.device(device)
     except (RuntimeError, TypeError):
         raise UserError(f"device {device!r} is none of torch's: give 'cpu' or 'cuda'") from None
+
+
+def refuse_counts(counts: dict[str, Any]) -> None:
+    """Raise a ``UserError`` for a number that is neither None nor an integer from 1."""
+    for name, value in counts.items():
+        if value is not None and not is_count(value, 1):
+            raise UserError(f"{name} is {value!r}: give a whole number, at least 1")
 
 
 def is_count(value: Any, least: int) -> bool:
@@ -96,14 +101,8 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
     return [int(seed) for seed in seeds]
 
 
-def estimator_of(estimator: Any) -> ELBO:
-    """``Trace_ELBO()`` for None; else the estimator itself.
-
-    Raises:
-        UserError: it is a name, a class, or not an estimator.
-    """
-    if estimator is None:
-        return Trace_ELBO()
+def refuse_estimator(estimator: Any) -> None:
+    """Raise a ``UserError`` for a name, a class, or an object that is not an estimator."""
     if isinstance(estimator, ELBO):
         if not hasattr(estimator, "loss"):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
@@ -112,10 +111,10 @@ def estimator_of(estimator: Any) -> ELBO:
                 f"Pyro's {type(estimator).__name__} gives no bound: take ReweightedWakeSleep or "
                 "VIMCO from inference.estimators"
             )
-        return estimator
+        return
     if isinstance(estimator, str):
-        known = hasattr(estimators, estimator)
-        name = estimator if known else "LeaveOneOut"
+        name = estimator.partition(":")[0]
+        name = name if hasattr(estimators, name) else "LeaveOneOut"
         raise UserError(
             f"the estimator is the text {estimator!r}: give the object, {name}() from "
             "inference.estimators"

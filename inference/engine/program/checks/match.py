@@ -15,13 +15,13 @@ from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
-from inference.data.columns import Batch
-from inference.engine.program.checks.plates import frames_of, rows_in
+from inference.data.columns import Batch, row_count
+from inference.engine.program.checks.plates import frames_of
+from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import distribution_name, sample_sites
+from inference.util.sites import distribution_name, is_factor, sample_sites
 
-Callee = Callable[..., Any]
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
 DTYPE_WORDS = (
@@ -31,7 +31,10 @@ DTYPE_WORDS = (
 
 
 def matching(
-    traces: Callable[[Batch], Traces], model: Callee, guide: Callee, batch: Batch
+    traces: Callable[[Batch], Traces],
+    model: StochasticFunction,
+    guide: StochasticFunction,
+    batch: Batch,
 ) -> Traces:
     """``traces(batch)`` of model and guide, if they match.
 
@@ -49,7 +52,9 @@ def matching(
 
 
 @contextmanager
-def slips_refused(model: Callee, guide: Callee, batch: Batch) -> Iterator[None]:
+def slips_refused(
+    model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> Iterator[None]:
     """Turn errors of a run on ``batch`` that have a known cause into ``UserError``s."""
     try:
         yield
@@ -60,7 +65,9 @@ def slips_refused(model: Callee, guide: Callee, batch: Batch) -> Iterator[None]:
         raise
 
 
-def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) -> None:
+def refuse_slip(
+    error: Exception, model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> None:
     """Raise a ``UserError`` for a program's error if it has a known cause."""
     (model_trace, model_runs), (guide_trace, guide_runs) = (
         _run_alone(callee, batch) for callee in (model, guide)
@@ -72,7 +79,7 @@ def refuse_slip(error: Exception, model: Callee, guide: Callee, batch: Batch) ->
     _refuse_by_pyros_words(error)
 
 
-def _run_alone(callee: Callee, batch: Batch) -> tuple[Trace, bool]:
+def _run_alone(callee: StochasticFunction, batch: Batch) -> tuple[Trace, bool]:
     """The trace up to an error, and whether the run completed."""
     tracer = poutine.trace(callee)
     try:
@@ -87,7 +94,7 @@ def _refuse_own_rows(trace: Trace, batch: Batch, error: Exception) -> None:
     for name, node in trace.nodes.items():
         fn: Any = node.get("fn")
         if type(fn).__name__ == "_Subsample" and (fn.subsample_size or 0) > 0:
-            length = rows_in(batch)
+            length = row_count(batch)
             if fn.subsample_size < fn.size and fn.size != length:
                 raise UserError(
                     f"plate {name!r} draws {fn.subsample_size} of {fn.size} rows itself, but is "
@@ -181,8 +188,14 @@ def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
             )
 
 
+def undrawn_latents(model: Trace, guide: Trace) -> list[str]:
+    """Latents of the model that are not in the guide."""
+    sites = sample_sites(model)
+    return [n for n, s in sites.items() if not s["is_observed"] and n not in guide.nodes]
+
+
 def _observed(sites: dict[str, Any]) -> list[str]:
-    return [name for name, site in sites.items() if site["is_observed"]]
+    return [n for n, site in sites.items() if site["is_observed"] and not is_factor(site)]
 
 
 def _refuse_plates(prior: Trace, replayed: Trace) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro.poutine import Trace
 
-from inference.data.columns import Batch
+from inference.data.columns import Batch, row_count
 from inference.util.errors import UserError
 from inference.util.sites import sample_sites
 
 Frame = Any  # pyro.poutine.indep_messenger.CondIndepStackFrame
-
-
-def rows_in(batch: Mapping[str, torch.Tensor]) -> int:
-    """The number of rows in a batch."""
-    return len(next(iter(batch.values())))
 
 
 def frames_of(trace: Trace) -> dict[str, Frame]:
@@ -44,7 +39,7 @@ def data_plate(
         elsewhere: the model's trace on ``other_rows(batch)``; None where it does not run on another
             number of rows (sizes are fixed in the code).
     """
-    length, frames = rows_in(batch), frames_of(trace)
+    length, frames = row_count(batch), frames_of(trace)
     as_long = {name: f for name, f in frames.items() if f.size == length}
     parts = [f for f in as_long.values() if length < rows == full_size(f)]
     if parts or not as_long:
@@ -112,7 +107,7 @@ def refuse_uncovered(trace: Trace, batch: Batch, look: Callable[[Batch], Trace |
         batch: likewise.
         look: a trace of the model on other columns, with the same noise.
     """
-    rows = rows_in(batch)
+    rows = row_count(batch)
     for name, node in trace.nodes.items():
         fn: Any = node.get("fn")
         if type(fn).__name__ != "_Subsample" or not fn.subsample_size or fn.size >= rows:
