@@ -40,6 +40,7 @@ class MultiSample(Estimator):
             bound cannot be estimated without bias from a part of the elements.
     """
 
+    compares_particles = True
     rescores: bool = False
 
     def estimate(
@@ -48,6 +49,7 @@ class MultiSample(Estimator):
         """(bound, surrogate)."""
         ledger = fixed = read_ledger(draws)
         if self.rescores:
+            ledger.refuse_factors(type(self).__name__, "VIMCO or IWAE")
             fixed = read_ledger([programs.run(detached(guide)) for _, guide in draws])
         sets = coupled(ledger, programs, draws[0][1])
         bound = surrogate = latent_free_bound(ledger, frozenset().union(*sets))

@@ -100,6 +100,8 @@ class LeaveOneOut(ScoreFunction):
         UserError: K = 1.
     """
 
+    compares_particles = True
+
     def __init__(
         self,
         num_particles: int = 2,

@@ -23,18 +23,21 @@ HEAD = """# Programs like Pyro's own, held against Pyro
 Written by `python -m tests.programs.table`; `tests/support/against_pyro` says what each column
 compares.  "equal": ours gives Pyro's numbers (exactly under the same seed, draws in distribution);
 a number names the sentence below that refuses the program; "WRONG" is a fault; "–" was not run.
+"audit" equal: the gradients that the audit measures are Pyro's, draw by draw; its exact gradient,
+where there is one, lies as near to the mean of 500 of Pyro's as is said; and a planted bias of as
+many % of the gradient is called one, where Pyro's own gradient is not.
 """
 
 
 def cell(program: Program, facet: str) -> tuple[str, str]:
-    """(equal | refused | WRONG, the sentence)."""
+    """(equal | refused | WRONG, the sentence; of what is equal, how sharply it was looked at)."""
     try:
-        FACETS[facet](program)
+        said = FACETS[facet](program)
     except UserError as refused:
         return "refused", str(refused)
     except Exception as error:
         return "WRONG", f"{type(error).__name__}: {error}"
-    return "equal", ""
+    return "equal", said or ""
 
 
 def run(names: Iterable[str], facets: Iterable[str]) -> None:
@@ -63,11 +66,20 @@ def page(cells: Cells) -> str:
         row = []
         for facet in FACETS:
             verdict, sentence = cells.get((name, facet), ("–", ""))
-            number = notes.setdefault(sentence, len(notes) + 1) if sentence else 0
-            row.append({"refused": str(number), "WRONG": f"WRONG ({number})"}.get(verdict, verdict))
+            row.append(_said(verdict, sentence, notes))
         rows.append(f"| {program.title} (`{program.family}.{name}`) | {' | '.join(row)} |")
     told = [f"{number}. {sentence}" for sentence, number in notes.items()]
     return "\n".join((HEAD, *rows, "", *told, ""))
+
+
+def _said(verdict: str, sentence: str, notes: dict[str, int]) -> str:
+    """A cell's words; a refusal's or fault's sentence goes to the notes."""
+    if verdict == "equal":
+        return f"equal; {sentence}" if sentence else "equal"
+    if not sentence:
+        return verdict
+    number = notes.setdefault(sentence, len(notes) + 1)
+    return str(number) if verdict == "refused" else f"WRONG ({number})"
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Small programs at random: discrete and Normal latents, reductions over leading dimensions."""
 
+import itertools
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,6 +43,12 @@ class Latent:
     @property
     def values(self) -> int:
         return {"normal": NODES, "category": self.size}.get(self.kind, 2**self.size)
+
+    def support(self) -> Tensor:
+        """(values, …) all of a discrete latent."""
+        if self.kind == "category":
+            return torch.arange(self.size)
+        return torch.tensor(list(itertools.product([0.0, 1.0], repeat=self.size)))
 
     def draw(self, parameter: Tensor) -> Tensor:
         """(n,) the latent as numbers."""
@@ -83,6 +91,16 @@ class RandomProgram:
             q = pyro.param(f"q {latent.name}", torch.tensor(latent.start))
             z = latent.draw(q + latent.guide_parent * total * torch.eye(len(q))[0])
             total = total + latent.weight * REDUCTIONS[latent.reduction](z, weights)
+
+    @property
+    def is_discrete(self) -> bool:
+        return all(latent.kind != "normal" for latent in self.latents)
+
+    def assignments(self) -> Iterator[dict[str, Tensor]]:
+        """Name → value, for all joint values of discrete latents."""
+        supports = [latent.support() for latent in self.latents]
+        for values in itertools.product(*supports):
+            yield dict(zip((latent.name for latent in self.latents), values, strict=True))
 
     @property
     def data(self) -> dict[str, Tensor]:

@@ -1,7 +1,9 @@
 """The audit's verdicts on random programs: false alarms, and biases that were planted.
 
 Nine in ten of the programs reduce over a leading dimension; four in ten of the discrete latents
-have values of probability 1e-4.
+have values of probability 1e-4.  Where all latents are discrete, an estimator's gradients at all
+assignments make a table, from which ``FromTable`` draws 10,000 particles at once: real gradients,
+precise enough for a bias of 5 %.  Where one is Normal, gradients with that bias are made up.
 """
 
 import pyro
@@ -10,37 +12,18 @@ import torch
 
 from inference import audit
 from inference.estimators import Exact, LeaveOneOut, ScoreFunction
-from inference.estimators.base import Estimator
 from inference.workflow.bias import FAMILY_WISE_ERROR, POWER
 from tests.support.binomial import most
+from tests.support.made_up import Around, FromTable, table_of
 from tests.support.random_programs import random_program
 
 SAMPLES = 100
-PLANTED = 0.05
-
-
-class Around(Estimator):
-    """Draws about ``scale`` × the exact gradient, with normal noise of an eightieth of its norm."""
-
-    def __init__(self, exact, scale):
-        super().__init__()
-        self.exact, self.scale = exact, scale
-        gradient = torch.cat([g.flatten() for g in exact.values()])
-        self.noise = gradient.norm() / 80 / len(gradient) ** 0.5
-
-    def estimate(self, programs, draws):
-        raise NotImplementedError
-
-    def differentiable_loss(self, model, guide, *args, **kwargs):
-        leaves = pyro.get_param_store()._params
-        return sum(
-            ((self.scale * g + self.noise * torch.randn_like(g)) * leaves[name]).sum()
-            for name, g in self.exact.items()
-        )
+BIAS = 0.05
+NOISE = 1 / 80  # of the gradients that are made up
 
 
 def exact_gradient(program):
-    """By parameter."""
+    """By parameter, as ``Exact`` has it."""
     with pyro.get_param_store().scope():
         loss = Exact(max_plate_nesting=1).differentiable_loss(
             program.model, program.guide, **program.data
@@ -49,15 +32,38 @@ def exact_gradient(program):
         return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
-def verdicts(seed):
-    """By name: of two unbiased estimators, of draws about the exact gradient, and beside it."""
-    program = random_program(seed)
+def from_table(program):
+    """Estimators of a discrete program, one of them biased.
+
+    The mean is that of all assignments, each with its probability: ``Exact`` must agree.
+    """
+    table, probabilities = table_of(program, ScoreFunction(max_plate_nesting=1))
+    mean = {name: torch.tensordot(probabilities, g, 1) for name, g in table.items()}
+    return {
+        "the mean itself": Around(mean),
+        "many particles": FromTable(table, probabilities),
+        "biased": FromTable(table, probabilities, 1 + BIAS),
+    }
+
+
+def about_exact(program):
+    """Estimators of any program, one of them biased."""
     exact = exact_gradient(program)
-    estimators = {"score": ScoreFunction(), "pair": LeaveOneOut(2)}
-    estimators |= {"around": Around(exact, 1.0), "planted": Around(exact, 1 + PLANTED)}
+    return {
+        "pair": LeaveOneOut(2),
+        "around": Around(exact, 1.0, NOISE),
+        "biased": Around(exact, 1 + BIAS, NOISE),
+    }
+
+
+def verdicts(seed):
+    """By name: of the score function, and of estimators of which one is biased."""
+    program = random_program(seed)
+    more = from_table(program) if program.is_discrete else about_exact(program)
     found = audit(
-        *(program.model, program.guide, program.data, estimators),
+        *(program.model, program.guide, program.data, {"score": ScoreFunction(), **more}),
         samples=SAMPLES,
+        precision="float64",
         seed=seed,
         progress=False,
     )
@@ -67,26 +73,31 @@ def verdicts(seed):
 
 def check(seeds):
     """False alarms within the stated error, planted biases seen with the stated power."""
-    alarms, could, seen, unsure = [], 0, 0, 0
+    alarms, could, seen, unsure = {}, {True: 0, False: 0}, {True: 0, False: 0}, 0
     for seed in seeds:
-        rows = verdicts(seed)
-        alarms += [(seed, name) for name in ("score", "pair", "around") if rows[name].biased]
-        could += rows["planted"].resolution <= PLANTED
-        seen += rows["planted"].biased and rows["planted"].resolution <= PLANTED
-        unsure += rows["planted"].says == "cannot tell"
-        assert rows["planted"].says != "unbiased" or rows["planted"].resolution <= PLANTED
-    counts = {"audits": len(seeds), "false alarms": alarms, "could be seen": could}
-    counts |= {"seen": seen, "cannot tell": unsure}
+        rows, kind = verdicts(seed), random_program(seed).is_discrete
+        planted = rows.pop("biased")
+        if alarm := [name for name, row in rows.items() if row.biased]:
+            alarms[seed] = alarm
+        could[kind] += planted.resolution <= BIAS
+        seen[kind] += planted.biased and planted.resolution <= BIAS
+        unsure += planted.says == "cannot tell"
+        assert planted.says != "unbiased" or planted.resolution <= BIAS
+    counts = {"audits": len(seeds), "false alarms": alarms, "cannot tell": unsure}
+    counts |= {"could be seen, from tables": could[True], "seen, from tables": seen[True]}
+    counts |= {"could be seen, made up": could[False], "seen, made up": seen[False]}
     print(counts)
     assert len(alarms) <= most(FAMILY_WISE_ERROR, len(seeds)), counts
-    assert could - seen <= most(1 - POWER, could), counts
-    assert could > len(seeds) / 2, counts
+    for kind in (True, False):
+        assert could[kind] - seen[kind] <= most(1 - POWER, could[kind]), counts
+    assert sum(could.values()) > len(seeds) / 2, counts
 
 
 def test_a_few_random_programs():
-    check(range(1, 3))
+    check([2, 6])  # the quickest discrete one, and the quickest with a Normal latent
 
 
 @pytest.mark.slow
 def test_two_hundred_random_programs():
-    check(range(200))
+    with pyro.validation_enabled(False):  # a third of the time
+        check(range(200))
