@@ -23,6 +23,7 @@ from inference.engine.program.checks.plates import (
     frames_of,
     full_size,
     other_rows,
+    refuse_uncovered,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -193,13 +194,16 @@ class Program:
                 yield f"{role}.{name}", buffer
 
 
-def elsewhere(program: Program, batch: Batch) -> Trace | None:
-    """The model's trace on another number of rows, or None where it fails; no state changed."""
+def trace_aside(program: Program, batch: Batch) -> Trace | None:
+    """The model's scored trace on other columns, or None where it fails; no state changed.
+
+    Every call has the same noise.
+    """
     store = pyro.get_param_store()
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
-            trace = poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace = poutine.trace(program.model).get_trace(**batch)
             trace.compute_log_prob()  # fails where sizes are fixed
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
@@ -212,8 +216,10 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
     Raises:
         UserError: as ``Program.initialise`` says of plates and rows.
     """
-    frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
+    frame = data_plate(traces[0], batch, rows, lambda: trace_aside(program, other_rows(batch)))
     check_size(frame, traces[0], length := row_count(batch), rows)
+    if frame is None:
+        refuse_uncovered(traces[0], batch, lambda columns: trace_aside(program, columns))
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
     if frame is not None:
         program.plate = frame.name

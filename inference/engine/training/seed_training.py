@@ -24,12 +24,13 @@ from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import Gradient
 from inference.engine.processes import DistributedProcesses, Index, Processes
+from inference.engine.program.nonfinite import explained
 from inference.engine.program.objective import bound
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.engine.training.plan import Plan
 from inference.engine.training.recorder import Recorder
-from inference.engine.training.validation import HeldOut, held_out_bounds
+from inference.engine.training.validation import HeldOut, held_out_bounds, naming_other_columns
 from inference.util import rng
 from inference.util.errors import UserError
 
@@ -128,7 +129,7 @@ class SeedTraining:
 
     def evaluate(self, valid: Columns | Streamed) -> None:
         """Record the held-out bound; keep the program's state if it is the best so far."""
-        with self.plan.autocast():
+        with self.plan.autocast(), naming_other_columns("the held-out data", valid, self.data):
             bounds, weights = held_out_bounds(
                 self.estimator, self.program, valid, self.plan.batch_size, self.processes
             )
@@ -221,7 +222,8 @@ def initialise(program: Program, first: Batch, plan: Plan, processes: Processes)
             data.
     """
     try:
-        program.initialise(first, plan.rows)
+        with explained(program, first):
+            program.initialise(first, plan.rows)
     except (RuntimeError, ValueError, IndexError) as error:
         known = isinstance(error, UserError) or plan.batch_size is not None
         if known or processes.size == 1:

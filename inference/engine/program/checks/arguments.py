@@ -9,12 +9,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO
 
 import inference.estimators as estimators
 from inference.util.errors import UserError
 
 SEEDS = 2**32  # NumPy's largest seed
+NO_BOUND = (ReweightedWakeSleep, TraceTailAdaptive_ELBO)  # their losses are no bounds
 
 
 def refuse_options(
@@ -105,6 +106,11 @@ def refuse_estimator(estimator: Any) -> None:
     if isinstance(estimator, ELBO):
         if not hasattr(estimator, "loss"):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
+        if isinstance(estimator, NO_BOUND):
+            raise UserError(
+                f"Pyro's {type(estimator).__name__} gives no bound: take ReweightedWakeSleep or "
+                "VIMCO from inference.estimators"
+            )
         return
     if isinstance(estimator, str):
         name = estimator.partition(":")[0]

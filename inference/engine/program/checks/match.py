@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import broadcast_shape
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
@@ -20,7 +24,10 @@ from inference.util.sites import distribution_name, is_factor, sample_sites
 
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
-DTYPE_WORDS = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
+DTYPE_WORDS = (
+    *("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices"),
+    "bool tensor",
+)
 
 
 def matching(
@@ -34,17 +41,28 @@ def matching(
     Raises:
         UserError: they do not match; or shapes differ, so that they fail together but not alone.
     """
-    try:
+    with slips_refused(model, guide, batch):
         model_trace, guide_trace = traces(batch)
+        _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
+        with rng.forked():
+            _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
+        _refuse_pyros(model_trace, guide_trace)
+        refuse_observed(model_trace)
+    return model_trace, guide_trace
+
+
+@contextmanager
+def slips_refused(
+    model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> Iterator[None]:
+    """Turn errors of a run on ``batch`` that have a known cause into ``UserError``s."""
+    try:
+        yield
+    except UserError:
+        raise
     except SLIPS as error:
         refuse_slip(error, model, guide, batch)
         raise
-    _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
-    with rng.forked():
-        _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
-    _refuse_pyros(model_trace, guide_trace)
-    refuse_observed(model_trace)
-    return model_trace, guide_trace
 
 
 def refuse_slip(
@@ -58,6 +76,7 @@ def refuse_slip(
     _refuse_dtypes(batch, error)
     if model_runs and guide_runs:
         _refuse_shapes(model_trace, guide_trace, error)
+    _refuse_by_pyros_words(error)
 
 
 def _run_alone(callee: StochasticFunction, batch: Batch) -> tuple[Trace, bool]:
@@ -91,8 +110,24 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
         raise UserError(
             f"tensors of different types meet in the program ({said}); the columns are {columns}, "
             f"parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give labels as "
-            "whole numbers (torch.long), make a tensor that a module keeps a buffer "
-            "(register_buffer), or choose another precision"
+            "whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that a module "
+            "keeps a buffer (register_buffer) and any other within the program, or choose another "
+            "precision"
+        ) from error
+
+
+def _refuse_by_pyros_words(error: Exception) -> None:
+    """Refuse a site that comes twice, or that does not have its plate's size."""
+    said = " ".join(str(error).partition("Trace Shapes:")[0].split())
+    if twice := re.match(r"Multiple sample sites named (.*)", said):
+        raise UserError(
+            f"site {twice[1]} comes twice in one run: give each its own name, in a loop "
+            'f"name_{i}"'
+        ) from error
+    if mismatch := re.match(r"Shape mismatch inside plate\((.*)\) at site (\S+) dim", said):
+        raise UserError(
+            f"site {mismatch[2]!r} does not have the size of plate {mismatch[1]} ({said}): give "
+            "its distribution the plate's shape, and declare other dimensions by to_event"
         ) from error
 
 
@@ -103,7 +138,9 @@ def refuse_observed(trace: Trace) -> None:
         if not site["is_observed"]:
             continue
         try:
-            site["fn"].log_prob(site["value"])
+            density = site["fn"].log_prob(site["value"])
+            if is_validation_enabled() and beyond(density.shape, site["fn"].batch_shape):
+                raise ValueError("shape")
         except ValueError as error:
             kind, value = distribution_name(site["fn"]), site["value"]
             if "support" not in str(error):
@@ -120,7 +157,17 @@ def refuse_observed(trace: Trace) -> None:
             ) from error
 
 
+def beyond(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether broadcasting with ``shape`` enlarges ``other``."""
+    return tuple(broadcast_shape(shape, other)) != tuple(other)
+
+
 def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
+    if not model and not guide:
+        raise UserError(
+            "neither model nor guide has a sample site: observe the data by "
+            'pyro.sample("name", distribution, obs=column)'
+        )
     observed = {role: _observed(sites) for role, sites in (("model", model), ("guide", guide))}
     if observed["guide"] and not observed["model"]:
         raise UserError(
