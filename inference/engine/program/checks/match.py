@@ -110,9 +110,9 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
         raise UserError(
             f"tensors of different types are combined in the program ({said}); the columns are "
             f"{columns}, parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give "
-            "labels as whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that a module "
-            "keeps a buffer (register_buffer) and any other within the program, or choose another "
-            "precision"
+            "labels as whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that "
+            "a module keeps a buffer (register_buffer) and any other within the program, or choose "
+            "another precision"
         ) from error
 
 
