@@ -150,8 +150,7 @@ def compare(
 
 
 def compare_directories(directories: Sequence[Path], out: Path, level: float | None = None) -> None:
-    """Compare runs by directory: print the table, write ``comparison.png`` and
-    ``comparison.nc``."""
+    """Compare runs by directory: print the table, write comparison.png and comparison.nc."""
     names = [d.parent.name if d.name == "trace.nc" else d.name for d in directories]
     if len(set(names)) < len(names):
         names = [str(d) for d in directories]

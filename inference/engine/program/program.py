@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
-from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
     check_size,
     data_plate,
     frames_of,
     full_size,
     other_rows,
+    refuse_uncovered,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -50,6 +51,7 @@ class Program:
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
             long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
+        undrawn: latents of the model that are not in the guide, marked to be summed out.
         late, fixed_by: names of parameters that appeared after the first batch, and what does not
             support such parameters (compile), if anything.
         caches: the transforms' caches.
@@ -63,6 +65,7 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.undrawn: list[str] = []
         self.late: set[str] = set()
         self.fixed_by = ""
         self.caches = Caches()
@@ -120,6 +123,7 @@ class Program:
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
+        self.undrawn = undrawn_latents(trace, guide_trace)
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
@@ -190,13 +194,16 @@ class Program:
                 yield f"{role}.{name}", buffer
 
 
-def elsewhere(program: Program, batch: Batch) -> Trace | None:
-    """The model's trace on another number of rows, or None where it fails; no state changed."""
+def trace_aside(program: Program, batch: Batch) -> Trace | None:
+    """The model's scored trace on other columns, or None where it fails; no state changed.
+
+    Every call has the same noise.
+    """
     store = pyro.get_param_store()
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
-            trace = poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace = poutine.trace(program.model).get_trace(**batch)
             trace.compute_log_prob()  # fails where sizes are fixed
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
@@ -209,8 +216,10 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
     Raises:
         UserError: as ``Program.initialise`` says of plates and rows.
     """
-    frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
+    frame = data_plate(traces[0], batch, rows, lambda: trace_aside(program, other_rows(batch)))
     check_size(frame, traces[0], length := row_count(batch), rows)
+    if frame is None:
+        refuse_uncovered(traces[0], batch, lambda columns: trace_aside(program, columns))
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
     if frame is not None:
         program.plate = frame.name

@@ -59,6 +59,9 @@ class RunDirectory:
                 save_checkpoint(self.path / "checkpoint.pt", self.states)
 
     def _read(self, resume: bool, overwrite: bool) -> dict[Any, Any]:
+        for place in () if self.path is None else (self.path, *self.path.parents):
+            if place.exists() and not place.is_dir():
+                raise UserError(f"{place} is a file: choose another directory")
         if self.path is None or not (self.path / "config.json").exists() or overwrite:
             return {}
         if not resume:

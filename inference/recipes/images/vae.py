@@ -56,7 +56,9 @@ def image_columns(split: Columns, options: Options) -> Columns:
             f"the VAE needs a column 'x' of images (N, C, H, W) or (N, H, W); the data have {found}"
         )
     if options.likelihood != "gaussian" and (x.min() < 0 or x.max() > 1):
-        raise UserError("column 'x' leaves [0, 1]: scale it, or use --likelihood gaussian")
+        raise UserError(
+            "column 'x' has values outside of [0, 1]: scale it, or use --likelihood gaussian"
+        )
     return Columns({"x": x}, binarize("x") if options.binarize == "dynamic" else None)
 
 

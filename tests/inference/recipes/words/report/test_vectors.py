@@ -121,8 +121,8 @@ def test_other_mistakes(tmp_path, monkeypatch):
     for words, vectors, sentence in (
         (["a", "b"], torch.ones(3, 2), r"2 words, but vectors of shape \(3, 2\)"),
         ([], torch.ones(0, 2), "0 words"),
-        (["a", "a"], torch.ones(2, 2), "the word 'a' stands twice"),
-        (["a", "b c"], torch.ones(2, 2), "the word 'b c' stands twice or holds blanks"),
+        (["a", "a"], torch.ones(2, 2), "the word 'a' is repeated"),
+        (["a", "b c"], torch.ones(2, 2), "the word 'b c' is repeated or holds blanks"),
         (["a", "b"], torch.tensor([[1.0], [torch.inf]]), "the vector of 'b' is not finite"),
     ):
         with pytest.raises(UserError, match=sentence):
