@@ -11,7 +11,7 @@ from pathlib import Path
 from guides.label_aware import LabelAware
 from guides.prior import Prior
 from inference.data.columns import Columns
-from inference.data.sources import Splits, load
+from inference.data.sources import Splits, load_splits
 from inference.recipes.contract import Recipe
 from inference.recipes.glimpses.data.canvas import TASKS, Task, fixed
 from inference.recipes.glimpses.data.house_numbers import house_numbers
@@ -59,10 +59,10 @@ def prepared(data: str) -> tuple[list[Columns], Problem]:
 def found(data: str, task: Task | None) -> Splits:
     """The labelled images that the data are, or are made of."""
     if task is not None:
-        return load("mnist")
+        return load_splits("mnist")
     if data.startswith("svhn:"):
         return house_numbers(Path(data.removeprefix("svhn:")))
-    return load(data)
+    return load_splits(data)
 
 
 def labelled(images: Columns) -> Columns:
