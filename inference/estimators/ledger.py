@@ -281,8 +281,7 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
 
 
 def _log_q_of_draw(site: Any) -> Tensor:
-    """log q of the draw without the site's scale and masks: later terms may depend on a masked
-    draw."""
+    """log q of the draw without scale and masks: later terms may depend on a masked draw."""
     drawn = unmasked(site["fn"])
     as_is = drawn is site["fn"]
     score: Tensor = site["unscaled_log_prob"] if as_is else drawn.log_prob(site["value"])
