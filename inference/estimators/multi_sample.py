@@ -140,7 +140,7 @@ class VIMCO(MultiSample):
 
     def __init__(self, num_particles: int = 2, **options: Any) -> None:
         if num_particles < 2:
-            raise UserError("VIMCO needs num_particles of 2 or more: one has no other")
+            raise UserError("VIMCO needs num_particles of 2 or more")
         super().__init__(num_particles, **options)
 
     def surrogate(self, units: Units, fixed: Units) -> Tensor:

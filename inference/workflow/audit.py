@@ -78,8 +78,8 @@ def audit(
 
     >>> from inference.estimators import DisARM, GumbelSoftmax
     >>> from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
-    >>> estimators = [DisARM(), GumbelSoftmax(temperature=2.0)]
-    >>> found = audit(SquaredDistance(), SquaredDistanceGuide(0.3), {"x": [0.0]}, estimators)
+    >>> estimators, guide = [DisARM(), GumbelSoftmax(temperature=10.0)], SquaredDistanceGuide(0.3)
+    >>> found = audit(SquaredDistance(), guide, {"x": [0.0]}, estimators, samples=100)
     >>> {row.name: row.biased for row in found.rows}
     {'DisARM': False, 'GumbelSoftmax': True}
 
@@ -125,7 +125,8 @@ def audit(
             named, refused = _accepted(named, program, audited)
         trainer = placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
-        steps = optimizer([*program.parameters.values(), *own])
+        trained = [*program.parameters.values(), *own]
+        made = functools.cache(lambda: optimizer(trained))  # torch's first one takes seconds
         for step in range(max(moments) + 1):
             if step in moments:
                 bar = Bar(f"audit after {step} steps", samples, progress)
@@ -133,9 +134,9 @@ def audit(
                 exact, inexact = exact_gradient(program, audited)
                 rows += verdicts(program, measured, exact, step, len(named) * len(moments))
             if step < max(moments):
-                steps.zero_grad()
+                made().zero_grad()
                 backward(trainer, program, batch)
-                steps.step()
+                made().step()
                 batch = next(batches)
     return Audit(rows, samples, refused, inexact)
 

@@ -70,8 +70,7 @@ class AveragedGradient:
         return StepResult(loss, norm, terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
-        """Write the gradients; a parameter that no process used keeps None (``used`` is read if any
-        is)."""
+        """Write the gradients; parameters that no process used keep None."""
         idle = any(p.grad is None for p in self.named.values())
         kept = used.tolist() if idle else [1.0] * len(means)
         for parameter, mean, share in zip(self.named.values(), means, kept, strict=True):

@@ -111,8 +111,7 @@ def averages_in_place() -> Iterator[None]:
 
 
 def state_of(program: Stateful) -> dict[str, Any]:
-    """Copies of parameters, buffers and the store; and the constraints of parameters that appeared
-    late."""
+    """Copies of parameters, buffers and the store, and the constraints of late parameters."""
     store = pyro.get_param_store()
     return {
         "parameters": {n: p.detach().clone() for n, p in program.parameters.items()},
@@ -196,7 +195,7 @@ def describe_constraint(thing: Any) -> Any:
     if KINDS.get(type(thing).__name__) is type(thing):
         options = {name: describe_constraint(value) for name, value in vars(thing).items()}
         return {"kind": type(thing).__name__, "options": options}
-    raise TypeError(f"a {type(thing).__name__} is none of torch's or Pyro's constraints")
+    raise TypeError(f"{type(thing).__name__} is not a constraint of torch or Pyro")
 
 
 def constraint_from(description: Any) -> Any:

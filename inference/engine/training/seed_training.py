@@ -208,9 +208,9 @@ def own_gradient(
 
 
 def refuse_undrawn(estimator: ELBO, program: Program) -> None:
-    """Raise a ``UserError`` if the guide leaves a latent to be summed out, and nobody does that.
+    """Raise a ``UserError`` if the guide does not draw a latent and the ELBO does not sum it out.
 
-    Pyro's other ELBOs draw it from the prior and keep its log p without a log q.
+    Pyro's other ELBOs draw it from the prior and keep its log p, without a log q.
     """
     inner = getattr(estimator, "elbo", estimator)
     if program.undrawn and isinstance(inner, NOT_SUMMING):

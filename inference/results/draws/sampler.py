@@ -243,8 +243,7 @@ def largest_chunk(single: Draws) -> int:
 
 
 def under_plate(program: StochasticFunction, count: int | None, rank: int) -> StochasticFunction:
-    """The program in an outer plate of K draws, to the left of its dimensions; unchanged for
-    None."""
+    """The program in a plate of K draws, left of all its dimensions; unchanged for None."""
     if count is None:
         return program
 

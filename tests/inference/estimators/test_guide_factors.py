@@ -9,7 +9,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 
-from inference.engine.program.objective import weighted
+from inference.engine.program.objective import with_weighted_kl
 from inference.engine.program.program import Program
 from inference.estimators import (
     ARM,
@@ -230,5 +230,5 @@ def test_the_weight_of_the_kl_weighs_the_factor():
     for guide in (first_hidden, first_auxiliary):
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
-        found.append(ScoreFunction().loss(*weighted(Program(model, guide), 0.25), 4))
+        found.append(ScoreFunction().loss(*with_weighted_kl(Program(model, guide), 0.25), 4))
     assert found[0] == pytest.approx(found[1], rel=1e-5)

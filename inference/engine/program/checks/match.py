@@ -108,11 +108,11 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
     if any(word in said for word in DTYPE_WORDS):
         columns = ", ".join(f"{n} {str(c.dtype).removeprefix('torch.')}" for n, c in batch.items())
         raise UserError(
-            f"tensors of different types meet in the program ({said}); the columns are {columns}, "
-            f"parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give labels as "
-            "whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that a module "
-            "keeps a buffer (register_buffer) and any other within the program, or choose another "
-            "precision"
+            f"tensors of different types are combined in the program ({said}); the columns are "
+            f"{columns}, parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give "
+            "labels as whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that "
+            "a module keeps a buffer (register_buffer) and any other within the program, or choose "
+            "another precision"
         ) from error
 
 
@@ -132,8 +132,7 @@ def _refuse_by_pyros_words(error: Exception) -> None:
 
 
 def refuse_observed(trace: Trace) -> None:
-    """Raise a ``UserError`` where observed values are outside of the distribution's support or
-    shape."""
+    """Raise a ``UserError`` where observed values do not fit a distribution's support or shape."""
     for name, site in sample_sites(trace).items():
         if not site["is_observed"]:
             continue
