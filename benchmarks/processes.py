@@ -1,5 +1,4 @@
-"""Two processes of one thread each against one process of one thread, at the same batches of a
-VAE."""
+"""Two processes against one, a thread each, at the same batches of a VAE."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Word vectors: an epoch of fit, uncompiled and compiled, against gensim's Word2Vec on as many
-cores.
+"""Word vectors: an epoch of fit, uncompiled and compiled, against gensim's Word2Vec.
 
 Both read the same text: a million words as frequent as Zipf's, in sentences of twenty.
 """

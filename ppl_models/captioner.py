@@ -148,8 +148,7 @@ class SoftAttention(PyroModule):
 
 
 class HardAttention(PyroModule):
-    """s_t ~ OneHot(α_t), then y_t ~ Categorical(speak(…)), so that reward-to-go credits s_t with
-    y_t.
+    """s_t ~ OneHot(α_t), y_t ~ Categorical(speak(…)) after each s_t, as reward-to-go needs it.
 
     In training, with the paper's two variance reductions, neither of which is in the bound:
 

@@ -108,8 +108,7 @@ def _say(
     attention: Attention,
     limits: _Limits,
 ) -> Captions:
-    """Decode; ``choose`` picks k of k·V continuations, from log p of beams (B, k) and words (B, k,
-    V)."""
+    """Decode; ``choose``: log p of beams (B, k) and words (B, k, V) → k continuations."""
     width, longest, length_penalty, unknown = limits
     if width < 1 or longest < 1 or length_penalty < 0:
         raise ValueError(

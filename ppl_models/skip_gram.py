@@ -70,8 +70,7 @@ class GaussianVectors(PyroModule):
         self.register_buffer("share", places.reciprocal())
 
     def forward(self, words: Tensor) -> Tensor:
-        """(B, M, D) for words (B, M), within the plate of their rows; the guide's site is the
-        same."""
+        """(B, M, D) for words (B, M), within the plate of their rows; so is the guide's site."""
         prior = dist.Normal(torch.zeros_like(self.share[0]), self.scale)
         return self.sample(words, prior.expand([self.width]))
 

@@ -272,7 +272,7 @@ def gensim_file(name: str) -> Path:
     """
     path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
     if not path.is_file():
-        raise UserError(f"gensim came without {name}: pip install --force-reinstall gensim")
+        raise UserError(f"gensim lacks {name}: pip install --force-reinstall gensim")
     return path
 
 

@@ -92,8 +92,8 @@ class DistributedProcesses(Processes):
         return own if index is None else index[own]
 
     def on_rank_zero(self, function: Callable[[], T]) -> T:
-        """Call the function in rank 0 alone; its result is returned, its ``UserError`` raised, in
-        all."""
+        """Call the function in rank 0; all processes return its result or raise its
+        ``UserError``."""
         value, sentence = None, ""
         if self.rank == 0:
             try:

@@ -45,8 +45,7 @@ def as_sparse(numbers: Tensor, values: Tensor, parameter: Tensor) -> Tensor:
 
 
 class SparseLookups(TorchFunctionMode):
-    """Makes the rows that ``embedding(…, sparse=True)`` looks up leaves with gradients of their
-    own.
+    """Makes rows that ``embedding(…, sparse=True)`` looks up leaves with their own gradients.
 
     A captured graph cannot hold sparse tensors.  It holds the gradients in the rows that were
     looked up; scattered to their row numbers and added up, they are the table's gradient.

@@ -38,6 +38,7 @@ class AntitheticPair(Estimator):
         bounds, surrogates = [], []
         for draw in draws:
             ledgers, gradient = [read_ledger([draw])], torch.zeros(())
+            ledgers[0].refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
             for choice in ledgers[0].non_reparameterised():
                 branch, part = self._branch(choice, ledgers[0], draw[1], programs)
                 ledgers.append(branch)

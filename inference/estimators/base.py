@@ -52,9 +52,12 @@ class Estimator(ELBO, nn.Module):
 
     Attributes:
         unbiased: whether the gradient is the bound's in expectation, whatever the program.
+        compares_particles: whether all particles must see the same elements of a plate that draws
+            its own subsample; else each draws one.
     """
 
     unbiased: bool = True
+    compares_particles: bool = False
 
     def __init__(
         self,
@@ -133,6 +136,8 @@ class Estimator(ELBO, nn.Module):
             model_trace, guide_trace = self.draw(programs)
             if is_validation_enabled():
                 check_if_enumerated(guide_trace)  # warns, as Pyro does, that they are sampled
+            if self.compares_particles:
+                programs = programs.with_subsample_of((model_trace, guide_trace))
             yield model_trace, guide_trace
 
     def _get_trace(

@@ -25,10 +25,12 @@ def coupled(ledger: Ledger, programs: ModelAndGuide, guide_trace: Trace) -> list
 
     Where all sites are in the same plates, all sites after the first latent are one set.  Where
     plates differ, one more run at the same draws tracks each latent; sets in the same plates are
-    merged, as in a datum's weight.
+    merged, as in a datum's weight.  What a ``pyro.factor`` of the guide stands for is not a site
+    and cannot be tracked: with one, all sites after it are one set.
     """
     moving = [term for term in ledger.terms if term.time >= 0]
-    if len({frozenset(term.plates) for term in moving}) <= 1:
+    factors = any(choice.is_factor for choice in ledger.choices)
+    if factors or len({frozenset(term.plates) for term in moving}) <= 1:
         return [frozenset(term.name for term in moving)] if moving else []
     latents = {choice.name for choice in ledger.choices}
     by_plates: dict[frozenset[str], frozenset[str]] = {}

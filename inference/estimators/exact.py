@@ -32,7 +32,14 @@ from inference.estimators.ledger import all_dims
 from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import base, distribution_name, is_site, sample_sites, unmasked
+from inference.util.sites import (
+    base,
+    distribution_name,
+    is_factor,
+    is_site,
+    sample_sites,
+    unmasked,
+)
 from inference.util.tensors import close
 
 LARGEST = 10_000_000  # entries of the table of all values
@@ -66,8 +73,9 @@ class Exact(Estimator):
         nodes: of the quadrature.
 
     Raises:
-        UserError: a site is none of these; a latent of the model is not in the guide; there are
-            more assignments than can be run in the way that the program allows.
+        UserError: a site is none of these, or a ``pyro.factor`` of the guide; a latent of the model
+            is not in the guide; there are more assignments than can be run in the way that the
+            program allows.
     """
 
     def __init__(self, *, nodes: int = 32, **options: Any) -> None:
@@ -170,6 +178,7 @@ def traced(programs: ModelAndGuide, values: Messenger) -> TracePair:
         UserError: a latent of the model is not in the guide.
     """
     guide_trace = programs.score(values(programs.guide))
+    refuse_factors(guide_trace)
     model_trace = programs.score(poutine.replay(programs.model, trace=guide_trace))
     for name, site in sample_sites(model_trace).items():
         if not site["is_observed"] and name not in guide_trace.nodes:
@@ -178,6 +187,16 @@ def traced(programs: ModelAndGuide, values: Messenger) -> TracePair:
                 "guide draws; draw it there"
             )
     return model_trace, guide_trace
+
+
+def refuse_factors(guide_trace: Trace) -> None:
+    """Raise a ``UserError`` if the guide has a ``pyro.factor``."""
+    for name, site in sample_sites(guide_trace).items():
+        if is_factor(site):
+            raise UserError(
+                f"site {name!r} is a pyro.factor of the guide, for something that is no site: "
+                "Exact cannot sum over it; draw it by pyro.sample"
+            )
 
 
 def give(msg: Any, value: Tensor, of_site: Axis | Chosen) -> None:
@@ -302,7 +321,7 @@ def difference(programs: ModelAndGuide, rank: int, nodes: int) -> Reason | None:
     try:
         with rng.forked(0):
             table = all_at_once(programs, rank, nodes)
-    except (RuntimeError, ValueError, IndexError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # whatever a program raises that is not made for all values
         with rng.forked(0):
             traced(programs, Assign([], nodes))  # refuses latents that cannot be summed over
         line = str(error).strip().partition("\n")[0]

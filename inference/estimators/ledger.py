@@ -18,7 +18,7 @@ from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.util.errors import UserError
-from inference.util.sites import distribution_name, sample_sites, unmasked
+from inference.util.sites import distribution_name, is_factor, sample_sites, unmasked
 
 PARTICLES = "num_particles_vectorized"  # the plate of particles that Pyro's ELBO makes
 
@@ -44,7 +44,10 @@ class Term:
 
 @dataclass(frozen=True)
 class Choice:
-    """A latent site as the guide drew it.
+    """A latent site as the guide drew it; or a ``pyro.factor`` of the guide.
+
+    Such a factor stands for log q of what the guide draws outside of Pyro, before or after: it is
+    the first in time, so that every term is charged to it.
 
     Attributes:
         name: the site.
@@ -55,6 +58,7 @@ class Choice:
         fn: its distribution, in the first particle's trace.
         from_prior: whether log p and log q of the draw are the same tensor, as the guide is the
             prior.
+        is_factor: whether it is a ``pyro.factor``.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Choice:
     time: int
     fn: Any
     from_prior: bool
+    is_factor: bool
 
     def in_batch(self, value: Tensor) -> Tensor:
         """A (K, plates …) value in the batch shape of the site's distribution."""
@@ -98,7 +103,9 @@ class Ledger:
         """(K,) ``elbo`` without the −log q of draws that are not reparameterised.
 
         The gradients differ by ∇log q, of mean 0.  Where the guide is the prior, log p − log q of a
-        draw is 0, so +log p is left out, too: alone, it would be noise of mean 0.
+        draw is 0, so +log p is left out, too: alone, it would be noise of mean 0.  Kept, it would
+        add 1 to every signal, a baseline of −1: that helps a bare score function where signals are
+        below −½ on average, as log-likelihoods in nats often are, and undoes every fitted baseline.
         """
         non_reparameterised = {c.name for c in self.non_reparameterised()}
         from_prior = {c.name for c in self.choices if c.from_prior}
@@ -156,10 +163,25 @@ class Ledger:
     def require_reparameterised(self, estimator: str, instead: str) -> None:
         """Raise a ``UserError`` if any choice is not reparameterised."""
         for choice in self.non_reparameterised():
+            kind = "factor without rsample" if choice.is_factor else distribution_name(choice.fn)
             raise UserError(
                 f"{estimator} needs reparameterised sites, but site {choice.name!r} is a "
-                f"{distribution_name(choice.fn)}: use {instead}"
+                f"{kind}: use {instead}"
             )
+
+    def refuse_factors(self, estimator: str, instead: str) -> None:
+        """Raise a ``UserError`` if the guide has a ``pyro.factor``.
+
+        To be called where the guide runs again at the same draws: what a factor stands for is drawn
+        outside of Pyro, and would be drawn anew.
+        """
+        for choice in self.choices:
+            if choice.is_factor:
+                raise UserError(
+                    f"{estimator} runs the guide again at the same draws, but site {choice.name!r} "
+                    "is a pyro.factor of the guide, for something that is no site and cannot be "
+                    f"repeated: draw it by pyro.sample, or use {instead}"
+                )
 
 
 def per_particle(value: Tensor) -> Tensor:
@@ -201,7 +223,8 @@ def read_ledger(pairs: Sequence[tuple[Trace, Trace]]) -> Ledger:
 
 def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
     model, guide = sample_sites(model_trace), sample_sites(guide_trace)
-    latents = [name for name, site in guide.items() if not site["is_observed"]]
+    factors = [name for name, site in guide.items() if is_factor(site)]
+    latents = factors + [name for name, site in guide.items() if not site["is_observed"]]
     times = {name: i for i, name in enumerate(latents)}
     rank = max(
         (-d for s in (*model.values(), *guide.values()) for d in all_dims(s).values()), default=0
@@ -218,7 +241,7 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
     choices, now = [], -1
     for name, site in guide.items():
         plates = _plates(site)
-        now = times.get(name, now)
+        now = max(now, times.get(name, now))
         terms.append(Term(name, -_full_rank(site["log_prob"], rank), plates, now, True))
         if name in times:
             choices.append(
@@ -227,11 +250,13 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
                     score=_full_rank(_log_q_of_draw(site), rank),
                     reparameterised=_is_reparameterised(site),
                     plates=plates,
-                    time=now,
+                    time=times[name],
                     fn=site["fn"],
                     from_prior=name in model and model[name]["log_prob"] is site["log_prob"],
+                    is_factor=is_factor(site),
                 )
             )
+    choices.sort(key=lambda choice: choice.time)
     return Ledger(terms, choices, _subsampled((*model.values(), *guide.values())))
 
 
@@ -256,8 +281,7 @@ def _stack(ledgers: Sequence[Ledger]) -> Ledger:
 
 
 def _log_q_of_draw(site: Any) -> Tensor:
-    """log q of the draw without the site's scale and masks: later terms may depend on a masked
-    draw."""
+    """log q of the draw without scale and masks: later terms may depend on a masked draw."""
     drawn = unmasked(site["fn"])
     as_is = drawn is site["fn"]
     score: Tensor = site["unscaled_log_prob"] if as_is else drawn.log_prob(site["value"])

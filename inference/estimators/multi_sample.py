@@ -40,6 +40,7 @@ class MultiSample(Estimator):
             bound cannot be estimated without bias from a part of the elements.
     """
 
+    compares_particles = True
     rescores: bool = False
 
     def estimate(
@@ -48,6 +49,7 @@ class MultiSample(Estimator):
         """(bound, surrogate)."""
         ledger = fixed = read_ledger(draws)
         if self.rescores:
+            ledger.refuse_factors(type(self).__name__, "VIMCO or IWAE")
             fixed = read_ledger([programs.run(detached(guide)) for _, guide in draws])
         sets = coupled(ledger, programs, draws[0][1])
         bound = surrogate = latent_free_bound(ledger, frozenset().union(*sets))
@@ -138,7 +140,7 @@ class VIMCO(MultiSample):
 
     def __init__(self, num_particles: int = 2, **options: Any) -> None:
         if num_particles < 2:
-            raise UserError("VIMCO needs num_particles of 2 or more: one has no other")
+            raise UserError("VIMCO needs num_particles of 2 or more")
         super().__init__(num_particles, **options)
 
     def surrogate(self, units: Units, fixed: Units) -> Tensor:

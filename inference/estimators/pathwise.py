@@ -72,6 +72,7 @@ class Pathwise(Estimator):
             elbo = elbo + sum(gains) / self.num_particles
         if not self.sticking_the_landing:
             return elbo, elbo
+        ledger.refuse_factors("Pathwise(sticking_the_landing=True)", "Pathwise()")
         fixed = read_ledger([programs.run(detached(guide)) for _, guide in draws])
         return elbo, elbo - fixed.elbo(of_guide=True).mean()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyro import poutine
@@ -55,6 +55,18 @@ class ModelAndGuide:
         if is_validation_enabled():  # before log p, which fails for a value of the wrong shape
             check_model_guide_match(model_trace, guide_trace, self.nesting)
         return self._checked(model_trace), self._checked(guide_trace)
+
+    def with_subsample_of(self, pair: TracePair) -> ModelAndGuide:
+        """The same, its plates that subsample showing the elements that they show in the pair."""
+        shown = Trace()
+        for trace in pair:
+            for name, node in trace.nodes.items():
+                if node["type"] == "sample" and not is_site(node) and name not in shown:
+                    shown.add_node(name, **node)
+        if not shown.nodes:
+            return self
+        model, guide = (poutine.replay(run, trace=shown) for run in (self.model, self.guide))
+        return replace(self, model=model, guide=guide)
 
     def score(self, program: StochasticFunction) -> Trace:
         """The trace of one run with the log-probability of each site.

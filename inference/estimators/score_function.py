@@ -100,6 +100,8 @@ class LeaveOneOut(ScoreFunction):
         UserError: K = 1.
     """
 
+    compares_particles = True
+
     def __init__(
         self,
         num_particles: int = 2,
@@ -108,7 +110,7 @@ class LeaveOneOut(ScoreFunction):
         max_plate_nesting: float = math.inf,
     ) -> None:
         if num_particles < 2:
-            raise UserError("LeaveOneOut needs num_particles of 2 or more: one has no other")
+            raise UserError("LeaveOneOut needs num_particles of 2 or more")
         super().__init__(
             num_particles,
             vectorize_particles=vectorize_particles,

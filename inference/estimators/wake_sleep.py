@@ -46,7 +46,7 @@ class ReweightedWakeSleep(MultiSample):
         **options: Any,
     ) -> None:
         if num_particles < 2:
-            raise UserError("ReweightedWakeSleep needs num_particles of 2 or more to weigh")
+            raise UserError("ReweightedWakeSleep needs num_particles of 2 or more")
         super().__init__(num_particles, **options)
         self.divergence = divergence
 

@@ -170,8 +170,7 @@ def _drawn(names: Names, name: str, site: Site, draws: bool) -> xr.DataArray:
 def _dims(
     names: Names, name: str, site: Site, value: Tensor, event_dim: int
 ) -> tuple[tuple[str, ...], list[int]]:
-    """Name → length of a value's dimensions after that of draws, without those of no plate and
-    length 1."""
+    """Name → length of a value's dimensions, without draws and those of length 1 in no plate."""
     dims: list[str] = []
     shape: list[int] = []
     rank, count = value.dim() - event_dim, 0

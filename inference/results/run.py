@@ -11,8 +11,11 @@ import torch
 import xarray as xr
 
 from inference.data.columns import Columns, Streamed, as_columns
+from inference.engine.program.checks.arguments import is_count
 from inference.engine.program.program import Program, accepted_columns
+from inference.engine.training.validation import naming_other_columns, refuse_other_columns
 from inference.results import traces
+from inference.util.errors import UserError
 from inference.util.files import write_json
 
 DataT = TypeVar("DataT", Columns, Streamed, Columns | Streamed)
@@ -77,12 +80,20 @@ class Run:
         """
         from inference.results.posterior import posterior_groups
 
+        if not is_count(num_samples, 1):
+            asked = num_samples if isinstance(num_samples, int | float) else type(num_samples)
+            raise UserError(
+                f"num_samples is {asked}: give a whole number, at least 1 (data go by "
+                "name, posterior(data=...))"
+            )
         program = self.programs[seed]
         columns = self.data
         if data is not None:
             given = as_columns(data)
             columns = self.place(given.select(accepted_columns(program.model, given.names)))
-        groups = posterior_groups(program, columns, num_samples, assign, progress)
+            refuse_other_columns("the data", columns, self.data)
+        with naming_other_columns("the data", columns, self.data):
+            groups = posterior_groups(program, columns, num_samples, assign, progress)
         self.trace = traces.with_groups(self.trace, groups)
         self.save()
         return self.trace
@@ -94,6 +105,6 @@ class Run:
 
         self.save()
         if self.directory is not None:
-            plots.plot_elbo(self.trace, self.directory / "elbo.png")
+            plots.elbo(self.trace, self.directory / "elbo.png")
             write_json(self.directory / "figures.json", plain(figures))
         figure_table(self.trace, figures, self.directory)

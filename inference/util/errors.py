@@ -1,5 +1,4 @@
-"""The exception for mistakes that a user can correct; the command line prints it and exits with
-2."""
+"""The exception for a user's mistakes; the command line prints it and exits with 2."""
 
 
 class UserError(ValueError):

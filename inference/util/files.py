@@ -66,4 +66,4 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path} is no readable checkpoint; --overwrite starts anew") from error
+        raise UserError(f"{path} is not a readable checkpoint; --overwrite starts anew") from error

@@ -19,6 +19,11 @@ def sample_sites(trace: Trace) -> dict[str, Any]:
     return {name: node for name, node in trace.nodes.items() if is_site(node)}
 
 
+def is_factor(site: Any) -> bool:
+    """A ``pyro.factor``."""
+    return distribution_name(site["fn"]) == "Unit"
+
+
 def distribution_name(fn: Any) -> str:
     """``Bernoulli`` for an ``Independent`` Bernoulli, and so on."""
     return type(base(fn)).__name__

@@ -13,7 +13,13 @@ from torch import nn
 
 from inference.data.columns import Batch, Columns, Data, Streamed, as_columns
 from inference.engine.optimizers import OptimizerFactory
-from inference.engine.program.checks.arguments import refuse_counts, refuse_estimator
+from inference.engine.program.checks.arguments import (
+    refuse_callables,
+    refuse_counts,
+    refuse_estimator,
+    refuse_signature,
+)
+from inference.engine.program.nonfinite import explained
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.plan import DTYPES
@@ -37,7 +43,7 @@ from inference.workflow.verdicts import (
     bound_of,
     exact_gradient,
     is_unbiased,
-    undrawn_latents,
+    of_guide_alone,
     verdicts,
 )
 
@@ -72,8 +78,8 @@ def audit(
 
     >>> from inference.estimators import DisARM, GumbelSoftmax
     >>> from ppl_models.toys import SquaredDistance, SquaredDistanceGuide
-    >>> estimators = [DisARM(), GumbelSoftmax(temperature=2.0)]
-    >>> found = audit(SquaredDistance(), SquaredDistanceGuide(0.3), {"x": [0.0]}, estimators)
+    >>> estimators, guide = [DisARM(), GumbelSoftmax(temperature=10.0)], SquaredDistanceGuide(0.3)
+    >>> found = audit(SquaredDistance(), guide, {"x": [0.0]}, estimators, samples=100)
     >>> {row.name: row.biased for row in found.rows}
     {'DisARM': False, 'GumbelSoftmax': True}
 
@@ -97,8 +103,14 @@ def audit(
         UserError: an estimator refuses the program, or nothing is to be audited.
     """
     named, moments = _checked(estimators, samples, batch_size, at)
+    refuse_callables(model, guide)
     columns = as_columns(data)
     columns = columns.select(accepted_columns(model, columns.names))
+    refuse_signature(guide, columns.names)
+    if batch_size is not None and batch_size > len(columns):
+        raise UserError(f"batch_size is {batch_size}, but the data have {len(columns)} rows")
+    if isinstance(columns, Columns):
+        columns.refuse_nonfinite()
     program = Program(model, guide)
     program.to(torch.device(device), DTYPES[precision])
     columns = columns.to(program.device, program.dtype)
@@ -107,12 +119,14 @@ def audit(
     with rng.forked(seed), program.scope():
         batches = _batches(columns, batch_size, seed)
         audited = batch = next(batches)
-        program.initialise(audited, len(columns))
+        with explained(program, audited):
+            program.initialise(audited, len(columns))
         if skip_refused:
             named, refused = _accepted(named, program, audited)
         trainer = placed(train_with or next(iter(named.values())), program)
         own = list(trainer.parameters()) if isinstance(trainer, nn.Module) else []
-        steps = optimizer([*program.parameters.values(), *own])
+        trained = [*program.parameters.values(), *own]
+        made = functools.cache(lambda: optimizer(trained))  # torch's first one takes seconds
         for step in range(max(moments) + 1):
             if step in moments:
                 bar = Bar(f"audit after {step} steps", samples, progress)
@@ -120,9 +134,9 @@ def audit(
                 exact, inexact = exact_gradient(program, audited)
                 rows += verdicts(program, measured, exact, step, len(named) * len(moments))
             if step < max(moments):
-                steps.zero_grad()
+                made().zero_grad()
                 backward(trainer, program, batch)
-                steps.step()
+                made().step()
                 batch = next(batches)
     return Audit(rows, samples, refused, inexact)
 
@@ -189,13 +203,15 @@ def _measure(
     program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
 ) -> dict[str, Measured]:
     """Let the estimators' state adapt, then sample their gradients."""
-    undrawn = undrawn_latents(program, batch)
+    with torch.no_grad():
+        guide_alone = of_guide_alone(*program.traces(batch))
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
     measured = {}
     for name, estimator in estimators.items():
         settled = settle(placed(estimator, program), program, batch)
         evaluations = count_evaluations(settled, program, batch)
-        bound, unbiased = bound_of(estimator, undrawn), is_unbiased(estimator, undrawn)
+        unbiased = is_unbiased(estimator, program.undrawn, guide_alone)
+        bound = bound_of(estimator, program.undrawn)
         measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
     with bar:
         for i in range(samples):

@@ -98,8 +98,7 @@ class Audit:
         return EXACT if EXACT in names else "the quietest unbiased estimator"
 
     def table(self, step: int | None = None) -> Table:
-        """A rich table of the estimators after ``step`` steps (default: the last), least work
-        first."""
+        """A rich table of the estimators after ``step`` steps (the last), least work first."""
         step = max(r.step for r in self.rows) if step is None else step
         table = tables.new_table(
             f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
@@ -141,7 +140,7 @@ class Audit:
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
         right.set_title("variance × milliseconds")
-        plots.save_figure(figure, path)
+        plots.save(figure, path)
 
     @property
     def tree(self) -> xr.DataTree:

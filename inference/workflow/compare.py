@@ -95,7 +95,7 @@ class Comparison:
             axis.axhline(self.level, color="0.6", lw=0.8, ls=":")
         plots.focus(left, svi["elbo"].to_numpy())
         left.legend(frameon=False)
-        plots.save_figure(figure, path)
+        plots.save(figure, path)
 
 
 def compare(
@@ -150,8 +150,7 @@ def compare(
 
 
 def compare_directories(directories: Sequence[Path], out: Path, level: float | None = None) -> None:
-    """Compare runs by directory: print the table, write ``comparison.png`` and
-    ``comparison.nc``."""
+    """Compare runs by directory: print the table, write comparison.png and comparison.nc."""
     names = [d.parent.name if d.name == "trace.nc" else d.name for d in directories]
     if len(set(names)) < len(names):
         names = [str(d) for d in directories]

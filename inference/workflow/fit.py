@@ -34,6 +34,7 @@ from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
 from inference.engine.training.seed_training import SeedTraining, own_gradient
+from inference.engine.training.validation import refuse_other_columns
 from inference.results import traces
 from inference.results.names import warn_of_changed_names
 from inference.results.run import Run
@@ -166,6 +167,8 @@ def fit(
             processes,
         )
         train, held_out = _placed(columns, names, plan), _held_out(valid, names, plan)
+        if held_out is not None:
+            refuse_other_columns("the held-out data", held_out, train)
         kept.open(resume=resume, overwrite=overwrite)
         programs = copies(model, guide, len(chosen))
         fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
@@ -199,7 +202,7 @@ def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns |
     columns = as_columns(valid)
     if missing := [n for n in names if n not in columns.names]:
         raise UserError(f"the held-out data lack column {missing[0]!r}")
-    return columns.select(names).to(plan.device, plan.dtype)
+    return _placed(columns, names, plan)
 
 
 def _begun(

@@ -18,6 +18,7 @@ from pyro.infer import (
     TraceMeanField_ELBO,
     TraceTailAdaptive_ELBO,
 )
+from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.data.columns import Batch
@@ -78,17 +79,23 @@ def bound_of(estimator: ELBO, undrawn: Sequence[str] = ()) -> str:
     return f"{name}, summed over {sites}" if summed else f"{name}, {sites} drawn by the model"
 
 
-def undrawn_latents(program: Program, batch: Batch) -> list[str]:
-    """Latents of the model that are not in the guide."""
-    with torch.no_grad():
-        model_trace, guide_trace = program.traces(batch)
-    model = sample_sites(model_trace)
-    return [n for n, s in model.items() if not s["is_observed"] and n not in guide_trace.nodes]
+def of_guide_alone(model: Trace, guide: Trace) -> list[str]:
+    """Sites of the guide alone, where it has a draw or factor that no gradient passes through.
+
+    Pyro's ``Trace_ELBO`` forgets their −log q in what it charges such a draw with, and
+    ``TraceGraph_ELBO`` the score of a ``pyro.factor``.
+    """
+    sites = sample_sites(guide)
+    if all(site["fn"].has_rsample for site in sites.values()):
+        return []
+    return [name for name in sites if name not in model.nodes]
 
 
-def is_unbiased(estimator: ELBO, undrawn: Sequence[str] = ()) -> bool:
+def is_unbiased(
+    estimator: ELBO, undrawn: Sequence[str] = (), guide_alone: Sequence[str] = ()
+) -> bool:
     """Whether it is unbiased by construction, and may serve as a reference."""
-    if undrawn:
+    if undrawn or (guide_alone and isinstance(estimator, UNBIASED)):
         return isinstance(estimator, TraceEnum_ELBO)
     pyros = isinstance(estimator, UNBIASED) and not isinstance(estimator, TraceMeanField_ELBO)
     return getattr(estimator, "unbiased", pyros)

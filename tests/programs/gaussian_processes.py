@@ -47,11 +47,8 @@ def gp_latent():
     return model, guide, data | {"y": (data["y"] > 0).to(data["y"])}, guide
 
 
-@program()
-def gp_regression():
-    """GPRegression of pyro.contrib.gp, maximum likelihood."""
-    start = curve()
-    process = gp.models.GPRegression(start["x"], start["y"], gp.kernels.RBF(1))
+def programs_of(process):
+    """Model and guide of one of Pyro's Gaussian processes."""
 
     def model(x, y):
         process.set_data(x, y)
@@ -60,7 +57,16 @@ def gp_regression():
     def guide(x, y):
         process.guide()
 
-    return model, guide, start, process
+    return model, guide
+
+
+@program()
+def gp_regression():
+    """GPRegression of pyro.contrib.gp, maximum likelihood."""
+    start = curve()
+    process = gp.models.GPRegression(start["x"], start["y"], gp.kernels.RBF(1))
+
+    return *programs_of(process), start, process
 
 
 @program()
@@ -72,14 +78,7 @@ def gp_regression_priors():
     process = gp.models.GPRegression(start["x"], start["y"], kernel)
     kernel.autoguide("lengthscale", dist.Normal)
 
-    def model(x, y):
-        process.set_data(x, y)
-        process.model()
-
-    def guide(x, y):
-        process.guide()
-
-    return model, guide, start, process
+    return *programs_of(process), start, process
 
 
 @program()
@@ -91,11 +90,4 @@ def gp_variational():
         data["x"], y, gp.kernels.RBF(1), torch.linspace(-1, 1, 3), gp.likelihoods.Gaussian()
     )
 
-    def model(x, y):
-        process.set_data(x, y)
-        process.model()
-
-    def guide(x, y):
-        process.guide()
-
-    return model, guide, data | {"y": y}, process
+    return *programs_of(process), data | {"y": y}, process

@@ -165,10 +165,10 @@ def regression_auxiliary():
 
 
 class BayesianRegression(PyroModule):
-    def __init__(self):
+    def __init__(self, features=2):
         super().__init__()
-        self.linear = PyroModule[nn.Linear](2, 1)
-        self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 2]).to_event(2))
+        self.linear = PyroModule[nn.Linear](features, 1)
+        self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, features]).to_event(2))
         self.linear.bias = PyroSample(dist.Normal(0.0, 10.0).expand([1]).to_event(1))
 
     def forward(self, x, y=None):

@@ -11,6 +11,22 @@ from torch import nn
 positive = dist.constraints.positive
 
 
+BIT_DATA = torch.tensor([0.4, -1.2], dtype=torch.float64)
+
+
+def bit_model(phi, theta):
+    """b_n ~ Bernoulli(0.3), x_n ~ N(θ b_n, 0.7)."""
+    with pyro.plate("data", 2):
+        b = pyro.sample("b", dist.Bernoulli(0.3).expand([2]))
+        pyro.sample("x", dist.Normal(theta * b, 0.7), obs=BIT_DATA)
+
+
+def bit_guide(phi, theta):
+    """q(b_n | x_n) = Bernoulli(σ(φ x_n))."""
+    with pyro.plate("data", 2):
+        pyro.sample("b", dist.Bernoulli(logits=phi * BIT_DATA))
+
+
 class LocalModel(PyroModule):
     """z_n ~ N(m, 1), x_n ~ N(z_n, 1) with m learned: log p(x_n) = log N(x_n; m, 2)."""
 

@@ -19,8 +19,10 @@ from pyro.infer.autoguide import (
     AutoNormalMessenger,
 )
 from pyro.infer.reparam import LocScaleReparam, TransformReparam
-from pyro.nn import PyroModule, PyroSample
+from pyro.nn import PyroModule
 from torch import nn
+
+from tests.programs.linear import BayesianRegression
 
 N = 12
 PROGRAMS = {}
@@ -412,21 +414,7 @@ def hidden_markov():
 
 @program
 def module_with_priors():
-    class Regression(PyroModule):
-        def __init__(self):
-            super().__init__()
-            self.linear = PyroModule[nn.Linear](3, 1)
-            self.linear.weight = PyroSample(dist.Normal(0.0, 1.0).expand([1, 3]).to_event(2))
-            self.linear.bias = PyroSample(dist.Normal(0.0, 1.0).expand([1]).to_event(1))
-
-        def forward(self, x, y=None):
-            sigma = pyro.sample("sigma", dist.Uniform(0.0, 10.0))
-            mean = self.linear(x).squeeze(-1)
-            with pyro.plate("data", x.shape[0]):
-                pyro.sample("y", dist.Normal(mean, sigma), obs=y)
-            return mean
-
-    model = Regression()
+    model = BayesianRegression(features=3)
     return model, AutoDiagonalNormal(model), linear_data()
 
 

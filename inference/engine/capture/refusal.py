@@ -26,8 +26,7 @@ class DependsOnValuesError(RuntimeError):
 
 @contextmanager
 def naming_the_culprit() -> Iterator[None]:
-    """Turn torch's errors about reading a value into a ``UserError`` that names the line or
-    site."""
+    """Turn torch's errors about reading a value into a ``UserError`` that names the culprit."""
     try:
         yield
     except Exception as error:

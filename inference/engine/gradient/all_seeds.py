@@ -35,8 +35,8 @@ class Stacks:
         self.known: dict[int, tuple[Tensor, Sequence[Tensor]]] = {}
 
     def hold(self, parts: Sequence[Tensor]) -> Tensor:
-        """Stack ``parts`` into (seeds, …) and make them its slices; one tensor that all share
-        stays."""
+        """Stack ``parts`` into (seeds, …) and make them its slices; a shared tensor stays as it
+        is."""
         first = parts[0]
         if len(parts) > 1 and all(part is first for part in parts):
             return first

@@ -70,8 +70,7 @@ class AveragedGradient:
         return StepResult(loss, norm, terms)
 
     def _put_gradients(self, means: list[Tensor], used: Tensor) -> None:
-        """Write the gradients; a parameter that no process used keeps None (``used`` is read if any
-        is)."""
+        """Write the gradients; parameters that no process used keep None."""
         idle = any(p.grad is None for p in self.named.values())
         kept = used.tolist() if idle else [1.0] * len(means)
         for parameter, mean, share in zip(self.named.values(), means, kept, strict=True):
@@ -93,6 +92,42 @@ def mutable_state(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]
         if isinstance(part, MovingAverage):
             found += [(f"estimator.{name} {site}", a) for site, a in part.averages.items()]
     return [(name, tensor) for name, tensor in found if tensor.dtype != torch.bool]
+
+
+def refuse_other_parameters(by_rank: list[list[str]]) -> None:
+    """Raise a ``UserError`` if processes have other parameters, of which these are the names."""
+    for names in by_rank:
+        if other := set(names) ^ set(by_rank[0]):
+            raise UserError(
+                f"parameter {min(other)!r} appears in the first rows of one process and not of "
+                "another: call pyro.param for it in every batch, or train in one process"
+            )
+
+
+def refuse_averages(estimator: ELBO, sizes: set[int], count: int) -> None:
+    """Raise a ``UserError`` for averages of signals that shards do not have in common.
+
+    A shard's signals are scaled to the whole data by its own rows, so that averages over shards are
+    those of the whole batch, by the same factor for all, only if all are of one size; and a
+    standard deviation that is limited from below has no such factor.
+
+    Args:
+        estimator: of each process.
+        sizes: of the batches.
+        count: of processes.
+    """
+    parts = list(estimator.modules()) if isinstance(estimator, nn.Module) else []
+    if any(getattr(part, "squares", None) is not None for part in parts):
+        raise UserError(
+            "normalise divides a signal by its spread within one process: leave it out, or train "
+            "in one process"
+        )
+    uneven = sorted(size for size in sizes if size % count)
+    if uneven and any(isinstance(part, MovingAverage) for part in parts):
+        raise UserError(
+            f"a moving average as baseline needs batches that {count} processes share evenly, and "
+            f"one has {uneven[0]} rows: choose another batch_size, or train in one process"
+        )
 
 
 def _refuse_stored_baselines() -> None:

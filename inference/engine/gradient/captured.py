@@ -114,7 +114,7 @@ class CapturedGradient(PlainGradient):
 
     @contextmanager
     def _restored(self) -> Iterator[Callable[[], dict[str, Tensor]]]:
-        """Yields all state that a run changes, by name; restores it on exit, and clears
+        """Yields the state that a run changes, by name; on exit restores it and clears
         gradients."""
         before = copy.deepcopy(self._state())
         try:

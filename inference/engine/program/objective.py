@@ -15,20 +15,25 @@ from inference.data.columns import Batch
 from inference.engine.program.nonfinite import explained
 from inference.engine.program.program import Program
 from inference.estimators.programs import guide_is_prior
+from inference.util.sites import is_factor
 
 
 class WeightedKL(Messenger):
     """Scales every latent site by β, so that the ELBO reads E log p(x | z) − β KL.
 
     Wrapped around model and guide alike; the source is Higgins et al. 2017 (β-VAE).
+
+    Args:
+        beta: β.
+        factors: whether a ``pyro.factor`` belongs to the KL: a guide's does, as part of log q.
     """
 
-    def __init__(self, beta: float | Tensor) -> None:
+    def __init__(self, beta: float | Tensor, *, factors: bool = False) -> None:
         super().__init__()
-        self.beta = beta
+        self.beta, self.factors = beta, factors
 
     def _pyro_sample(self, msg: Message) -> None:
-        if not msg["is_observed"]:
+        if not msg["is_observed"] or (self.factors and is_factor(msg)):
             msg["scale"] = msg["scale"] * self.beta
 
 
@@ -37,7 +42,7 @@ def with_weighted_kl(program: Program, beta: float | Tensor) -> tuple[Callable, 
     unweighted = not isinstance(beta, Tensor) and beta == 1
     if unweighted or guide_is_prior(program.guide, program.model):
         return program.model, program.guide
-    return WeightedKL(beta)(program.model), WeightedKL(beta)(program.guide)
+    return WeightedKL(beta)(program.model), WeightedKL(beta, factors=True)(program.guide)
 
 
 def backward(estimator: ELBO, program: Program, batch: Batch, beta: float | Tensor = 1.0) -> Tensor:

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
-from inference.engine.program.checks.match import matching
+from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
     check_size,
     data_plate,
     frames_of,
     full_size,
     other_rows,
+    refuse_uncovered,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
 from inference.engine.program.modules import evaluating, modules_of, untouched
@@ -31,6 +32,7 @@ from inference.engine.program.state import (
     others,
     put_back,
     roots_parameters,
+    roots_size,
     state_of,
     stored,
 )
@@ -50,10 +52,11 @@ class Program:
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
             long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
+        undrawn: latents of the model that are not in the guide, marked to be summed out.
         late, fixed_by: names of parameters that appeared after the first batch, and what does not
             support such parameters (compile), if anything.
         caches: the transforms' caches.
-        known: number of entries of the store when it was last searched.
+        known: ``size()`` when new parameters were last searched for.
     """
 
     def __init__(self, model: StochasticFunction, guide: StochasticFunction) -> None:
@@ -63,10 +66,11 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.undrawn: list[str] = []
         self.late: set[str] = set()
         self.fixed_by = ""
         self.caches = Caches()
-        self.known = 0
+        self.known = (0, 0)
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
         self._entered = False
 
@@ -120,10 +124,11 @@ class Program:
         """
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
+        self.undrawn = undrawn_latents(trace, guide_trace)
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
-        self.known = len(pyro.get_param_store())
+        self.known = self.size()
         if not self.parameters:
             raise UserError(
                 "neither model nor guide has a parameter: there is nothing to fit (a module that a "
@@ -138,17 +143,22 @@ class Program:
         replayed = poutine.replay(self.model, trace=guide_trace)
         return poutine.trace(replayed).get_trace(**batch), guide_trace
 
+    def size(self) -> tuple[int, int]:
+        """How many parameters the store and the root modules hold."""
+        return len(pyro.get_param_store()), roots_size(self.model, self.guide)
+
     def refresh(self) -> None:
         """Add the parameters that a run (within ``scope``) used for the first time.
 
         Raises:
-            UserError: there are new ones, where all must appear in the first batch (``compile``).
+            UserError: there are new ones, where all must appear in the first batch (``compile``),
+                or a module has made one that it did not register.
         """
-        store = pyro.get_param_store()
-        if len(store) == self.known:
+        if (size := self.size()) == self.known:
             return
-        self.known = len(store)
+        self.known = size
         late = others(self.parameters, stored())
+        self._refuse_unregistered(late)
         if late and self.fixed_by:
             raise UserError(
                 f"parameter {next(iter(late))!r} appears after the first batch, which "
@@ -157,6 +167,17 @@ class Program:
             )
         self.parameters |= late
         self.late |= late.keys()
+
+    def _refuse_unregistered(self, late: dict[str, Tensor]) -> None:
+        """Refuse a new parameter of a module that registers none by ``pyro.module``."""
+        roots = roots_parameters(model=self.model, guide=self.guide)
+        unknown = others(self.parameters | late, roots)
+        if unknown and len(others(stored(), roots)) == len(roots):
+            raise UserError(
+                f"parameter {next(iter(unknown))!r} appears after the first batch, and is not "
+                'registered: call pyro.module("name", module) in each run, or make it in the '
+                "module's constructor"
+            )
 
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch stands for: N, or the batch's own length."""
@@ -190,13 +211,16 @@ class Program:
                 yield f"{role}.{name}", buffer
 
 
-def elsewhere(program: Program, batch: Batch) -> Trace | None:
-    """The model's trace on another number of rows, or None where it fails; no state changed."""
+def trace_aside(program: Program, batch: Batch) -> Trace | None:
+    """The model's scored trace on other columns, or None where it fails; no state changed.
+
+    Every call has the same noise.
+    """
     store = pyro.get_param_store()
     with store.scope(store.get_state()), program.evaluation(), rng.forked(0):
         program.caches.forget()
         try:
-            trace = poutine.trace(program.model).get_trace(**other_rows(batch))
+            trace = poutine.trace(program.model).get_trace(**batch)
             trace.compute_log_prob()  # fails where sizes are fixed
         except (RuntimeError, ValueError, IndexError, TypeError, AssertionError):
             return None
@@ -209,8 +233,10 @@ def find_plate(program: Program, traces: tuple[Trace, Trace], batch: Batch, rows
     Raises:
         UserError: as ``Program.initialise`` says of plates and rows.
     """
-    frame = data_plate(traces[0], batch, rows, lambda: elsewhere(program, batch))
+    frame = data_plate(traces[0], batch, rows, lambda: trace_aside(program, other_rows(batch)))
     check_size(frame, traces[0], length := row_count(batch), rows)
+    if frame is None:
+        refuse_uncovered(traces[0], batch, lambda columns: trace_aside(program, columns))
     program.nesting = max([1, *(-f.dim for f in frames_of(traces[0]).values())])
     if frame is not None:
         program.plate = frame.name

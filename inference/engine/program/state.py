@@ -34,8 +34,11 @@ class Stateful(Protocol):
 
     parameters: dict[str, Tensor]
     late: set[str]
-    known: int
+    known: tuple[int, int]
     device: torch.device
+
+    def size(self) -> tuple[int, int]:
+        """How many parameters there are to be known."""
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
         """The buffers by name, not copies."""
@@ -53,6 +56,12 @@ def roots_parameters(**callees: StochasticFunction) -> dict[str, Tensor]:
             named = module.named_parameters()
             found |= others(found, {f"{role}.{n}": p for n, p in named if p.requires_grad})
     return found
+
+
+def roots_size(*callees: StochasticFunction) -> int:
+    """How many parameters ``roots_parameters`` would look at; a cheap count."""
+    roots = [root for root in map(unwrapped, callees) if isinstance(root, nn.Module)]
+    return sum(len(module._parameters) for root in roots for module in root.modules())
 
 
 def unwrapped(callee: StochasticFunction) -> StochasticFunction:
@@ -102,8 +111,7 @@ def averages_in_place() -> Iterator[None]:
 
 
 def state_of(program: Stateful) -> dict[str, Any]:
-    """Copies of parameters, buffers and the store; and the constraints of parameters that appeared
-    late."""
+    """Copies of parameters, buffers and the store, and the constraints of late parameters."""
     store = pyro.get_param_store()
     return {
         "parameters": {n: p.detach().clone() for n, p in program.parameters.items()},
@@ -136,7 +144,7 @@ def put_back(program: Stateful, state: dict[str, Any]) -> None:
                 store._params[name].data.copy_(value)
         for name in averages() - state["store"].keys():  # they start at zero
             store._params[name].data.zero_()
-    program.known = len(store)
+    program.known = program.size()
 
 
 def _match_late_parameters(program: Stateful, state: dict[str, Any]) -> None:
@@ -187,7 +195,7 @@ def describe_constraint(thing: Any) -> Any:
     if KINDS.get(type(thing).__name__) is type(thing):
         options = {name: describe_constraint(value) for name, value in vars(thing).items()}
         return {"kind": type(thing).__name__, "options": options}
-    raise TypeError(f"a {type(thing).__name__} is none of torch's or Pyro's constraints")
+    raise TypeError(f"{type(thing).__name__} is not a constraint of torch or Pyro")
 
 
 def constraint_from(description: Any) -> Any:

@@ -21,10 +21,10 @@ class Terms:
     ``log_likelihood_x`` is the sampled E_q log p(x | z) of observed site x, and ``kl_z`` the
     sampled E_q [log q(z) − log p(z)] of latent site z; the ELBO is the sum of the former minus
     the sum of the latter.  Sites numbered z_0, z_1, … are steps of one sequence, as long as each
-    batch makes it, and have one term between them.  Where the guide draws auxiliary sites (most
-    autoguides), no latent has a KL of its own and the whole is ``kl_latent``.  An estimator whose
-    value is no such sum (analytic KL, enumeration, multi-sample bounds) has no terms: its bound
-    alone is recorded.
+    batch makes it, and have one term between them.  Where the guide has auxiliary sites (most
+    autoguides, or a ``pyro.factor``), no latent has a KL of its own and the whole is
+    ``kl_latent``.  An estimator whose value is no such sum (analytic KL, enumeration, multi-sample
+    bounds) has no terms: its bound alone is recorded.
 
     Attributes:
         estimator: a copy of the estimator that records its traces, to be used in its place.
@@ -79,7 +79,7 @@ def _summands(pair: tuple[Trace, Trace]) -> list[tuple[str, Tensor, float]]:
         for name, site in sites.items():
             step = _sequence(name)
             latent = f"kl_{'latent' if auxiliary else step}"
-            key = f"log_likelihood_{step}" if site["is_observed"] else latent
+            key = f"log_likelihood_{step}" if site["is_observed"] and side == 0 else latent
             value = torch.as_tensor(detach_provenance(site["log_prob_sum"]))  # TraceGraph_ELBO's
             found.append((key, value, -1.0 if key == latent and side == 0 else 1.0))
     return found

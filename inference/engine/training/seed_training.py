@@ -8,25 +8,40 @@ from typing import Any, TypeVar
 
 import pyro
 import torch
-from pyro.infer import ELBO
+from pyro.infer import (
+    ELBO,
+    RenyiELBO,
+    ReweightedWakeSleep,
+    Trace_ELBO,
+    Trace_MMD,
+    TraceGraph_ELBO,
+)
 from torch import Tensor, nn
 
 from inference.data.columns import Batch, Columns, Streamed
-from inference.engine.gradient.averaged import AveragedGradient, mutable_state
+from inference.engine.gradient.averaged import (
+    AveragedGradient,
+    mutable_state,
+    refuse_averages,
+    refuse_other_parameters,
+)
 from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import Gradient
 from inference.engine.processes import DistributedProcesses, Index, Processes
+from inference.engine.program.nonfinite import explained
 from inference.engine.program.objective import bound
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.engine.training.plan import Plan
 from inference.engine.training.recorder import Recorder
-from inference.engine.training.validation import HeldOut, held_out_bounds
+from inference.engine.training.validation import HeldOut, held_out_bounds, naming_other_columns
 from inference.util import rng
 from inference.util.errors import UserError
 
 GradientT = TypeVar("GradientT", bound=PlainGradient)
+
+NOT_SUMMING = (Trace_ELBO, TraceGraph_ELBO, RenyiELBO, ReweightedWakeSleep, Trace_MMD)
 
 
 class SeedTraining:
@@ -75,6 +90,7 @@ class SeedTraining:
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
         initialise(program, first, plan, self.processes)
+        refuse_undrawn(estimator, program)
         self._name_terms(first)
         extra = ("beta",) if plan.annealed else ()
         self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
@@ -85,7 +101,10 @@ class SeedTraining:
         kind = CapturedGradient if self.plan.compile else PlainGradient
         if not isinstance(self.processes, DistributedProcesses):
             return own_gradient(self, kind, self.plan.clip_norm)
+        rows, size = self.plan.rows, self.plan.batch_size or self.plan.rows
+        refuse_averages(self.estimator, {size, rows % size or size}, self.processes.size)
         own = own_gradient(self, kind, None)
+        refuse_other_parameters(self.processes.gather(list(own.named)))
         self._broadcast(own.named.values())
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
 
@@ -118,7 +137,7 @@ class SeedTraining:
 
     def evaluate(self, valid: Columns | Streamed) -> None:
         """Record the held-out bound; keep the program's state if it is the best so far."""
-        with self.plan.autocast():
+        with self.plan.autocast(), naming_other_columns("the held-out data", valid, self.data):
             bounds, weights = held_out_bounds(
                 self.estimator, self.program, valid, self.plan.batch_size, self.processes
             )
@@ -188,6 +207,21 @@ def own_gradient(
     return kind(training.program, training.terms, clip_norm, training.plan.autocast)
 
 
+def refuse_undrawn(estimator: ELBO, program: Program) -> None:
+    """Raise a ``UserError`` if the guide does not draw a latent and the ELBO does not sum it out.
+
+    Pyro's other ELBOs draw it from the prior and keep its log p, without a log q.
+    """
+    inner = getattr(estimator, "elbo", estimator)
+    if program.undrawn and isinstance(inner, NOT_SUMMING):
+        raise UserError(
+            f"latent site {program.undrawn[0]!r} of the model is not in the guide but marked to be "
+            f"summed out, which {type(inner).__name__} does not: give "
+            f"estimator=TraceEnum_ELBO(max_plate_nesting={program.nesting}), or draw it in the "
+            "guide"
+        )
+
+
 def initialise(program: Program, first: Batch, plan: Plan, processes: Processes) -> None:
     """``program.initialise`` on the first batch.
 
@@ -196,7 +230,8 @@ def initialise(program: Program, first: Batch, plan: Plan, processes: Processes)
             data.
     """
     try:
-        program.initialise(first, plan.rows)
+        with explained(program, first):
+            program.initialise(first, plan.rows)
     except (RuntimeError, ValueError, IndexError) as error:
         known = isinstance(error, UserError) or plan.batch_size is not None
         if known or processes.size == 1:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +12,13 @@ import torch
 from pyro.infer import ELBO
 from torch import Tensor
 
-from inference.data.columns import Columns, Streamed, slices
+from inference.data.columns import Batch, Columns, Streamed, slices
 from inference.engine.processes import Processes
+from inference.engine.program.checks.match import slips_refused
 from inference.engine.program.objective import bound
 from inference.engine.program.program import Program
 from inference.util import rng
+from inference.util.errors import UserError
 
 EVALUATION_SEED = 20_140_501
 LEAST_BATCHES = 8  # enough for a standard error over batches
@@ -38,12 +42,64 @@ def held_out_bounds(
     parts = slices(size, chunk)
     own = parts[processes.rank :: processes.size]
     with rng.forked(EVALUATION_SEED + processes.rank), program.evaluation():
-        found = [bound(estimator, program, batch) for batch in data.batches(own)]
+        found = [_bound(estimator, program, batch) for batch in data.batches(own)]
     everybodys = processes.gather(found)
     bounds = [everybodys[i % processes.size][i // processes.size] for i in range(len(parts))]
     lengths = [p.stop - p.start for p in parts]
     like = torch.empty(0, dtype=torch.float64, device="cpu")
     return like.new_tensor(bounds), like.new_tensor(lengths)
+
+
+def _bound(estimator: ELBO, program: Program, batch: Batch) -> float:
+    with slips_refused(program.model, program.guide, batch):
+        return bound(estimator, program, batch)
+
+
+def refuse_other_columns(what: str, data: Columns | Streamed, trained: Columns | Streamed) -> None:
+    """Raise a ``UserError`` for a column that would broadcast where the training data's do not.
+
+    Other lengths than the training data's are no fault: sequences have theirs.
+    """
+    if isinstance(data, Columns) and isinstance(trained, Columns):
+        for name, column in data.tensors.items():
+            shapes = column.shape[1:], trained.tensors[name].shape[1:]
+            pairs = zip(*shapes, strict=False)
+            if len(shapes[0]) != len(shapes[1]) or any((a == 1) != (b == 1) for a, b in pairs):
+                raise UserError(_unlike(name, what, column, trained.tensors[name]))
+
+
+@contextmanager
+def naming_other_columns(
+    what: str, data: Columns | Streamed, trained: Columns | Streamed
+) -> Iterator[None]:
+    """Turn an error into a ``UserError`` that names the first column unlike the training data's.
+
+    Args:
+        what: how to call the data.
+        data: that a program runs on within.
+        trained: the data that it was trained on.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError) as error:
+        one = slice(0, 1)
+        for name, column in data.rows(one).items():
+            other = trained.rows(one)[name]
+            if _kind(column) != _kind(other):
+                said = str(error).splitlines()[0]
+                raise UserError(f"{_unlike(name, what, column, other)} ({said})") from error
+        raise
+
+
+def _unlike(name: str, what: str, column: Tensor, other: Tensor) -> str:
+    return (
+        f"column {name!r} of {what} has rows of {_kind(column)}, and of the training data "
+        f"{_kind(other)}: give both the same"
+    )
+
+
+def _kind(column: Tensor) -> str:
+    return f"shape {tuple(column.shape[1:])}, {str(column.dtype).removeprefix('torch.')}"
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> tuple[float, float]:

@@ -17,7 +17,7 @@ def run(options: CaptionOptions) -> None:
     """Print a caption for each picture; write a picture of its attention."""
     for file, words in caption_images(options).items():
         print(f"{file}: {words}")
-    print(f"where it looked: {options.run / 'captions'}")
+    print(f"attention: {options.run / 'captions'}")
 
 
 def caption_images(options: CaptionOptions) -> dict[Path, str]:
@@ -53,6 +53,6 @@ def encoder_of(found: Trained, options: CaptionOptions) -> Encoder:
     library, _, what = name.partition(":")
     if what and library not in ("timm", "torchvision") and options.encoder != name:
         raise UserError(
-            f"the encoder of {options.run} is code, {name}: if you trust it, say --encoder {name}"
+            f"the encoder of {options.run} is code, {name}: if you trust it, give --encoder {name}"
         )
     return load_encoder(name).to(options.device)

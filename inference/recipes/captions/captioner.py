@@ -84,7 +84,7 @@ def begin(captioner: Captioner, start: Path, vocabulary: Vocabulary, seeds: int)
         raise UserError(f"{seeds} seeds cannot all begin with the networks of {start}: fit one")
     found = trained(start)
     if found.vocabulary != vocabulary:
-        raise UserError(f"{start} says other words: give it the same data and the same minimum")
+        raise UserError(f"{start} has another vocabulary: give the same data and --minimum")
     try:
         captioner.load_state_dict(found.captioner.state_dict())
     except RuntimeError:

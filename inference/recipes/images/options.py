@@ -62,8 +62,7 @@ class SBNOptions(WithBaseline):
 
 @dataclass(frozen=True)
 class AttentionOptions(Training):
-    """Hard attention: T one-hot latents choose patches of an image; its label is predicted after
-    each."""
+    """Hard attention: T one-hot latents choose patches of an image, to predict its label."""
 
     data: str = "digits"
     """A source of labelled images."""

@@ -56,7 +56,9 @@ def image_columns(split: Columns, options: Options) -> Columns:
             f"the VAE needs a column 'x' of images (N, C, H, W) or (N, H, W); the data have {found}"
         )
     if options.likelihood != "gaussian" and (x.min() < 0 or x.max() > 1):
-        raise UserError("column 'x' leaves [0, 1]: scale it, or use --likelihood gaussian")
+        raise UserError(
+            "column 'x' has values outside of [0, 1]: scale it, or use --likelihood gaussian"
+        )
     return Columns({"x": x}, binarize("x") if options.binarize == "dynamic" else None)
 
 
@@ -92,6 +94,6 @@ def report(run: Run, test: Columns, test_samples: int) -> Figures:
         bounds = evaluate.importance_weighted_bound(program, test, test_samples)
         figures[f"test L_{test_samples}"] = bounds
     if run.directory is not None:
-        plots.plot_reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
-        plots.plot_samples(program.model, 64, run.directory / "samples.png")
+        plots.reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
+        plots.samples(program.model, 64, run.directory / "samples.png")
     return figures

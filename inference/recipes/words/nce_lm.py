@@ -90,7 +90,7 @@ def noise_of(counts: Tensor, power: float) -> Noise:
         return Noise(counts.double() ** power)
     except ValueError:
         raise UserError(
-            f"--noise-power {power:g} takes counts out of the range of numbers, and noise must be "
+            f"--noise-power {power:g} makes counts overflow or vanish, and noise must be "
             "able to draw every word: give 1 (their frequencies), 0.75 (word2vec's) or 0 (uniform)"
         ) from None
 

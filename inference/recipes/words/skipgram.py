@@ -60,8 +60,7 @@ def train_and_held_out(options: Options, corpus: Corpus) -> tuple[Chunks, Chunks
 
 
 def chunks(options: Options, corpus: Corpus, part: Tensor) -> Chunks:
-    """Rows of a part of the text; frequent words are subsampled, and noise drawn, as in
-    word2vec."""
+    """Rows of a part of the text; subsampling of frequent words and noise as in word2vec."""
     try:
         noise = Noise(corpus.counts.double() ** options.noise_power)
     except ValueError as error:

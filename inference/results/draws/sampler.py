@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ from inference.results.draws.sites import (
     recorded,
 )
 from inference.util import rng
+from inference.util.errors import UserError
 from inference.util.progress import Bar
 from inference.util.sites import sample_sites
 
@@ -190,6 +191,12 @@ class Sampler:
         if self.reason is not None:
             return None
         _, single = self.single(batch)
+        if factors := [n for n, s in single.guide.items() if s.kind == "factor"]:
+            self.reason = (
+                f"site {factors[0]!r} is a pyro.factor of the guide, for something that may be "
+                "drawn outside of Pyro"
+            )
+            return None
         count = min(count, largest_chunk(single))
         key = (count, shapes(batch))
         try:
@@ -236,8 +243,7 @@ def largest_chunk(single: Draws) -> int:
 
 
 def under_plate(program: StochasticFunction, count: int | None, rank: int) -> StochasticFunction:
-    """The program in an outer plate of K draws, to the left of its dimensions; unchanged for
-    None."""
+    """The program in a plate of K draws, left of all its dimensions; unchanged for None."""
     if count is None:
         return program
 
@@ -277,17 +283,41 @@ def whole_plates(batch: Batch) -> Iterator[None]:
     rows = len(next(iter(batch.values())))
     messenger: Any = SubsampleMessenger  # handlers cannot change a plate's size
     original = messenger._subsample
+    own: dict[str, int] = {}
+    sizes: set[int | None] = set()
 
     def whole(
         name: str, size: int | None = None, subsample_size: int | None = None, *others: Any
     ) -> Any:
         given = others[0] if others else None
         if size is not None and given is None and subsample_size not in (None, rows):
-            subsample_size = None
-        return original(name, size, subsample_size, *others)
+            own[name], subsample_size = size, None
+        found = original(name, size, subsample_size, *others)
+        sizes.add(found[1])
+        return found
 
     messenger._subsample = staticmethod(whole)
     try:
         yield
+        refuse_other_size(own, sizes, rows)
+    except IndexError:
+        refuse_other_size(own, sizes, rows)
+        raise
     finally:
         messenger._subsample = staticmethod(original)
+
+
+def refuse_other_size(own: Mapping[str, int], sizes: Collection[int | None], rows: int) -> None:
+    """Raise a ``UserError`` if plates subsample by themselves, and none has the data's size.
+
+    Args:
+        own: name → size of each plate that does.
+        sizes: of all plates.
+        rows: of the data.
+    """
+    if own and rows not in sizes:
+        name, size = next(iter(own.items()))
+        raise UserError(
+            f"plate {name!r} takes its own rows, {size} in all, but the data have {rows}: give as "
+            "many, or give the plate subsample=column in place of subsample_size"
+        )

@@ -54,8 +54,7 @@ Sites = dict[str, Site]
 
 
 def is_deterministic(site: Any) -> bool:
-    """Whether it is a ``pyro.deterministic``, or a site that a reparam handler made
-    deterministic."""
+    """Whether it is a ``pyro.deterministic``, or was made deterministic by a reparam handler."""
     fn = site["fn"]
     if site["infer"].get("_deterministic"):
         return True

@@ -92,6 +92,14 @@ def branches_guide(p):
         pyro.sample("b", dist.Categorical(torch.stack([p[0], p[1], p[2], p[0]])))
 
 
+def checked(p):
+    """A program that says of what shape its latent is."""
+    with pyro.plate("bits", 3):
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.4).double()))
+        assert z.shape == (3,)
+        pyro.sample("x", dist.Normal(z, 1.0), obs=X)
+
+
 PROGRAMS = {
     "batch": (in_plate, elements_guide, True),
     "event": (scores(lambda z: z), bits, False),
@@ -105,6 +113,7 @@ PROGRAMS = {
     "outside": (elements, elements_guide, False),
     "stack": (separate, separate_guide, False),
     "branches": (branches, branches_guide, False),
+    "checked": (checked, elements_guide, False),
 }
 
 

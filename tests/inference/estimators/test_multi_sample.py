@@ -9,9 +9,10 @@ import torch
 
 from inference import UserError
 from inference.estimators import IWAE, VIMCO, DReG, ReweightedWakeSleep
+from tests.support.examples import BIT_DATA as X
+from tests.support.examples import bit_guide, bit_model
 
 K = 3
-X = torch.tensor([0.4, -1.2], dtype=torch.float64)
 
 
 def model(phi, theta):
@@ -23,17 +24,6 @@ def model(phi, theta):
 def guide(phi, theta):
     with pyro.plate("data", 2):
         pyro.sample("z", dist.Normal(phi * X + 0.1, 0.8))
-
-
-def bit_model(phi, theta):
-    with pyro.plate("data", 2):
-        b = pyro.sample("b", dist.Bernoulli(0.3).expand([2]))
-        pyro.sample("x", dist.Normal(theta * b, 0.7), obs=X)
-
-
-def bit_guide(phi, theta):
-    with pyro.plate("data", 2):
-        pyro.sample("b", dist.Bernoulli(logits=phi * X))
 
 
 def leaves():

@@ -7,19 +7,8 @@ import torch
 
 from inference import UserError
 from inference.estimators import ReweightedWakeSleep
-
-X = torch.tensor([0.4, -1.2], dtype=torch.float64)
-
-
-def model(phi, theta):
-    with pyro.plate("data", 2):
-        b = pyro.sample("b", dist.Bernoulli(0.3).expand([2]))
-        pyro.sample("x", dist.Normal(theta * b, 0.7), obs=X)
-
-
-def guide(phi, theta):
-    with pyro.plate("data", 2):
-        pyro.sample("b", dist.Bernoulli(logits=phi * X))
+from tests.support.examples import BIT_DATA as X
+from tests.support.examples import bit_guide, bit_model
 
 
 @pytest.mark.parametrize("particles", [2, 4])
@@ -29,7 +18,8 @@ def test_by_hand(particles, divergence):
     phi, theta = torch.tensor(0.6, requires_grad=True), torch.tensor(1.3, requires_grad=True)
     pyro.set_rng_seed(6)
     options = {} if divergence == "inclusive" else {"divergence": divergence}
-    loss = ReweightedWakeSleep(particles, **options).differentiable_loss(model, guide, phi, theta)
+    estimator = ReweightedWakeSleep(particles, **options)
+    loss = estimator.differentiable_loss(bit_model, bit_guide, phi, theta)
     found = torch.autograd.grad(loss, (phi, theta))
     pyro.set_rng_seed(6)
     b = torch.stack([torch.bernoulli((phi.detach() * X).sigmoid()) for _ in range(particles)])

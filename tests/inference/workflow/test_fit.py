@@ -7,7 +7,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.infer import (
+    SVI,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    TraceMeanField_ELBO,
+    config_enumerate,
+)
 from pyro.infer.autoguide import AutoNormal
 
 from guides.amortized import AmortizedGaussian
@@ -338,3 +345,23 @@ def test_looks_before_the_first_step_draw_nothing():
     quiet(model, guide, Columns(data, noting), steps=1, seeds=[3], batch_size=20)
     pyro.set_rng_seed(3)
     assert drawn[-1] == torch.rand(())
+
+
+@pytest.mark.parametrize("estimator", [None, Trace_ELBO(), TraceGraph_ELBO()])
+def test_a_latent_to_be_summed_out_is_not_drawn_from_the_prior_instead(estimator):
+    @config_enumerate
+    def model(x):
+        loc = pyro.param("loc", torch.tensor([0.0, 4.0]))
+        with pyro.plate("data", 3):
+            k = pyro.sample("k", dist.Categorical(torch.ones(2)))
+            pyro.sample("x", dist.Normal(loc[k], 1.0), obs=x)
+
+    def trained(estimator):
+        x = {"x": torch.tensor([0.1, 3.0, -1.0])}
+        return fit(model, lambda x: None, x, estimator, steps=1, progress=False)
+
+    with pytest.raises(
+        UserError, match=r"'k' .* summed out, .*TraceEnum_ELBO\(max_plate_nesting=1"
+    ):
+        trained(estimator)
+    trained(TraceEnum_ELBO(max_plate_nesting=1))

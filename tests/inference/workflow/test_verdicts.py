@@ -2,8 +2,11 @@
 
 import math
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import (
     Trace_ELBO,
     TraceEnum_ELBO,
@@ -22,7 +25,13 @@ from inference.estimators import (
 )
 from inference.workflow.bias import FAMILY_WISE_ERROR, log_wealth, resolution
 from inference.workflow.moments import Moments
-from inference.workflow.verdicts import Measured, bound_of, is_unbiased, verdicts
+from inference.workflow.verdicts import (
+    Measured,
+    bound_of,
+    is_unbiased,
+    of_guide_alone,
+    verdicts,
+)
 
 
 class Two:
@@ -113,3 +122,16 @@ def test_who_may_be_a_reference():
     assert [is_unbiased(e) for e in yes] == [True] * len(yes)
     assert [is_unbiased(e) for e in no] == [False] * len(no)
     assert [is_unbiased(e, ["z"]) for e in (TraceEnum_ELBO(), ScoreFunction())] == [True, False]
+    alone = [is_unbiased(e, (), ["u"]) for e in (Trace_ELBO(), TraceEnum_ELBO(), ScoreFunction())]
+    assert alone == [False, True, True]
+
+
+@pytest.mark.parametrize("q_z", [dist.Bernoulli(0.5), dist.Normal(0.0, 1.0)])
+def test_sites_of_the_guide_alone_matter_where_a_draw_has_no_path(q_z):
+    def guide():
+        pyro.sample("u", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+        pyro.sample("z", q_z)
+
+    model = poutine.trace(lambda: pyro.sample("z", q_z)).get_trace()
+    expected = [] if q_z.has_rsample else ["u"]
+    assert of_guide_alone(model, poutine.trace(guide).get_trace()) == expected

@@ -9,12 +9,13 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
+from pyro.infer import ELBO, ReweightedWakeSleep, TraceTailAdaptive_ELBO
 
 import inference.estimators as estimators
 from inference.util.errors import UserError
 
 SEEDS = 2**32  # NumPy's largest seed
+NO_BOUND = (ReweightedWakeSleep, TraceTailAdaptive_ELBO)  # their losses are no bounds
 
 
 def refuse_options(
@@ -49,7 +50,9 @@ def refuse_options(
     try:
         torch.device(device)
     except (RuntimeError, TypeError):
-        raise UserError(f"device {device!r} is none of torch's: give 'cpu' or 'cuda'") from None
+        raise UserError(
+            f"device {device!r} is not a device of torch: give 'cpu' or 'cuda'"
+        ) from None
 
 
 def refuse_counts(counts: dict[str, Any]) -> None:
@@ -94,7 +97,7 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
         raise UserError(f"seeds is {seeds!r}: give how many, at least 1, or a list of them")
     for seed in seeds:
         if not is_count(seed, 0) or seed >= SEEDS:
-            raise UserError(f"seed {seed!r} is none: give whole numbers from 0 to 2**32 − 1")
+            raise UserError(f"{seed!r} is not a seed: give integers from 0 to 2**32 − 1")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seeds is {list(seeds)!r}: give each seed once")
     return [int(seed) for seed in seeds]
@@ -105,6 +108,11 @@ def refuse_estimator(estimator: Any) -> None:
     if isinstance(estimator, ELBO):
         if not hasattr(estimator, "loss"):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
+        if isinstance(estimator, NO_BOUND):
+            raise UserError(
+                f"Pyro's {type(estimator).__name__} gives no bound: take ReweightedWakeSleep or "
+                "VIMCO from inference.estimators"
+            )
         return
     if isinstance(estimator, str):
         name = estimator.partition(":")[0]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.distributions.util import broadcast_shape
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 
@@ -16,11 +20,14 @@ from inference.engine.program.checks.plates import frames_of
 from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import distribution_name, sample_sites
+from inference.util.sites import distribution_name, is_factor, sample_sites
 
 Traces = tuple[Trace, Trace]
 SLIPS = (RuntimeError, ValueError, IndexError)
-DTYPE_WORDS = ("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices")
+DTYPE_WORDS = (
+    *("dtype", "scalar type", "LongTensor", "Float", "Double", "tensors used as indices"),
+    "bool tensor",
+)
 
 
 def matching(
@@ -34,17 +41,28 @@ def matching(
     Raises:
         UserError: they do not match; or shapes differ, so that they fail together but not alone.
     """
-    try:
+    with slips_refused(model, guide, batch):
         model_trace, guide_trace = traces(batch)
+        _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
+        with rng.forked():
+            _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
+        _refuse_pyros(model_trace, guide_trace)
+        refuse_observed(model_trace)
+    return model_trace, guide_trace
+
+
+@contextmanager
+def slips_refused(
+    model: StochasticFunction, guide: StochasticFunction, batch: Batch
+) -> Iterator[None]:
+    """Turn errors of a run on ``batch`` that have a known cause into ``UserError``s."""
+    try:
+        yield
+    except UserError:
+        raise
     except SLIPS as error:
         refuse_slip(error, model, guide, batch)
         raise
-    _refuse_sites(sample_sites(model_trace), sample_sites(guide_trace))
-    with rng.forked():
-        _refuse_plates(poutine.trace(model).get_trace(**batch), model_trace)
-    _refuse_pyros(model_trace, guide_trace)
-    refuse_observed(model_trace)
-    return model_trace, guide_trace
 
 
 def refuse_slip(
@@ -58,6 +76,7 @@ def refuse_slip(
     _refuse_dtypes(batch, error)
     if model_runs and guide_runs:
         _refuse_shapes(model_trace, guide_trace, error)
+    _refuse_by_pyros_words(error)
 
 
 def _run_alone(callee: StochasticFunction, batch: Batch) -> tuple[Trace, bool]:
@@ -89,21 +108,38 @@ def _refuse_dtypes(batch: Batch, error: Exception) -> None:
     if any(word in said for word in DTYPE_WORDS):
         columns = ", ".join(f"{n} {str(c.dtype).removeprefix('torch.')}" for n, c in batch.items())
         raise UserError(
-            f"tensors of different types meet in the program ({said}); the columns are {columns}, "
-            f"parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give labels as "
-            "whole numbers (torch.long), make a tensor that a module keeps a buffer "
-            "(register_buffer), or choose another precision"
+            f"tensors of different types are combined in the program ({said}); the columns are "
+            f"{columns}, parameters {str(torch.get_default_dtype()).removeprefix('torch.')}: give "
+            "labels as whole numbers (torch.long; of a Bernoulli, as floats), make a tensor that "
+            "a module keeps a buffer (register_buffer) and any other within the program, or choose "
+            "another precision"
+        ) from error
+
+
+def _refuse_by_pyros_words(error: Exception) -> None:
+    """Refuse a site that comes twice, or that does not have its plate's size."""
+    said = " ".join(str(error).partition("Trace Shapes:")[0].split())
+    if twice := re.match(r"Multiple sample sites named (.*)", said):
+        raise UserError(
+            f"site {twice[1]} comes twice in one run: give each its own name, in a loop "
+            'f"name_{i}"'
+        ) from error
+    if mismatch := re.match(r"Shape mismatch inside plate\((.*)\) at site (\S+) dim", said):
+        raise UserError(
+            f"site {mismatch[2]!r} does not have the size of plate {mismatch[1]} ({said}): give "
+            "its distribution the plate's shape, and declare other dimensions by to_event"
         ) from error
 
 
 def refuse_observed(trace: Trace) -> None:
-    """Raise a ``UserError`` where observed values are outside of the distribution's support or
-    shape."""
+    """Raise a ``UserError`` where observed values do not fit a distribution's support or shape."""
     for name, site in sample_sites(trace).items():
         if not site["is_observed"]:
             continue
         try:
-            site["fn"].log_prob(site["value"])
+            density = site["fn"].log_prob(site["value"])
+            if is_validation_enabled() and beyond(density.shape, site["fn"].batch_shape):
+                raise ValueError("shape")
         except ValueError as error:
             kind, value = distribution_name(site["fn"]), site["value"]
             if "support" not in str(error):
@@ -120,7 +156,17 @@ def refuse_observed(trace: Trace) -> None:
             ) from error
 
 
+def beyond(shape: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether broadcasting with ``shape`` enlarges ``other``."""
+    return tuple(broadcast_shape(shape, other)) != tuple(other)
+
+
 def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
+    if not model and not guide:
+        raise UserError(
+            "neither model nor guide has a sample site: observe the data by "
+            'pyro.sample("name", distribution, obs=column)'
+        )
     observed = {role: _observed(sites) for role, sites in (("model", model), ("guide", guide))}
     if observed["guide"] and not observed["model"]:
         raise UserError(
@@ -141,8 +187,14 @@ def _refuse_sites(model: dict[str, Any], guide: dict[str, Any]) -> None:
             )
 
 
+def undrawn_latents(model: Trace, guide: Trace) -> list[str]:
+    """Latents of the model that are not in the guide."""
+    sites = sample_sites(model)
+    return [n for n, s in sites.items() if not s["is_observed"] and n not in guide.nodes]
+
+
 def _observed(sites: dict[str, Any]) -> list[str]:
-    return [name for name, site in sites.items() if site["is_observed"]]
+    return [n for n, site in sites.items() if site["is_observed"] and not is_factor(site)]
 
 
 def _refuse_plates(prior: Trace, replayed: Trace) -> None:

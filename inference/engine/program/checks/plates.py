@@ -97,3 +97,26 @@ def _refuse_unscaled_globals(frame: Frame, trace: Trace, rows: int) -> None:
                 f"the batch: give the plate size={rows}, or the batch's terms are not scaled "
                 "to the whole data"
             )
+
+
+def refuse_uncovered(trace: Trace, batch: Batch, look: Callable[[Batch], Trace | None]) -> None:
+    """Raise a ``UserError`` if a plate that subsamples by itself leaves out rows of the data.
+
+    Args:
+        trace: of the model on ``batch``, all of the data.
+        batch: likewise.
+        look: a trace of the model on other columns, with the same noise.
+    """
+    rows = row_count(batch)
+    for name, node in trace.nodes.items():
+        fn: Any = node.get("fn")
+        if type(fn).__name__ != "_Subsample" or not fn.subsample_size or fn.size >= rows:
+            continue
+        others = {n: torch.cat([c[: fn.size], c.flip(0)[fn.size :]]) for n, c in batch.items()}
+        traces = [look(columns) for columns in (batch, others)]
+        found = [trace.log_prob_sum() for trace in traces if trace is not None]
+        if fn.subsample_size < fn.size and len(found) == 2 and found[0] == found[1]:
+            raise UserError(
+                f"plate {name!r} has size {fn.size}, but the data have {rows} rows, of which the "
+                f"last have no influence: give it size={rows}"
+            )

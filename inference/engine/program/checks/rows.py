@@ -42,8 +42,8 @@ def refuse_other_rows(
         _refuse_other_scale(name, model_sites[name], guide_sites[name])
     if parameter := ShiftTest(guide, traces[1], local, frame, named).misplaced(batch):
         raise UserError(
-            f"parameter {parameter!r} of the guide speaks of places in a batch, not of the data's "
-            f"rows, which are others in every batch: {_remedy(frame)}"
+            f"parameter {parameter!r} of the guide belongs to positions in a batch, not to rows of "
+            f"the data, which differ from batch to batch: {_remedy(frame)}"
         )
 
 

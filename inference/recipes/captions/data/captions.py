@@ -111,7 +111,7 @@ def _archive(path: Path) -> Files:
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is no zip archive ({error}): fetch it again") from error
+        raise UserError(f"{path} is not a zip archive ({error}): fetch it again") from error
     files: dict[str, list[Read]] = {}
     for member in archive.namelist():
         files.setdefault(PurePosixPath(member).name, []).append(partial(archive.read, member))
@@ -164,7 +164,7 @@ def _from_json(where: str, text: str) -> Iterator[Entry]:
     try:
         images = json.loads(text)["images"]
     except json.JSONDecodeError as error:
-        raise UserError(f"{where} is no JSON from line {error.lineno} on: {error.msg}") from error
+        raise UserError(f"{where} is not JSON from line {error.lineno} on: {error.msg}") from error
     except (KeyError, TypeError):
         raise UserError(f"{where} has no list 'images': give Karpathy's layout") from None
     for number, image in enumerate(images):
@@ -189,7 +189,7 @@ def _from_csv(where: str, text: str) -> Iterator[Entry]:
     rows: list[tuple[str, str]] = []
     for row in lines:
         if len(row) < 2 or not row[0] or "\n" in row[1]:
-            raise UserError(f"{where}: line {lines.line_num} is not image,caption: mend it")
+            raise UserError(f"{where}: line {lines.line_num} is not image,caption: correct it")
         rows.append((row[0], ",".join(row[1:])))
     yield from _grouped(rows)
 
@@ -200,7 +200,7 @@ def _from_token(where: str, text: str) -> Iterator[Entry]:
         name, mark, rest = line.partition("#")
         _, tab, caption = rest.partition("\t")
         if not (name and mark and tab):
-            raise UserError(f"{where}: line {number} is not NAME#0, a tab, a caption: mend it")
+            raise UserError(f"{where}: line {number} is not NAME#0, a tab, a caption: correct it")
         rows.append((name, caption))
     yield from _grouped(rows)
 
@@ -232,7 +232,7 @@ def _listed(files: Files, entries: list[Entry]) -> list[Entry]:
 
 
 def _permuted(entries: list[Entry]) -> list[Entry]:
-    """80 / 10 / 10 %, whatever the order of the entries."""
+    """80 / 10 / 10 %, independent of the order of the entries."""
     entries = sorted(entries)
     order = np.random.default_rng(PERMUTATION_SEED).permutation(len(entries))
     part = np.searchsorted([round(0.8 * len(entries)), round(0.9 * len(entries))], order, "right")

@@ -164,7 +164,7 @@ def _torchvision(name: str, model: str) -> Encoder:
     elif hasattr(network, "features"):
         grid = network.features
     else:
-        raise UserError(f"encoder {name} keeps no grid: give a convolutional network")
+        raise UserError(f"encoder {name} has no feature map: give a convolutional network")
     return Encoder(name, grid, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

@@ -90,7 +90,7 @@ def _read(file: Path, encoder: str, pictures: str) -> Record | None:
     try:
         record = Record(**json.loads(_sidecar(file).read_text()))
     except (TypeError, ValueError):
-        raise UserError(f"{_sidecar(file)} is no record of features: {remedy}") from None
+        raise UserError(f"{_sidecar(file)} is not a record of features: {remedy}") from None
     if record.encoder != encoder:
         raise UserError(f"{file} holds features of {record.encoder}, not of {encoder}: {remedy}")
     if record.pictures != pictures:
@@ -158,7 +158,7 @@ def _encode(network: Encoder, pictures: Sequence[Picture], shape: tuple[int, ...
         row = int((~features.isfinite()).flatten(1).any(1).nonzero()[0])
         raise UserError(
             f"encoder {network.name} gives numbers that float16 does not hold for picture "
-            f"{pictures[row].name}: let it give smaller ones"
+            f"{pictures[row].name}: scale them down"
         )
     return features.cpu().numpy()
 

@@ -59,16 +59,14 @@ class Example:
                 )
 
     def glow(self) -> np.ndarray:
-        """(W, h, w, 4) in [0, 1], RGB and alpha: opaque where the caption's attention is
-        largest."""
+        """(W, h, w, 4) in [0, 1], RGB and alpha: opaque where the attention is largest."""
         maps = self.attention[: len(self.words)].detach().cpu().double().numpy()
         most = maps.max(initial=np.finfo(float).tiny)
         colour = np.broadcast_to(to_rgb(GLOW), (*maps.shape, 3))
         return np.concatenate([colour, STRONGEST * (maps / most)[..., None]], -1)
 
     def points(self) -> list[Point | None]:
-        """For each of the W words the drawn location's centre (x, y), as fractions of the
-        picture."""
+        """The centre (x, y) of each word's drawn location, as fractions of the picture."""
         if self.places is None:
             return [None] * len(self.words)
         rows, columns = self.places.shape[1:]
@@ -85,7 +83,7 @@ def plot_attention(example: Example, path: Path) -> None:
     for axis, word, glow, point in shown:
         axis.set_title(word, fontsize=12, pad=3, parse_math=False)
         _show(axis, grey, glow, point)
-    plots.save_figure(figure, path)
+    plots.save(figure, path)
 
 
 def _panels(count: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:

@@ -96,8 +96,7 @@ def _each(hypotheses: list[str], references: list[list[str]]) -> dict[str, np.nd
 
 
 def _counts(hypotheses: list[str], references: list[list[str]]) -> np.ndarray:
-    """(N, 2·ORDERS + 2): matching n-grams and all n-grams, n = 1, …; caption and reference
-    lengths."""
+    """(N, 2·ORDERS + 2): matching and all n-grams, n = 1, …; caption and reference lengths."""
     bleu = _library("bleu.bleu_scorer")
     rows = []
     for hypothesis, truth in zip(hypotheses, references, strict=True):

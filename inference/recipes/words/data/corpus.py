@@ -197,7 +197,7 @@ def tagged(raw: IO[bytes], path: Path) -> Iterator[list[str]]:
     for number, line in enumerate(raw, 1):
         pairs = [pair.rpartition("/") for pair in line.decode("latin-1").lower().split()]
         if bare := [pair for pair in pairs if not pair[0]]:
-            raise UserError(f"{path}, line {number}: {bare[0][2]!r} is no word/tag: mend the file")
+            raise UserError(f"{path}, line {number}: {bare[0][2]!r} is not word/tag: correct it")
         yield [word for word, _, _ in pairs]
 
 

@@ -1,5 +1,4 @@
-"""A corpus as rows of consecutive words for skip-gram, cut anew in every epoch, with noise
-words."""
+"""A corpus as rows of words for skip-gram, cut anew in every epoch, with noise words."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def keyed_vectors(
     seen: set[str] = set()
     for word, finite in zip(words, np.isfinite(rows).all(1), strict=True):
         if word in seen or not word or " " in word or "\n" in word:
-            raise UserError(f"the word {word!r} stands twice or holds blanks: rename or delete it")
+            raise UserError(f"the word {word!r} is repeated or holds blanks: rename or delete it")
         if not finite:
             raise UserError(f"the vector of {word!r} is not finite: lower the learning rate")
         seen.add(word)
@@ -116,7 +116,7 @@ def _load_text(path: Path) -> KeyedVectors:
             word, row = _row(content, width, f"{path}, line {line}")
             if word in places:
                 first = places[word]
-                raise UserError(f"{path}, line {line}: {word!r} has line {first}: delete one")
+                raise UserError(f"{path}, line {line}: {word!r} is in line {first}, too: drop one")
             places[word] = line
             rows.append(row)
     if len(rows) != count:
@@ -132,7 +132,7 @@ def _row(content: str, width: int, where: str) -> tuple[str, np.ndarray]:
     word, *entries = content.rstrip().split(" ")
     if len(entries) != width:
         raise UserError(
-            f"{where}: {len(entries)} numbers after {word!r}, but line 1 says {width}: mend either"
+            f"{where}: {len(entries)} numbers after {word!r}, but line 1 says {width}: correct it"
         )
     try:
         row = np.array(entries, np.float32)
@@ -157,7 +157,7 @@ def _load_binary(path: Path) -> KeyedVectors:
         raise UserError(f"{path} is cut short or damaged ({error}): write it again") from None
     if (words := len(found.key_to_index)) != count:
         raise UserError(
-            f"{path} holds {words} different words, but says {count}: some stand twice; write it "
+            f"{path} holds {words} different words, but says {count}: some are repeated; write it "
             "again"
         )
     if not np.isfinite(found.vectors).all():

@@ -76,7 +76,7 @@ def test_a_fit_begins_with_another_s_networks(trained, pictures, tmp_path):
     ("change", "sentence"),
     [
         ({"hidden": 16}, "have other widths"),
-        ({"minimum": 19}, "says other words"),
+        ({"minimum": 19}, "has another vocabulary"),
         ({"seeds": 2}, "2 seeds cannot all begin"),
     ],
 )

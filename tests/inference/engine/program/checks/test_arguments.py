@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import ReweightedWakeSleep, Trace_ELBO, TraceTailAdaptive_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
 from torch import nn
@@ -48,6 +48,42 @@ def own_rows(x):
     w = pyro.sample("w", dist.Normal(0.0, 1.0))
     with pyro.plate("data", ROWS, subsample_size=4) as i:
         pyro.sample("x", dist.Normal(w, 1.0), obs=x[i])
+
+
+def of_own_rows(x):
+    pyro.sample("w", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0))
+
+
+def clicks(x, y):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", ROWS, subsample=x):
+        pyro.sample("y", dist.Bernoulli(logits=w * x), obs=y)
+
+
+PRIOR = dist.Normal(torch.zeros(1, dtype=torch.float32), 1.0).to_event(1)
+
+
+def of_single_precision(x):
+    w = pyro.sample("w", PRIOR)
+    with pyro.plate("data", ROWS, subsample=x):
+        pyro.sample("x", dist.Normal(x[:, None] @ w, 1.0), obs=x)
+
+
+def column_of_columns(x):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", ROWS, subsample=x):
+        pyro.sample("x", dist.Normal(w, 1.0), obs=x[:, None])
+
+
+def twice(x):
+    for _ in range(2):
+        pyro.sample("w", dist.Normal(0.0, 1.0))
+
+
+def inverted(x):
+    w = pyro.sample("w", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", ROWS, subsample=x):
+        pyro.sample("x", dist.Normal(w, -1.0), obs=x)
 
 
 def classes(x, y):
@@ -98,9 +134,9 @@ REFUSED = [
     ({"seeds": 1.5}, "seeds is 1.5"),
     ({"seeds": "a"}, "seeds is 'a'"),
     ({"seeds": [1, 1]}, r"seeds is \[1, 1\]: give each seed once"),
-    ({"seeds": [1.5]}, "seed 1.5 is none"),
-    ({"seeds": [-1]}, "seed -1 is none"),
-    ({"seeds": [2**70]}, "is none: give whole numbers from 0"),
+    ({"seeds": [1.5]}, "1.5 is not a seed"),
+    ({"seeds": [-1]}, "-1 is not a seed"),
+    ({"seeds": [2**70]}, "is not a seed: give integers from 0"),
     ({"batch_size": 0}, "batch_size is 0"),
     ({"batch_size": 2.5}, "batch_size is 2.5"),
     ({"batch_size": "5"}, "batch_size is '5'"),
@@ -119,7 +155,7 @@ REFUSED = [
     ({"anneal": 0.5}, "anneal is 0.5"),
     ({"anneal": lambda progress: -1.0}, r"anneal\(0.0\) is -1.0"),
     ({"anneal": lambda progress: math.inf}, r"anneal\(0.0\) is inf"),
-    ({"device": "gpu"}, "device 'gpu' is none of torch's"),
+    ({"device": "gpu"}, "device 'gpu' is not a device of torch"),
     ({"precision": torch.float64}, "precision torch.float64 is not one of"),
     ({"optimizer": torch.optim.Adam([torch.zeros(1)])}, "is a finished Adam"),
     ({"optimizer": functools.partial(torch.optim.Adam, lr=NAN)}, "Invalid learning rate: nan"),
@@ -132,9 +168,39 @@ REFUSED = [
     ({"data": {"x": ["a"] * ROWS}}, "column 'x' is not numeric"),
     ({"data": {"z": X}}, r"the model's arguments are \(x\) but the data's columns are \['z'\]"),
     ({"model": own_rows, "batch_size": 6}, "plate 'data' draws 4 of 12 rows itself, but is given"),
+    ({"valid": {"x": X[:, None]}}, r"column 'x' of the held-out data has rows of shape \(1,\)"),
+    ({"valid": {"x": X / 0}}, "column 'x' holds 12 NaN or infinite numbers, the first in row 0"),
+    (
+        {"model": own_rows, "guide": of_own_rows, "valid": {"x": X}},
+        "plate 'data' draws 4 of 12 rows itself, but is given 1",
+    ),
+    (
+        {"model": own_rows, "guide": of_own_rows, "data": {"x": torch.linspace(0, 1, 20)}},
+        "plate 'data' has size 12, but the data have 20 rows, of which the last have no influence",
+    ),
+    ({"directory": __file__}, "test_arguments.py is a file: choose another directory"),
+    ({"directory": f"{__file__}/run"}, "test_arguments.py is a file: choose another directory"),
+    ({"estimator": TraceTailAdaptive_ELBO()}, "TraceTailAdaptive_ELBO gives no bound"),
+    ({"estimator": ReweightedWakeSleep()}, "Pyro's ReweightedWakeSleep gives no bound"),
+    (
+        {"model": clicks, "data": {"x": X, "y": LABELS > 0}},
+        "y bool, parameters float32.* of a Bernoulli, as floats",
+    ),
+    (
+        {"model": clicks, "data": {"x": X, "y": (LABELS > 0).long()}},
+        "y int64, parameters float32.* of a Bernoulli, as floats",
+    ),
+    (
+        {"model": of_single_precision, "precision": "float64"},
+        "tensors of different types are combined .* any other within the program",
+    ),
+    ({"model": column_of_columns}, r"'x' observes values of shape \(12, 1\), which its Normal"),
+    ({"model": twice, "guide": of_own_rows}, "site 'w' comes twice in one run"),
+    ({"model": inverted, "guide": of_own_rows}, "the scale of a Normal became -1"),
+    ({"model": nothing, "guide": nothing}, "neither model nor guide has a sample site"),
     (
         {"model": Coloured(), "guide": of_coloured, "precision": "float64"},
-        "tensors of different types meet .* a tensor that a module keeps a buffer",
+        "tensors of different types are combined .* a tensor that a module keeps a buffer",
     ),
     (
         {"model": embedded, "guide": nothing, "data": {"x": X, "y": LABELS.float()}},
@@ -197,3 +263,25 @@ def test_data_of_other_kinds_give_the_same_numbers(data):
 
 def test_a_plate_that_draws_its_rows_works_on_whole_data_as_in_the_tutorials():
     assert call(own_rows).params
+
+
+@pytest.mark.parametrize("rows", [ROWS - 3, ROWS + 8])
+def test_a_posterior_of_rows_that_a_plate_does_not_take_is_refused(rows):
+    run = call(own_rows, of_own_rows)
+    with pytest.raises(UserError, match=f"12 in all, but the data have {rows}: give as many"):
+        run.posterior(4, {"x": torch.linspace(0, 1, rows)}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (({"x": X},), "num_samples is <class 'dict'>: give a whole number"),
+        ((0,), "num_samples is 0: give a whole number, at least 1"),
+        ((4, {"x": X[:, None]}), r"column 'x' of the data has rows of shape \(1,\)"),
+        ((4, {"z": X}), "name the columns after the arguments"),
+    ],
+)
+def test_a_posterior_of_other_columns_is_refused(arguments, sentence):
+    run = call()
+    with pytest.raises(UserError, match=sentence):
+        run.posterior(*arguments, progress=False)

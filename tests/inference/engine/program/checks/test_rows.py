@@ -98,9 +98,9 @@ REFUSED = {
     "AutoNormal": (lambda: AutoNormal(model_of_x), "plate 'data' of the guide draws 5 of 20"),
     "AutoDelta": (lambda: AutoDelta(model_of_x), "plate 'data' of the guide draws 5 of 20"),
     "AutoGuideList": (parts, "plate 'data' of the guide draws 5 of 20"),
-    "places": (lambda: places, "parameter 'loc' of the guide speaks of places"),
-    "point_places": (lambda: point_places, "parameter 'loc' of the guide speaks of places"),
-    "first_of_all_rows": (lambda: first_of_all_rows, "parameter 'loc' .* speaks of places"),
+    "places": (lambda: places, "parameter 'loc' of the guide belongs to positions"),
+    "point_places": (lambda: point_places, "parameter 'loc' of the guide belongs to positions"),
+    "first_of_all_rows": (lambda: first_of_all_rows, "parameter 'loc' .* belongs to positions"),
     "draws_its_rows": (lambda: draws_its_rows, "plate 'data' of the guide draws 5 of 20"),
     "of_all_rows": (
         lambda: of_all_rows,

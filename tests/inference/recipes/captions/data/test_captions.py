@@ -156,7 +156,7 @@ def test_a_truncated_picture_is_named(tmp_path):
         ("captions.txt", CSV + '3.jpg,"A\n4.jpg,A dog\n', "line 23 is not image,caption"),
         ("captions.txt", "image,caption\n", "holds no picture of a split"),
         ("a.token.txt", TOKEN + "3.jpg A dog\n", "line 21 is not NAME#0, a tab, a caption"),
-        ("captions.json", KARPATHY[:-3], "is no JSON from line 1 on"),
+        ("captions.json", KARPATHY[:-3], "is not JSON from line 1 on"),
         ("captions.json", "[]", "has no list 'images'"),
         (
             "dataset_a.json",
@@ -177,7 +177,7 @@ def test_bad_sources_are_named(tmp_path):
     (tmp_path / "captions.txt").write_bytes(b"image,caption\na.jpg,caf\xe9\n")
     with pytest.raises(UserError, match=r"no captioned pictures .*nowhere"):
         load_captions(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"a.zip is no zip archive"):
+    with pytest.raises(UserError, match=r"a.zip is not a zip archive"):
         load_captions(str(tmp_path / "a.zip"))
     with pytest.raises(UserError, match=r"captions.txt is not UTF-8"):
         load_captions(str(tmp_path / "captions.txt"))

@@ -128,7 +128,7 @@ def test_damaged_files_are_refused(tmp_path):
     ):
         extract(pictures(3), "pixels", file)
     file.with_name("f.npy.json").write_text("{}")
-    with pytest.raises(UserError, match=r"f.npy.json is no record of features"):
+    with pytest.raises(UserError, match=r"f.npy.json is not a record of features"):
         extract(pictures(3), "pixels", file)
 
 

@@ -139,7 +139,7 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
         ("cut.gz", gzip.compress(b"a b c " * 999, mtime=0)[:-9], r"cut\.gz cannot be read as text"),
         ("plain.gz", b"a b c", r"plain\.gz cannot be read as text"),
         ("plain.tgz", b"a b c", r"plain\.tgz cannot be read as text"),
-        ("ca01", b"the/at cat/nn\nsat\n", "ca01, line 2: 'sat' is no word/tag"),
+        ("ca01", b"the/at cat/nn\nsat\n", "ca01, line 2: 'sat' is not word/tag"),
         ("rare.txt", b"a a a a b b", "1 words occur 3 times or more, fewer than 2: lower the min"),
         ("one.txt", b"a a a a", "fewer than 2: lower the minimum, or give a longer text"),
     ],
