@@ -122,16 +122,27 @@ class TorchAdapter:
     def state_dict(self) -> Any:
         """For each optimiser, its parameters' names and torch's state."""
         states = [(names, optimizer.state_dict()) for names, optimizer, _ in self.generations]
-        return {"generations": states, "factor": self.factor}
+        return {"generations": states, "factor": self.factor, "class": self._class()}
 
     def load_state_dict(self, state: Any, named: Named) -> None:
         """Make the optimisers again and load their states."""
         self.generations, self.named = [], {}
         for names, _ in state["generations"]:
             self.follow(self.named | {name: named[name] for name in names})
+        if (before := state.get("class", self._class())) != self._class():
+            raise UserError(
+                f"the checkpoint is of a training by {before}, not {self._class()}: give that "
+                "optimizer, or --overwrite starts anew"
+            )
         for (_, optimizer, _), (_, its) in zip(self.generations, state["generations"], strict=True):
+            groups = [g.keys() for s in (its, optimizer.state_dict()) for g in s["param_groups"]]
+            if any(keys != groups[0] for keys in groups):
+                raise KeyError(*groups[0] ^ groups[-1])
             optimizer.load_state_dict(its)
         self.factor = state["factor"]
+
+    def _class(self) -> str:
+        return type(self.generations[0][1]).__name__
 
 
 class PyroAdapter:

@@ -103,7 +103,9 @@ class Ledger:
         """(K,) ``elbo`` without the −log q of draws that are not reparameterised.
 
         The gradients differ by ∇log q, of mean 0.  Where the guide is the prior, log p − log q of a
-        draw is 0, so +log p is left out, too: alone, it would be noise of mean 0.
+        draw is 0, so +log p is left out, too: alone, it would be noise of mean 0.  Kept, it would
+        add 1 to every signal, a baseline of −1: that helps a bare score function where signals are
+        below −½ on average, as log-likelihoods in nats often are, and undoes every fitted baseline.
         """
         non_reparameterised = {c.name for c in self.non_reparameterised()}
         from_prior = {c.name for c in self.choices if c.from_prior}

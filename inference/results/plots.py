@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_elbo(tree: xr.DataTree, path: Path) -> None:
+def elbo(tree: xr.DataTree, path: Path) -> None:
     """Plot the ELBO of each seed, its held-out values, and the named terms."""
     svi = tree["svi"].to_dataset()
     terms = [str(n) for n in svi if str(n).startswith(("kl_", "log_likelihood_"))]
@@ -36,7 +36,7 @@ def plot_elbo(tree: xr.DataTree, path: Path) -> None:
         shown = np.append(shown, np.nanmax(held_out["elbo"].to_numpy()))
     focus(axes[0], shown)
     axes[0].legend(frameon=False)
-    save_figure(figure, path)
+    save(figure, path)
 
 
 def band(axis: Axes, x: np.ndarray, values: np.ndarray, label: str) -> None:
@@ -67,7 +67,7 @@ def focus(axis: Axes, values: np.ndarray) -> None:
     axis.set_ylim(low - 0.3 * (high - low), high + 0.1 * (high - low))
 
 
-def plot_reconstructions(program: Program, x: Tensor, path: Path) -> None:
+def reconstructions(program: Program, x: Tensor, path: Path) -> None:
     """Plot images x (N, C, H, W) above E[x | z] at one draw z of the guide."""
     with rng.forked(EVALUATION_SEED), program.scope(), torch.no_grad():
         mean = program.model.mean(program.guide(x))  # type: ignore[attr-defined]
@@ -75,12 +75,12 @@ def plot_reconstructions(program: Program, x: Tensor, path: Path) -> None:
     axes = figure.subplots(2, len(x))
     for column, pair in enumerate(zip(x, mean, strict=True)):
         for row, image in enumerate(pair):
-            show_image(axes[row, column], image)
+            show(axes[row, column], image)
     figure.suptitle("data above, reconstruction below", fontsize=9)
-    save_figure(figure, path)
+    save(figure, path)
 
 
-def plot_samples(model: Any, count: int, path: Path) -> None:
+def samples(model: Any, count: int, path: Path) -> None:
     """Plot E[x | z] at ``count`` draws z of the prior, in a square grid."""
     side = int(count**0.5)
     with rng.forked(EVALUATION_SEED), torch.no_grad():
@@ -88,11 +88,11 @@ def plot_samples(model: Any, count: int, path: Path) -> None:
         images = model.mean(like.new_empty(side * side, model.latent_dim).normal_())
     figure = Figure(figsize=(5, 5), layout="constrained")
     for axis, image in zip(figure.subplots(side, side).flat, images, strict=True):
-        show_image(axis, image)
-    save_figure(figure, path)
+        show(axis, image)
+    save(figure, path)
 
 
-def show_image(axis: Axes, image: Tensor) -> None:
+def show(axis: Axes, image: Tensor) -> None:
     """Show one image (C, H, W) in [0, 1] without ticks."""
     pixels = image.detach().cpu().clamp(0, 1)
     axis.set_axis_off()
@@ -102,7 +102,7 @@ def show_image(axis: Axes, image: Tensor) -> None:
         axis.imshow(pixels[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a PNG, atomically."""
     with replacing(path) as beside:
         figure.savefig(beside, dpi=120)

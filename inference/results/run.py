@@ -105,6 +105,6 @@ class Run:
 
         self.save()
         if self.directory is not None:
-            plots.plot_elbo(self.trace, self.directory / "elbo.png")
+            plots.elbo(self.trace, self.directory / "elbo.png")
             write_json(self.directory / "figures.json", plain(figures))
         figure_table(self.trace, figures, self.directory)

@@ -140,7 +140,7 @@ class Audit:
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
         right.set_title("variance × milliseconds")
-        plots.save_figure(figure, path)
+        plots.save(figure, path)
 
     @property
     def tree(self) -> xr.DataTree:

@@ -95,7 +95,7 @@ class Comparison:
             axis.axhline(self.level, color="0.6", lw=0.8, ls=":")
         plots.focus(left, svi["elbo"].to_numpy())
         left.legend(frameon=False)
-        plots.save_figure(figure, path)
+        plots.save(figure, path)
 
 
 def compare(

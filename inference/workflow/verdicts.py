@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +56,13 @@ class Measured:
     evaluations: int
 
 
+class ExactGradient(NamedTuple):
+    """By enumeration and quadrature, (P,), and how far a coarser quadrature is from it, (P,)."""
+
+    mean: Tensor
+    quadrature: Tensor
+
+
 @dataclass(frozen=True)
 class Reference:
     """The reference of a mean: its name, the (P,) gradient, its standard error, its draws."""
@@ -101,8 +109,8 @@ def is_unbiased(
     return getattr(estimator, "unbiased", pyros)
 
 
-def exact_gradient(program: Program, batch: Batch) -> tuple[Tensor | None, str]:
-    """(the exact gradient (P,) by enumeration, ""), or (None, the reason)."""
+def exact_gradient(program: Program, batch: Batch) -> tuple[ExactGradient | None, str]:
+    """(the exact gradient, ""), or (None, the reason)."""
     nesting = program.nesting
     try:
         fine = gradient_of(Exact(max_plate_nesting=nesting), program, batch)
@@ -114,11 +122,15 @@ def exact_gradient(program: Program, batch: Batch) -> tuple[Tensor | None, str]:
             "the quadrature over its Normal latents has not converged, or the program draws random "
             "numbers that are no latents"
         )
-    return fine, ""
+    return ExactGradient(fine, (fine - coarse).abs()), ""
 
 
 def verdicts(
-    program: Program, measured: Mapping[str, Measured], exact: Tensor | None, step: int, tests: int
+    program: Program,
+    measured: Mapping[str, Measured],
+    exact: ExactGradient | None,
+    step: int,
+    tests: int,
 ) -> list[Verdict]:
     """A verdict for each estimator; ``tests`` tests share the family-wise error."""
     return [
@@ -159,15 +171,16 @@ def _verdict(
 
 
 def _reference(
-    name: str, measured: Mapping[str, Measured], exact: Tensor | None, tests: int
+    name: str, measured: Mapping[str, Measured], exact: ExactGradient | None, tests: int
 ) -> Reference | None:
     """The exact gradient, else the most precise of the other unbiased estimators of the bound."""
     mine = measured[name]
     if exact is not None and mine.bound == "ELBO":
-        draws = (mine.moments.directions @ exact).double()[None]
-        nothing = torch.zeros_like(draws[0])
-        sample = Sample(draws, nothing, rounding(draws, exact.dtype))
-        return Reference(EXACT, exact, torch.zeros_like(exact), sample)
+        directions = mine.moments.directions
+        draws = (directions @ exact.mean).double()[None]
+        allowed = rounding(draws, exact.mean.dtype) + directions.abs() @ exact.quadrature
+        sample = Sample(draws, torch.zeros_like(draws[0]), allowed)
+        return Reference(EXACT, exact.mean, torch.zeros_like(exact.mean), sample)
     peers = {
         n: m for n, m in measured.items() if n != name and m.bound == mine.bound and m.is_unbiased
     }

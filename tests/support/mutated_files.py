@@ -22,7 +22,7 @@ ESTIMATORS = {
     "ledger": ("equals_pyro prior", REST, QUICK),
     "multi_sample": ("equals_pyro multi_sample", REST, WEIGHTS),
     "pathwise": ("pathwise", REST, "pathwise or analytic or landing or posterior"),
-    "relaxed": ("relaxed", REST, "relaxed or REBAR or gumbel"),
+    "relaxed": ("relaxed control_variates", REST, "relaxed or REBAR or gumbel"),
     "score_function": ("score_function", f"equals_pyro {REST}", SCORE),
     "wake_sleep": ("wake_sleep equals_pyro", "contracts shapes", "wake"),
     "wrapped": ("equals_pyro", "contracts shapes", "wrapped"),
@@ -44,8 +44,15 @@ MODELS = {
     "vae": ("vae", "", ""),
 }
 PROGRAM = {"objective": ("objective", "caches", ""), "terms": ("terms", "", "")}
-GRADIENT = {"averaged": ("averaged", "", ""), "plain": ("averaged plain", "", "")}
+CAPTURED, TOGETHER = "inference/engine/capture/captured", "inference/engine/training/all_seeds"
+GRADIENT = {
+    "all_seeds": (TOGETHER, "", ""),
+    "averaged": ("averaged", "", ""),
+    "captured": (CAPTURED, TOGETHER, ""),
+    "plain": ("averaged plain", "", ""),
+}
 WORKFLOW = {
+    "audit": ("audit", "random_programs", "not two_hundred"),
     "moments": ("moments", "audit", ""),
     "verdicts": ("verdicts", "audit", ""),
     "bias": ("bias", "audit", ""),
@@ -53,6 +60,11 @@ WORKFLOW = {
 }
 ENGINE = {"processes": ("averages", "", "")}
 RESULTS = {"evaluate": ("evaluate posterior", "", "not groups and not arviz")}
+ANY, POSTERIOR = "inference/results/any_program", "inference/results/posterior"
+DRAWS = {
+    name: (ANY, POSTERIOR, "")
+    for name in ("assignments", "joint", "marginals", "rows", "sampler", "sites")
+}
 # path → the functions of it that are mathematics, where others are not
 ONLY = {"inference/engine/processes.py": {"average", "part", "agreed", "in_form_of"}}
 FOLDERS = {
@@ -62,14 +74,20 @@ FOLDERS = {
     "inference/engine/gradient": ("", GRADIENT),
     "inference/engine": ("", ENGINE),
     "inference/results": ("", RESULTS),
+    "inference/results/draws": ("", DRAWS),
     "inference/workflow": ("", WORKFLOW),
 }
 
 
 def runs(folder: str, modules: str, keywords: str) -> list[list[str]]:
-    """pytest's arguments, one run a test module: the first that fails spares the others."""
+    """pytest's arguments, one run a test module: the first that fails spares the others.
+
+    A module of another folder is given by its path.
+    """
     chosen = ["-k", f"defaults or ({keywords})"] if keywords else []
-    return [[f"tests/{folder}/test_{module}.py", *chosen] for module in modules.split()]
+    paths = [m if "/" in m else f"{folder}/{m}" for m in modules.split()]
+    parts = [path.rpartition("/") for path in paths]
+    return [[f"tests/{home}/test_{module}.py", *chosen] for home, _, module in parts]
 
 
 # path → the runs of its sharp tests, and those of the others

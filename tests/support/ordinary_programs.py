@@ -529,15 +529,6 @@ def gaussian_process():
 
 
 @program
-def no_plate():
-    def model(y):
-        m = pyro.sample("m", dist.Normal(0.0, 1.0))
-        pyro.sample("y", dist.Normal(m, 1.0), obs=y)
-
-    return model, AutoNormal(model), {"y": numbers(N, 2)}
-
-
-@program
 def counts():
     def model(x, y):
         w = pyro.sample("w", dist.Normal(torch.zeros(3), 0.3).to_event(1))

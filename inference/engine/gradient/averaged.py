@@ -94,6 +94,42 @@ def mutable_state(program: Program, estimator: ELBO) -> list[tuple[str, Tensor]]
     return [(name, tensor) for name, tensor in found if tensor.dtype != torch.bool]
 
 
+def refuse_other_parameters(by_rank: list[list[str]]) -> None:
+    """Raise a ``UserError`` if processes have other parameters, of which these are the names."""
+    for names in by_rank:
+        if other := set(names) ^ set(by_rank[0]):
+            raise UserError(
+                f"parameter {min(other)!r} appears in the first rows of one process and not of "
+                "another: call pyro.param for it in every batch, or train in one process"
+            )
+
+
+def refuse_averages(estimator: ELBO, sizes: set[int], count: int) -> None:
+    """Raise a ``UserError`` for averages of signals that shards do not have in common.
+
+    A shard's signals are scaled to the whole data by its own rows, so that averages over shards are
+    those of the whole batch, by the same factor for all, only if all are of one size; and a
+    standard deviation that is limited from below has no such factor.
+
+    Args:
+        estimator: of each process.
+        sizes: of the batches.
+        count: of processes.
+    """
+    parts = list(estimator.modules()) if isinstance(estimator, nn.Module) else []
+    if any(getattr(part, "squares", None) is not None for part in parts):
+        raise UserError(
+            "normalise divides a signal by its spread within one process: leave it out, or train "
+            "in one process"
+        )
+    uneven = sorted(size for size in sizes if size % count)
+    if uneven and any(isinstance(part, MovingAverage) for part in parts):
+        raise UserError(
+            f"a moving average as baseline needs batches that {count} processes share evenly, and "
+            f"one has {uneven[0]} rows: choose another batch_size, or train in one process"
+        )
+
+
 def _refuse_stored_baselines() -> None:
     if stored := [n for n in pyro.get_param_store() if n.startswith("__baseline_avg")]:
         site = stored[0].removeprefix("__baseline_avg_downstream_cost_")

@@ -32,6 +32,7 @@ from inference.engine.program.state import (
     others,
     put_back,
     roots_parameters,
+    roots_size,
     state_of,
     stored,
 )
@@ -55,7 +56,7 @@ class Program:
         late, fixed_by: names of parameters that appeared after the first batch, and what does not
             support such parameters (compile), if anything.
         caches: the transforms' caches.
-        known: number of entries of the store when it was last searched.
+        known: ``size()`` when new parameters were last searched for.
     """
 
     def __init__(self, model: StochasticFunction, guide: StochasticFunction) -> None:
@@ -69,7 +70,7 @@ class Program:
         self.late: set[str] = set()
         self.fixed_by = ""
         self.caches = Caches()
-        self.known = 0
+        self.known = (0, 0)
         self.device, self.dtype = torch.device("cpu"), torch.get_default_dtype()
         self._entered = False
 
@@ -127,7 +128,7 @@ class Program:
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))
-        self.known = len(pyro.get_param_store())
+        self.known = self.size()
         if not self.parameters:
             raise UserError(
                 "neither model nor guide has a parameter: there is nothing to fit (a module that a "
@@ -142,17 +143,22 @@ class Program:
         replayed = poutine.replay(self.model, trace=guide_trace)
         return poutine.trace(replayed).get_trace(**batch), guide_trace
 
+    def size(self) -> tuple[int, int]:
+        """How many parameters the store and the root modules hold."""
+        return len(pyro.get_param_store()), roots_size(self.model, self.guide)
+
     def refresh(self) -> None:
         """Add the parameters that a run (within ``scope``) used for the first time.
 
         Raises:
-            UserError: there are new ones, where all must appear in the first batch (``compile``).
+            UserError: there are new ones, where all must appear in the first batch (``compile``),
+                or a module has made one that it did not register.
         """
-        store = pyro.get_param_store()
-        if len(store) == self.known:
+        if (size := self.size()) == self.known:
             return
-        self.known = len(store)
+        self.known = size
         late = others(self.parameters, stored())
+        self._refuse_unregistered(late)
         if late and self.fixed_by:
             raise UserError(
                 f"parameter {next(iter(late))!r} appears after the first batch, which "
@@ -161,6 +167,17 @@ class Program:
             )
         self.parameters |= late
         self.late |= late.keys()
+
+    def _refuse_unregistered(self, late: dict[str, Tensor]) -> None:
+        """Refuse a new parameter of a module that registers none by ``pyro.module``."""
+        roots = roots_parameters(model=self.model, guide=self.guide)
+        unknown = others(self.parameters | late, roots)
+        if unknown and len(others(stored(), roots)) == len(roots):
+            raise UserError(
+                f"parameter {next(iter(unknown))!r} appears after the first batch, and is not "
+                'registered: call pyro.module("name", module) in each run, or make it in the '
+                "module's constructor"
+            )
 
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch stands for: N, or the batch's own length."""

@@ -34,8 +34,11 @@ class Stateful(Protocol):
 
     parameters: dict[str, Tensor]
     late: set[str]
-    known: int
+    known: tuple[int, int]
     device: torch.device
+
+    def size(self) -> tuple[int, int]:
+        """How many parameters there are to be known."""
 
     def buffers(self) -> Iterator[tuple[str, Tensor]]:
         """The buffers by name, not copies."""
@@ -53,6 +56,12 @@ def roots_parameters(**callees: StochasticFunction) -> dict[str, Tensor]:
             named = module.named_parameters()
             found |= others(found, {f"{role}.{n}": p for n, p in named if p.requires_grad})
     return found
+
+
+def roots_size(*callees: StochasticFunction) -> int:
+    """How many parameters ``roots_parameters`` would look at; a cheap count."""
+    roots = [root for root in map(unwrapped, callees) if isinstance(root, nn.Module)]
+    return sum(len(module._parameters) for root in roots for module in root.modules())
 
 
 def unwrapped(callee: StochasticFunction) -> StochasticFunction:
@@ -135,7 +144,7 @@ def put_back(program: Stateful, state: dict[str, Any]) -> None:
                 store._params[name].data.copy_(value)
         for name in averages() - state["store"].keys():  # they start at zero
             store._params[name].data.zero_()
-    program.known = len(store)
+    program.known = program.size()
 
 
 def _match_late_parameters(program: Stateful, state: dict[str, Any]) -> None:

@@ -44,12 +44,24 @@ class RunDirectory:
         """Resume the training from its checkpoint, if any, and run it to its end."""
         self.processes.on_rank_zero(self._claim)
         if state := self.states.get(training.seeds[0].seed):
-            training.load_state_dict(state)
+            self._resume(training, state)
         if training.finished:
             return
         with bar:
             train(training, bar, lambda: self.save(training), self.every)
         self.save(training)
+
+    def _resume(self, training: TrainingRun, state: Any) -> None:
+        try:
+            training.load_state_dict(state)
+        except UserError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"the checkpoint of {self.path} does not fit this training ({error!r}): it was "
+                "written by another version, or for another optimizer; finish it as it was begun, "
+                "or --overwrite starts anew"
+            ) from error
 
     def save(self, training: TrainingRun) -> None:
         """Checkpoint the states of all trainings so far; a collective call."""

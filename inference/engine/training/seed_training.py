@@ -19,7 +19,12 @@ from pyro.infer import (
 from torch import Tensor, nn
 
 from inference.data.columns import Batch, Columns, Streamed
-from inference.engine.gradient.averaged import AveragedGradient, mutable_state
+from inference.engine.gradient.averaged import (
+    AveragedGradient,
+    mutable_state,
+    refuse_averages,
+    refuse_other_parameters,
+)
 from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.gradient.protocol import Gradient
@@ -96,7 +101,10 @@ class SeedTraining:
         kind = CapturedGradient if self.plan.compile else PlainGradient
         if not isinstance(self.processes, DistributedProcesses):
             return own_gradient(self, kind, self.plan.clip_norm)
+        rows, size = self.plan.rows, self.plan.batch_size or self.plan.rows
+        refuse_averages(self.estimator, {size, rows % size or size}, self.processes.size)
         own = own_gradient(self, kind, None)
+        refuse_other_parameters(self.processes.gather(list(own.named)))
         self._broadcast(own.named.values())
         return AveragedGradient(own, self.plan.clip_norm, self.processes)
 

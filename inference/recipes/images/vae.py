@@ -94,6 +94,6 @@ def report(run: Run, test: Columns, test_samples: int) -> Figures:
         bounds = evaluate.importance_weighted_bound(program, test, test_samples)
         figures[f"test L_{test_samples}"] = bounds
     if run.directory is not None:
-        plots.plot_reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
-        plots.plot_samples(program.model, 64, run.directory / "samples.png")
+        plots.reconstructions(program, batch["x"][:10], run.directory / "reconstructions.png")
+        plots.samples(program.model, 64, run.directory / "samples.png")
     return figures

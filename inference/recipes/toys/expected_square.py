@@ -78,4 +78,4 @@ def histogram(score: Tensor, path: Tensor, exact: float, file: Path) -> None:
     axis.axvline(exact, color="k", lw=1, label=f"2aμ = {exact:.1f}")
     axis.set(xlabel="gradient of E[z²] in θ from one draw", ylabel="density", yscale="log")
     axis.legend(frameon=False)
-    plots.save_figure(figure, file)
+    plots.save(figure, file)

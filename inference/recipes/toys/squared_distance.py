@@ -107,4 +107,4 @@ def curves(courses: Mapping[str, tuple[np.ndarray, np.ndarray]], best: float, fi
     left.set(xlabel="step", title="expected cost E[(b − t)²]; dotted: its least")
     right.set(xlabel="step", title="variance of one gradient", yscale="log")
     figure.legend(loc="outside right upper", frameon=False)
-    plots.save_figure(figure, file)
+    plots.save(figure, file)

@@ -96,6 +96,10 @@ def test_a_bad_option_ends_both(tmp_path):
     [
         ("stored", "decaying average of site 'b'"),
         ("whole", "the program fails on 20 of the 40 rows"),
+        ("late", "parameter 'late' appears after the first batch, which training in several"),
+        ("first", "parameter 'late' appears in the first rows of one process and not of another"),
+        ("uneven", "needs batches that 2 processes share evenly, and one has 9 rows"),
+        ("normalised", "normalise divides a signal by its spread within one process"),
     ],
 )
 def test_what_cannot_be_shared_is_refused(kind, sentence):

@@ -104,6 +104,23 @@ def test_leave_one_out_regains_its_point():
     assert hardly_seen(told=True) < 0.05 * hardly_seen(told=False)
 
 
+class MinusOne(torch.nn.Module):
+    """A constant baseline."""
+
+    def forward(self, name, signal, args, kwargs):
+        return signal.new_tensor(-1.0)
+
+
+@pytest.mark.parametrize("name", ["bernoulli", "two_layers", "nested"])
+def test_log_p_alone_is_a_baseline_of_minus_one(name):
+    """What a bare score function loses when log p goes with log q: an accidental baseline."""
+    found = []
+    for kind, baseline in ((FromPrior, MinusOne()), (Unrecognised, None)):
+        torch.manual_seed(3)
+        found.append(per_sample(of(kind, name), ScoreFunction(baseline=baseline), 50)[0])
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", BITS)
 def test_the_value_is_that_of_the_two_runs(name):
     """The bound is the same with and without being told: 13 digits."""

@@ -40,7 +40,6 @@ TOGETHER = {  # programs that run with all draws at once, and must stay fast
     "masked_distribution",
     "masked_entries",
     "masked_rows",
-    "no_plate",
     "point_estimate",
     "scaled",
     "sequential_plate",
@@ -189,8 +188,7 @@ def test_draws_are_distributed_as_pyro_s(case, name):
             ]
             parts = [reference[n].double().reshape(DRAWS, -1) for n in names]
             expected = torch.cat(parts, 1)
-            if name != "no_plate":  # where Pyro draws one number for all data
-                assert expected.shape == found.shape, variable
+            assert expected.shape == found.shape, variable
             pairs.append((found, expected.expand_as(found)))
     found, expected = (torch.cat(side, 1) for side in zip(*pairs, strict=True))
     for power in (1, 2):

@@ -124,6 +124,32 @@ def test_noise_of_earlier_draws_is_no_activity(slope, active):
     assert units(guide, 0.5)["z"] == active
 
 
+def test_means_given_noise_are_averaged_not_added():
+    """The variance over data of E[u | x] = x / 10 is below the threshold; that of sums is not."""
+
+    def guide(x):
+        with pyro.plate("data", len(X), subsample=x):
+            u = pyro.sample("u", dist.Normal(x / 10, 0.01), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Normal(u[:, None].expand(-1, 3), 1.0).to_event(1))
+
+    variance = float(X.var()) / 100
+    assert units(guide, 1.2 * variance)["z"] == 0
+    assert units(guide, 0.8 * variance)["z"] == 3
+
+
+def test_a_latent_of_all_rows_has_no_active_units():
+    def model(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", len(X), subsample=x):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(UserError, match="site 'z' is not one of each row"):
+        active_units(ready(model, guide), {"x": X})
+
+
 def test_equal_weights_have_no_tail():
     heavy = dist.Pareto(1.0, 1.0).sample((4000, 1)).log()
     weights = torch.cat([torch.full((4000, 1), 3.0), heavy], 1)

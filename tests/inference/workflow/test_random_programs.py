@@ -97,6 +97,21 @@ def test_a_few_random_programs():
     check([2, 6])  # the quickest discrete one, and the quickest with a Normal latent
 
 
+def test_rounding_is_no_bias():
+    """Terms of a gradient 10⁴ times as large as it is: what has no noise differs by their error."""
+    program = random_program(15)
+    right = from_table(program)["the mean itself"]
+    found = audit(
+        *(program.model, program.guide, program.data, [right]),
+        samples=SAMPLES,
+        precision="float64",
+        progress=False,
+    )
+    (row,) = found.rows
+    assert row.says == "unbiased"
+    assert row.resolution < 1e-6
+
+
 @pytest.mark.slow
 def test_two_hundred_random_programs():
     with pyro.validation_enabled(False):  # a third of the time

@@ -26,6 +26,7 @@ from inference.estimators import (
 from inference.workflow.bias import FAMILY_WISE_ERROR, log_wealth, resolution
 from inference.workflow.moments import Moments
 from inference.workflow.verdicts import (
+    ExactGradient,
     Measured,
     bound_of,
     is_unbiased,
@@ -50,7 +51,9 @@ def measured(mean, deviation, bound="ELBO", unbiased=True, count=200, evaluation
     return Measured(ScoreFunction(), bound, unbiased, moments, evaluations)
 
 
-def by_name(found, exact=None, tests=5):
+def by_name(found, exact=None, quadrature=0.0, tests=5):
+    if exact is not None:
+        exact = ExactGradient(exact, torch.full_like(exact, quadrature))
     return {v.name: v for v in verdicts(Two(), found, exact, 7, tests)}
 
 
@@ -70,6 +73,15 @@ def test_against_the_exact_gradient():
     shifted = type(sample)(sample.draws - exact, sample.deviation, 2 * sample.rounding)
     assert found.worst_z == pytest.approx(math.sqrt(2 * log_wealth(shifted)), rel=1e-6)
     assert found.resolution == pytest.approx(float(resolution(shifted, 5).norm()) / 3, rel=1e-6)
+
+
+def test_what_the_quadrature_may_be_wrong_by_is_no_bias():
+    exact = torch.tensor([1.0, -2.0, 2.0])
+    mine = measured([1.001, -2.001, 1.999], [1e-6] * 3)
+    for quadrature, seen in ((0.0, True), (0.0005, True), (0.0011, False)):
+        found = by_name({"mine": mine}, exact, quadrature)["mine"]
+        assert (found.worst_z > found.critical) == seen, quadrature
+        assert found.resolution >= quadrature / 3
 
 
 def test_no_bias_is_found_below_the_noise():

@@ -164,14 +164,23 @@ def two_seeds(program: Program) -> None:
     run = ours(program, made, seeds=[SEED, SEED + 1])
     for at, seed in enumerate((SEED, SEED + 1)):
         copied = Made(run.programs[at].model, run.programs[at].guide, made.data)
+        buffers = buffers_of(run, at, made)
         mine = outcome(program, copied, run, seed, at)
+        mine.buffers = buffers
         alone = by_hand.fresh(program)
         if at:
             pyro.set_rng_seed(seed)
             draw_new_weights(alone)
         theirs = by_hand.train(program, alone, seed=seed)
-        mine.buffers, theirs.buffers = {}, {}
         assert_same(mine, theirs)
+
+
+def buffers_of(run: Run, at: int, made: Made) -> Values:
+    """Copies of one seed's buffers, by the names that ``by_hand`` gives to those of the first."""
+    named = [pair for module in made.modules for pair in module.named_buffers()]
+    names = {id(b): f"{i}.{name}" for i, (name, b) in enumerate(named)}
+    first, own = (dict(run.programs[i].buffers()) for i in (0, at))
+    return {names[id(b)]: own[name].clone() for name, b in first.items() if id(b) in names}
 
 
 def draw_new_weights(made: Made) -> None:

@@ -106,7 +106,7 @@ def seeds_of(seeds: int | Sequence[int]) -> list[int]:
 def refuse_estimator(estimator: Any) -> None:
     """Raise a ``UserError`` for a name, a class, or an object that is not an estimator."""
     if isinstance(estimator, ELBO):
-        if not hasattr(estimator, "loss"):
+        if not (hasattr(estimator, "loss") or hasattr(estimator, "differentiable_loss")):
             raise UserError(f"{type(estimator).__name__} computes no loss: give a subclass of it")
         if isinstance(estimator, NO_BOUND):
             raise UserError(

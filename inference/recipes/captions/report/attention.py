@@ -83,7 +83,7 @@ def plot_attention(example: Example, path: Path) -> None:
     for axis, word, glow, point in shown:
         axis.set_title(word, fontsize=12, pad=3, parse_math=False)
         _show(axis, grey, glow, point)
-    plots.save_figure(figure, path)
+    plots.save(figure, path)
 
 
 def _panels(count: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:

@@ -45,4 +45,4 @@ def plot_uncertainty(counts: Tensor, scale: Tensor, path: Path) -> None:
     axis.set_xlabel("occurrences in the text")
     axis.set_ylabel("posterior standard deviation\n(mean over the vector's entries)")
     axis.set_title("the rarer a word, the less sure its vector")
-    plots.save_figure(figure, path)
+    plots.save(figure, path)

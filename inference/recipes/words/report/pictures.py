@@ -69,7 +69,7 @@ def plot_map(vectors: KeyedVectors, path: Path, count: int = 150) -> None:
     axis.set_axis_off()
     axis.set_title(f"the {len(words)} most frequent content words, t-SNE of cosine distances")
     label_points(axis, words, tsne_positions(vectors, words))
-    plots.save_figure(figure, path)
+    plots.save(figure, path)
 
 
 def label_points(axis: Axes, words: list[str], at: np.ndarray) -> None:

@@ -14,6 +14,8 @@ from torch import nn
 
 from inference import fit
 from inference.engine.program.caches import Caches
+from inference.engine.program.objective import backward
+from inference.engine.program.program import Program
 
 SIZE = 12
 SGD = functools.partial(torch.optim.SGD, lr=1e-3 * SIZE)
@@ -118,6 +120,27 @@ def test_the_held_out_bound_is_that_of_the_parameters_of_now():
         expected = -Trace_ELBO().loss(mine, nothing, **columns) / SIZE
     pyro.clear_param_store()
     assert float(run.trace["held_out"]["elbo"][0, -1]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("look", [torch.no_grad, torch.enable_grad])
+def test_a_gradient_is_of_the_parameters_of_now_for_the_same_tensor(look):
+    """Not cut off by a look without gradients, nor through the graph of an earlier step."""
+    flow = Flow(T.affine_coupling(2, hidden_dims=[4]))
+    program, batch = Program(flow, nothing), data()
+    program.to(torch.device("cpu"), torch.float64)
+    with program.scope():
+        program.initialise(batch, SIZE)
+        with look():
+            Trace_ELBO().differentiable_loss(flow, nothing, **batch)
+        with torch.no_grad():
+            for parameter in flow.own():
+                parameter.add_(0.1)
+        backward(Trace_ELBO(), program, batch)
+        found = [p.grad.clone() for p in flow.own()]
+    flow.flow.clear_cache()
+    loss = Trace_ELBO().differentiable_loss(flow, nothing, **batch) / SIZE
+    expected = torch.autograd.grad(loss, flow.own())
+    torch.testing.assert_close(found, list(expected), rtol=1e-12, atol=1e-14)
 
 
 def test_nothing_of_before_or_after_the_watch():

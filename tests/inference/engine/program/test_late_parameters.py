@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from torch import nn
 from torch.distributions import constraints
 
 from inference import UserError, fit
@@ -154,3 +155,40 @@ def test_a_constraint_is_kept_in_plain_types(constraint):
     again = constraint_from(copy.deepcopy(describe_constraint(constraint)))
     assert type(again) is type(constraint)
     assert repr(again) == repr(constraint)
+
+
+class Growing(nn.Module):
+    """Makes a parameter for each kind of row when it comes; ``registers`` all of them, or not."""
+
+    def __init__(self, registers):
+        super().__init__()
+        self.shift, self.registers = nn.Parameter(torch.tensor(0.3)), registers
+
+    def forward(self, kind, y):
+        if not hasattr(self, name := f"loc_{int(kind[0])}"):
+            setattr(self, name, nn.Parameter(torch.zeros(())))
+        if self.registers:
+            pyro.module("growing", self)
+        with pyro.plate("data", len(DATA["kind"]), subsample=kind):
+            pyro.sample("y", dist.Normal(getattr(self, name) + self.shift, 1.0), obs=y)
+
+
+def test_a_module_that_registers_its_late_parameters_is_pyros():
+    sgd = pyro.optim.SGD({"lr": 1e-2})
+    ours, theirs = Growing(registers=True), Growing(registers=True)
+    quiet(ours, guide, optimizer=sgd, steps=20)
+    order = [rows for epoch in range(4) for rows in epoch_order(ROWS, 1, 0, epoch)]
+    svi = SVI(theirs, guide, pyro.optim.SGD({"lr": 1e-2}), Trace_ELBO())
+    for rows in order[:20]:
+        svi.step(KINDS[rows], DATA["y"][rows])
+    expected = dict(theirs.named_parameters())
+    assert len(expected) == 5
+    for name, value in ours.named_parameters():
+        torch.testing.assert_close(value, expected[name], rtol=1e-12, atol=1e-12)
+
+
+def test_a_module_that_does_not_is_refused():
+    with pytest.raises(
+        UserError, match=r"'model.loc_\d' appears after the first batch, and is not"
+    ):
+        quiet(Growing(registers=False), guide, steps=20)

@@ -168,10 +168,43 @@ def test_another_program_s_checkpoint_is_refused(tmp_path):
         fit(model, guide, data, steps=2, directory=tmp_path, resume=True, progress=False)
 
 
+def checkpointed(directory, change):
+    """A fit of six steps, killed after three; its checkpoint's optimiser state is changed."""
+    fit(*global_only(), steps=3, optimizer=MOMENTUM, directory=directory, progress=False)
+    checkpoint = load_checkpoint(directory / "checkpoint.pt")
+    state = checkpoint[0] | {"finished": False}
+    state["optimizer"] = change(state["optimizer"])
+    save_checkpoint(directory / "checkpoint.pt", {0: state})
+
+
+MOMENTUM = lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9)  # noqa: E731 (it has no name)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "change", "sentence"),
+    [
+        (lambda p: torch.optim.Adam(p, lr=1e-3), dict, "a training by SGD, not Adam"),
+        (
+            lambda p: torch.optim.Adam(p, lr=1e-3),
+            lambda state: {k: v for k, v in state.items() if k != "class"},
+            "does not fit this training .* or for another optimizer",
+        ),
+        (MOMENTUM, lambda state: state["generations"][0][1], "does not fit this training"),
+        (MOMENTUM, lambda state: {"state": {}, "groups": []}, "written by another version"),
+    ],
+    ids=["other class", "other class, older", "torch's own layout", "unknown"],
+)
+def test_an_optimiser_state_of_another_kind_is_refused(tmp_path, optimizer, change, sentence):
+    checkpointed(tmp_path, change)
+    options = {"directory": tmp_path, "resume": True, "progress": False}
+    with pytest.raises(UserError, match=sentence):
+        fit(*global_only(), steps=3, optimizer=optimizer, **options)
+
+
 def test_a_broken_checkpoint_is_said_to_be_one(tmp_path):
     fit(*global_only(), steps=2, directory=tmp_path, progress=False)
     (tmp_path / "checkpoint.pt").write_bytes(b"PK nonsense")
-    with pytest.raises(UserError, match="no readable checkpoint"):
+    with pytest.raises(UserError, match="not a readable checkpoint"):
         fit(*global_only(), steps=2, directory=tmp_path, resume=True, progress=False)
 
 

@@ -109,7 +109,7 @@ def test_mistakes_are_a_sentence(chain, tmp_path, capsys):
         (["--k", 0], "give at least 1"),
         (["--data", tmp_path / "none.txt"], "no text"),
         (["--length", 4000], "fewer than 4001"),
-        (["--noise-power", 500], "--noise-power 500 takes counts out of the range of numbers"),
+        (["--noise-power", 500], "--noise-power 500 makes counts overflow or vanish"),
         (["--noise-power", "nan"], "--noise-power is nan: give a finite number"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -134,8 +134,8 @@ REFUSED = [
     ({"seeds": 1.5}, "seeds is 1.5"),
     ({"seeds": "a"}, "seeds is 'a'"),
     ({"seeds": [1, 1]}, r"seeds is \[1, 1\]: give each seed once"),
-    ({"seeds": [1.5]}, "seed 1.5 is none"),
-    ({"seeds": [-1]}, "seed -1 is none"),
+    ({"seeds": [1.5]}, "1.5 is not a seed"),
+    ({"seeds": [-1]}, "-1 is not a seed"),
     ({"seeds": [2**70]}, "is not a seed: give integers from 0"),
     ({"batch_size": 0}, "batch_size is 0"),
     ({"batch_size": 2.5}, "batch_size is 2.5"),
@@ -192,7 +192,7 @@ REFUSED = [
     ),
     (
         {"model": of_single_precision, "precision": "float64"},
-        "tensors of different types meet .* any other within the program",
+        "tensors of different types are combined .* any other within the program",
     ),
     ({"model": column_of_columns}, r"'x' observes values of shape \(12, 1\), which its Normal"),
     ({"model": twice, "guide": of_own_rows}, "site 'w' comes twice in one run"),
@@ -200,7 +200,7 @@ REFUSED = [
     ({"model": nothing, "guide": nothing}, "neither model nor guide has a sample site"),
     (
         {"model": Coloured(), "guide": of_coloured, "precision": "float64"},
-        "tensors of different types meet .* a tensor that a module keeps a buffer",
+        "tensors of different types are combined .* a tensor that a module keeps a buffer",
     ),
     (
         {"model": embedded, "guide": nothing, "data": {"x": X, "y": LABELS.float()}},

@@ -77,7 +77,7 @@ def test_other_peoples_binary_is_read():
         ("short.txt", b"2 2\na 1 2\nb 1\n", "line 3: 1 numbers after 'b', but line 1 says 2"),
         ("cut.txt", b"3 2\na 1 2\nb 1 2\n", "holds 2 vectors, but line 1 says 3: it was cut"),
         ("more.txt", b"1 2\na 1 2\nb 1 2\n", "holds 2 vectors, but line 1 says 1"),
-        ("twice.txt", b"2 2\na 1 2\na 1 2\n", "line 3: 'a' has line 2: delete one"),
+        ("twice.txt", b"2 2\na 1 2\na 1 2\n", "line 3: 'a' is in line 2, too: drop one"),
         ("letters.txt", b"2 2\na 1 2\nb 1 x\n", "line 3: .*'x': give 2 numbers after 'b'"),
         ("nan.txt", b"2 2\na 1 2\nb 1 nan\n", "line 3: the vector of 'b' is not finite"),
         ("glove.txt", b"a 1 2\nb 1 2\n", "line 1: word2vec's format begins with the numbers of"),
@@ -93,7 +93,7 @@ def test_other_peoples_binary_is_read():
             b"9999999999999 300\na 1",
             "huge.bin is cut short: 9999999999999 vectors of 300",
         ),
-        ("twice.bin", b"2 2\na 12345678a 12345678", "1 different words, but says 2: some stand tw"),
+        ("twice.bin", b"2 2\na 12345678a 12345678", "1 different words, but says 2: some are re"),
         ("nan.bin", b"1 1\na \xff\xff\xff\x7f", "nan.bin holds vectors that are not finite"),
         (
             "huge.bin.gz",
