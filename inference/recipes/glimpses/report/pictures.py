@@ -65,7 +65,7 @@ def draw(found: list[Walk], names: list[str], side: int, path: Path) -> None:
             view(row[t + 1], walk.seen[t], COLOURS(t / max(1, looks - 1)))
             row[t + 1].set_title(f"look {t + 1}", fontsize=8, pad=2)
         beliefs(row[-1], walk.believed)
-    plots.save_figure(figure, path)
+    plots.save(figure, path)
 
 
 def trail(axis: Axes, walk: Walk, side: int, upto: int | None = None) -> None:
