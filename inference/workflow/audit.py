@@ -33,6 +33,7 @@ from inference.workflow.moments import (
     count_evaluations,
     directions,
     gradient_of,
+    of_the_bound,
     placed,
     settle,
     wait_for,
@@ -204,7 +205,8 @@ def _measure(
 ) -> dict[str, Measured]:
     """Let the estimators' state adapt, then sample their gradients."""
     with torch.no_grad():
-        guide_alone = of_guide_alone(*program.traces(batch))
+        traces = program.traces(batch)
+    guide_alone, counted = of_guide_alone(*traces), of_the_bound(program, traces[1])
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
     measured = {}
     for name, estimator in estimators.items():
@@ -212,7 +214,7 @@ def _measure(
         evaluations = count_evaluations(settled, program, batch)
         unbiased = is_unbiased(estimator, program.undrawn, guide_alone)
         bound = bound_of(estimator, program.undrawn)
-        measured[name] = Measured(settled, bound, unbiased, Moments(across), evaluations)
+        measured[name] = Measured(settled, bound, unbiased, Moments(across, counted), evaluations)
     with bar:
         for i in range(samples):
             for each in measured.values():  # in turns: a slow machine slows all

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from pyro.infer import ELBO
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.data.columns import Batch
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.engine.sparse_rows import as_dense
+from inference.util.sites import sample_sites
 from inference.workflow.bias import Sample
 
 FEW, DIRECTIONS = 32, 32
@@ -28,12 +30,14 @@ class Moments:
 
     Attributes:
         directions: (Q, P) to project on, in which a bias is tested.
+        counted: (P,) 1 for what belongs to the bound, else 0, see ``of_the_bound``.
         shadows: (Q,) projections of each gradient.
         rare: (Q,) projections of gradients with a rare draw, which the moments leave out.
         seconds: of each gradient.
     """
 
     directions: Tensor
+    counted: Tensor | float = 1.0
     shadows: list[Tensor] = field(default_factory=list)
     rare: list[Tensor] = field(default_factory=list)
     count: int = 0
@@ -44,6 +48,7 @@ class Moments:
     def add(self, gradient: Tensor, seconds: float) -> None:
         """Welford's update."""
         self.count += 1
+        gradient = gradient * self.counted
         step = gradient - self.mean
         self.mean = self.mean + step / self.count
         self.squares = self.squares + step * (gradient - self.mean)
@@ -52,7 +57,7 @@ class Moments:
 
     def add_rare(self, gradient: Tensor) -> None:
         """Add a gradient with a rare draw."""
-        self.rare.append(self.directions @ gradient)
+        self.rare.append(self.directions @ (gradient * self.counted))
 
     def sample(self) -> Sample:
         """The projections as a sample."""
@@ -89,6 +94,21 @@ def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
     backward(estimator, program, batch)
     flat = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     return torch.cat([as_dense(g).flatten() for g in flat]).detach()
+
+
+def of_the_bound(program: Program, guide: Trace) -> Tensor:
+    """(P,) 1 for a parameter of the bound, 0 for one of a site's baseline network.
+
+    Pyro's ``infer={"baseline": {"nn_baseline": network}}`` is fitted by ``TraceGraph_ELBO`` to the
+    site's signal, by a loss of its own that is no part of the ELBO.
+    """
+    options = [site["infer"].get("baseline", {}) for site in sample_sites(guide).values()]
+    networks = [o["nn_baseline"] for o in options if isinstance(o.get("nn_baseline"), nn.Module)]
+    fitted = {id(parameter) for network in networks for parameter in network.parameters()}
+    parameters = program.parameters.values()
+    return torch.cat([torch.full((p.numel(),), float(id(p) not in fitted)) for p in parameters]).to(
+        program.device, program.dtype
+    )
 
 
 def directions(size: int, program: Program) -> Tensor:

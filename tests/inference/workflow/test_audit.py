@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO
 
 from inference import UserError, audit
 from inference.estimators import (
@@ -259,3 +259,38 @@ def test_refusals_may_be_left_out_and_settle_nothing(monkeypatch):
             skip_refused=True,
             progress=False,
         )
+
+
+class OneNumber(torch.nn.Linear):
+    """y (N,) → (N,)."""
+
+    def forward(self, y):
+        return super().forward(y[:, None])[:, 0]
+
+
+def test_what_a_baseline_network_is_fitted_by_is_no_bias():
+    """Pyro's TraceGraph_ELBO adds the network's own loss, which has no part in the ELBO."""
+    network = OneNumber(1, 1)
+
+    def model(y):
+        with pyro.plate("data", 6, subsample=y):
+            z = pyro.sample("z", dist.Bernoulli(0.4))
+            pyro.sample("y", dist.Normal(z, 0.6), obs=y)
+
+    def guide(y):
+        pyro.module("baseline", network)
+        logits = pyro.param("logits", torch.tensor(0.3))
+        fitted = {"baseline": {"nn_baseline": network, "nn_baseline_input": y}}
+        with pyro.plate("data", 6, subsample=y):
+            pyro.sample("z", dist.Bernoulli(logits=logits), infer=fitted)
+
+    found = audit(
+        *(model, guide, {"y": torch.linspace(-1, 2, 6)}),
+        [TraceGraph_ELBO(), ScoreFunction()],
+        samples=400,
+        progress=False,
+    )
+    rows = {row.name: row for row in found.rows}
+    assert not rows["TraceGraph_ELBO"].biased
+    assert rows["TraceGraph_ELBO"].by_parameter["baseline$$$weight"] == 0
+    assert rows["TraceGraph_ELBO"].by_parameter["logits"] > 0

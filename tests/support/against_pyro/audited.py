@@ -15,7 +15,7 @@ from inference import audit
 from inference.engine.program.program import Program as Audited
 from inference.util import rng
 from inference.workflow.audit_report import Audit
-from inference.workflow.moments import gradient_of
+from inference.workflow.moments import gradient_of, of_the_bound
 from inference.workflow.verdicts import exact_gradient
 from tests.programs import Made, Program
 from tests.support.against_pyro import by_hand
@@ -96,7 +96,7 @@ def pyros_gradients(program: Program, made: Made, count: int) -> Values:
 
 
 def audits_gradients(program: Program, made: Made) -> tuple[Values, Values | None]:
-    """The first two as the audit takes them, and its exact one if there is one."""
+    """The first two as the audit takes them, and its exact one of the bound's own parameters."""
     elbo, inside, draws = plain(program), Audited(made.model, made.guide), []
     inside.to(torch.device("cpu"), torch.float64)
     batch = next(by_hand.batches(program, made))
@@ -111,11 +111,17 @@ def audits_gradients(program: Program, made: Made) -> tuple[Values, Values | Non
         exact, _ = exact_gradient(inside, batch)
         if exact is None:
             return both, None
-        parameters = inside.parameters.values()
-        parts = exact.split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
-        return both, taken(found)
+        counted = of_the_bound(inside, inside.traces(batch)[1])
+
+        def by_name(flat: Tensor) -> Values:
+            parameters = inside.parameters.values()
+            parts = flat.split([p.numel() for p in parameters])
+            for parameter, part in zip(parameters, parts, strict=True):
+                parameter.grad = part.view_as(parameter).clone()
+            return taken(found)
+
+        belongs = by_name(counted)
+        return both, {n: g for n, g in by_name(exact.mean).items() if bool(belongs[n].all())}
 
 
 def verdicts(program: Program, made: Made, draws: Values) -> Audit:
@@ -145,12 +151,12 @@ def audit_reference(program: Program) -> str:
     mean = {n: g.mean(0) for n, g in draws.items()}
     said, length = "", norm(mean)
     if exact is not None:
-        error = math.sqrt(sum(float(g.var(0).sum()) / len(g) for g in draws.values()))
-        gap = norm({n: exact[n] - mean[n] for n in mean})
+        error = math.sqrt(sum(float(draws[n].var(0).sum()) / len(draws[n]) for n in exact))
+        gap = norm({n: exact[n] - mean[n] for n in exact})
         allowed = CRITICAL * error + ROUNDING * length
         assert gap <= allowed, f"the exact gradient is {gap:.3g} from a mean, {allowed:.3g} allowed"
         said = f"exact within {allowed / norm(exact):.1g} of its norm; "
-        draws = {n: g - mean[n] + exact[n] for n, g in draws.items()}
+        draws = {n: g - mean[n] + exact.get(n, mean[n]) for n, g in draws.items()}
     return said + found_in(verdicts(program, by_hand.fresh(program), draws))
 
 
