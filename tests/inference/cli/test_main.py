@@ -198,7 +198,7 @@ def test_audit_leaves_out_what_refuses_and_keeps_a_picture(tmp_path, capsys):
     assert (tmp_path / "audit.nc").exists()
 
 
-@pytest.mark.parametrize("network", ["linear", "nonlinear"])
+@pytest.mark.parametrize("network", ["linear", pytest.param("nonlinear", marks=pytest.mark.slow)])
 def test_a_sigmoid_belief_network_learns(network, tmp_path):
     out = tmp_path / "sbn"
     run(
@@ -323,7 +323,10 @@ def copied(folder, name, *changes):
     return folder / name
 
 
-@pytest.mark.parametrize("name", ["torch.py", "random.py", "pyro.py"])
+@pytest.mark.parametrize(
+    "name",
+    ["random.py", *(pytest.param(n, marks=pytest.mark.slow) for n in ("torch.py", "pyro.py"))],
+)
 def test_a_copy_of_the_recipe_to_copy_replaces_no_module(name, tmp_path):
     before = sys.modules[name.removesuffix(".py")]
     file = copied(tmp_path, name)

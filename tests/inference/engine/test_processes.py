@@ -75,10 +75,12 @@ def test_a_nan_of_one_process_ends_both():
     assert re.search(r"not finite at step \d+: the log-probability of site 'x' in the model", said)
 
 
+@pytest.mark.slow
 def test_a_row_that_one_process_cannot_read_ends_both():
     assert "row 17 cannot be read" in refused("tests.support.ending", "row")
 
 
+@pytest.mark.slow
 def test_a_bad_option_ends_both(tmp_path):
     command = (
         "inference.cli",

@@ -68,12 +68,12 @@ def test_steps_follow_pyros_svi(estimator):
 def test_minibatch_elbo_is_unbiased(name):
     """Over all batches of an epoch, the mean is the whole data's; z-test at 4 standard errors."""
     model, guide, data = PROGRAMS[name]()
-    full = quiet(model, guide, data, optimizer=SGD, steps=4000)
-    mini = quiet(model, guide, data, optimizer=SGD, steps=4000, batch_size=8, seeds=[1])
+    full = quiet(model, guide, data, optimizer=SGD, steps=1000)
+    mini = quiet(model, guide, data, optimizer=SGD, steps=1000, batch_size=8, seeds=[1])
     a, b = (r.trace["svi"]["elbo"].to_numpy()[0] for r in (full, mini))
     error = (a.var() / len(a) + b.var() / len(b)) ** 0.5
     assert abs(a.mean() - b.mean()) < 4 * error
-    assert 4 * error < 0.1 * abs(a.mean())  # an unscaled batch (a factor of 5) is far outside
+    assert 4 * error < 0.2 * abs(a.mean())  # an unscaled batch (a factor of 5) is far outside
 
 
 def test_terms_add_up_to_the_elbo():
