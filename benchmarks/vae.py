@@ -46,12 +46,12 @@ def batches(
     columns: Columns, batch_size: int, processes: Processes | None = None
 ) -> Iterator[Batch]:
     """Batches as fit draws them, epoch after epoch; this process's shard."""
-    part = (processes or Processes(torch.device("cpu"))).part
+    shard = (processes or Processes(torch.device("cpu"))).shard
     epoch = 0
     while True:
         order = epoch_order(len(columns), batch_size, 0, epoch)
         whole = [i for i in order if i is not None and len(i) == batch_size]
-        yield from columns.batches([part(i, SIZE) for i in whole])
+        yield from columns.batches([shard(i, SIZE) for i in whole])
         epoch += 1
 
 

@@ -97,7 +97,7 @@ def test_a_bad_option_ends_both(tmp_path):
     ("kind", "sentence"),
     [
         ("stored", "decaying average of site 'b'"),
-        ("whole", "the program fails on 20 of the 40 rows"),
+        ("whole", "latent 'b' has shape (40,) in the model and (20,) in the guide"),
         ("late", "parameter 'late' appears after the first batch, which training in several"),
         ("first", "parameter 'late' appears in the first rows of one process and not of another"),
         ("uneven", "needs batches that 2 processes share evenly, and one has 9 rows"),
