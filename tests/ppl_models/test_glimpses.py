@@ -175,9 +175,7 @@ def test_a_draw_in_its_own_density_has_no_gradient():
     q = dist.Normal(mean, 0.3)
     (undetached,) = torch.autograd.grad(q.log_prob(q.rsample()).sum(), mean)
     assert torch.equal(undetached, torch.zeros(2))
-    places = Anywhere(Retina(3), 2, 0.3)
-    drawn = places(torch.ones(5, 2)).rsample() if places(torch.ones(5, 2)).has_rsample else None
-    assert drawn is None
+    assert not Anywhere(Retina(3), 2, 0.3)(torch.ones(5, 2)).has_rsample
 
 
 def test_a_smooth_retina_gives_the_pathwise_gradient_of_the_quadrature():
@@ -201,7 +199,8 @@ def test_two_looks_at_a_grid_are_unbiased_by_enumeration(estimator):
         {"x": X, "y": Y},
         [estimator],
         batch_size=None,
-        draws=20_000,
+        samples=2_000,
+        precision="float64",
         progress=False,
     )
     assert not any(row.biased for row in result.rows), result
