@@ -166,19 +166,15 @@ def fit(
             checkpoint_every,
             processes,
         )
-        train, held_out = _placed(columns, names, plan), _held_out(valid, names, plan)
-        if held_out is not None:
-            refuse_other_columns("the held-out data", held_out, train)
+        train = _placed(columns, names, plan)
+        held_out = _held_out(valid, names, plan, train)
         kept.open(resume=resume, overwrite=overwrite)
         programs = copies(model, guide, len(chosen))
         fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
+        bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
         with rng.forked():
-            trained = _trained(
-                _begun(programs, chosen, elbo, fixed),
-                kept,
-                optimizer,
-                functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0),
-            )
+            begun = _begun(programs, chosen, elbo, fixed)
+            trained = _trained(begun, kept, optimizer, bar)
         home = kept.path if processes.rank == 0 else None
         run = Run(_trace(trained), programs, train, home, plan.dtype, plan.device)
         run.save()
@@ -193,8 +189,10 @@ def _placed(columns: Columns | Streamed, names: Sequence[str], plan: Plan) -> Co
     return chosen.to(plan.device, plan.dtype)
 
 
-def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns | Streamed | None:
-    """The same for held-out data, if there are any."""
+def _held_out(
+    valid: Data | None, names: Sequence[str], plan: Plan, train: Columns | Streamed
+) -> Columns | Streamed | None:
+    """The same for held-out data, if there are any, of the training data's kind."""
     if valid is None:
         if plan.patience is not None:
             raise UserError("patience stops on the held-out bound: give valid data, too")
@@ -202,7 +200,9 @@ def _held_out(valid: Data | None, names: Sequence[str], plan: Plan) -> Columns |
     columns = as_columns(valid)
     if missing := [n for n in names if n not in columns.names]:
         raise UserError(f"the held-out data lack column {missing[0]!r}")
-    return _placed(columns, names, plan)
+    held_out = _placed(columns, names, plan)
+    refuse_other_columns("the held-out data", held_out, train)
+    return held_out
 
 
 def _begun(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pyro
 import torch
 from pyro.infer import ELBO
@@ -104,7 +106,7 @@ def refuse_other_parameters(by_rank: list[list[str]]) -> None:
             )
 
 
-def refuse_averages(estimator: ELBO, sizes: set[int], count: int) -> None:
+def refuse_averages(estimator: ELBO, sizes: Iterable[int], count: int) -> None:
     """Raise a ``UserError`` for averages of signals that shards do not have in common.
 
     A shard's signals are scaled to the whole data by its own rows, so that averages over shards are

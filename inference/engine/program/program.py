@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -39,6 +39,11 @@ from inference.engine.program.state import (
 from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
+
+NO_PARAMETER = (
+    "neither model nor guide has a parameter: there is nothing to fit (a module that a function or "
+    'method uses is registered by pyro.module("name", module))'
+)
 
 
 class Program:
@@ -130,10 +135,7 @@ class Program:
         self.parameters = roots | others(roots, met(capture.trace))
         self.known = self.size()
         if not self.parameters:
-            raise UserError(
-                "neither model nor guide has a parameter: there is nothing to fit (a module that a "
-                'function or method uses is registered by pyro.module("name", module))'
-            )
+            raise UserError(NO_PARAMETER)
         find_plate(self, (trace, guide_trace), batch, rows)
 
     def traces(self, batch: Batch) -> tuple[Trace, Trace]:
@@ -158,26 +160,9 @@ class Program:
             return
         self.known = size
         late = others(self.parameters, stored())
-        self._refuse_unregistered(late)
-        if late and self.fixed_by:
-            raise UserError(
-                f"parameter {next(iter(late))!r} appears after the first batch, which "
-                f"{self.fixed_by} cannot follow: call pyro.param for it in every batch, or leave "
-                f"out {self.fixed_by}"
-            )
+        refuse_late(self, late)
         self.parameters |= late
         self.late |= late.keys()
-
-    def _refuse_unregistered(self, late: dict[str, Tensor]) -> None:
-        """Refuse a new parameter of a module that registers none by ``pyro.module``."""
-        roots = roots_parameters(model=self.model, guide=self.guide)
-        unknown = others(self.parameters | late, roots)
-        if unknown and len(others(stored(), roots)) == len(roots):
-            raise UserError(
-                f"parameter {next(iter(unknown))!r} appears after the first batch, and is not "
-                'registered: call pyro.module("name", module) in each run, or make it in the '
-                "module's constructor"
-            )
 
     def datum_count(self, batch: Batch) -> int:
         """How many data the ELBO of this batch stands for: N, or the batch's own length."""
@@ -209,6 +194,24 @@ class Program:
         for role, module in self.modules():
             for name, buffer in module.named_buffers():
                 yield f"{role}.{name}", buffer
+
+
+def refuse_late(program: Program, late: Mapping[str, Tensor]) -> None:
+    """Raise a ``UserError`` if parameters may not appear now, or a module hides one."""
+    roots = roots_parameters(model=program.model, guide=program.guide)
+    unknown = others({**program.parameters, **late}, roots)
+    if unknown and len(others(stored(), roots)) == len(roots):  # none is in pyro.module
+        raise UserError(
+            f"parameter {next(iter(unknown))!r} appears after the first batch, and is not "
+            'registered: call pyro.module("name", module) in each run, or make it in the '
+            "module's constructor"
+        )
+    if late and program.fixed_by:
+        raise UserError(
+            f"parameter {next(iter(late))!r} appears after the first batch, which "
+            f"{program.fixed_by} cannot follow: call pyro.param for it in every batch, or leave "
+            f"out {program.fixed_by}"
+        )
 
 
 def trace_aside(program: Program, batch: Batch) -> Trace | None:

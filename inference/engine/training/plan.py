@@ -60,6 +60,12 @@ class Plan:
         return batches_per_epoch(self.rows, self.batch_size)
 
     @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """Rows of an epoch's batches, and of its last one."""
+        size = self.batch_size or self.rows
+        return size, self.rows % size or size
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating type of the parameters."""
         return DTYPES[self.precision]
@@ -79,8 +85,7 @@ class Plan:
         """Raise a ``UserError`` if several processes cannot share each batch."""
         if count > 1 and self.seeds_at_once:
             raise UserError("seeds_at_once is for one process: let each have seeds of its own")
-        size = self.batch_size or self.rows
-        smallest = self.rows % size or size
+        size, smallest = self.batch_sizes
         if smallest < count:
             raise UserError(
                 f"an epoch's {self.rows} rows in batches of {size} leave one of {smallest} "

@@ -61,8 +61,7 @@ class SeedTraining:
         terms: records the estimator's terms.
         recorder, held_out: records of the steps, and the held-out bounds.
         best: the program's state at the best held-out bound, if training may stop early.
-        step, epoch, finished: the progress; ``epoch`` counts evaluated epochs.
-        stream: its random numbers.
+        step, epoch, finished, stream: progress (in evaluated epochs), and its random numbers.
     """
 
     def __init__(
@@ -92,8 +91,8 @@ class SeedTraining:
         initialise(program, first, plan, self.processes)
         refuse_undrawn(estimator, program)
         self._name_terms(first)
-        extra = ("beta",) if plan.annealed else ()
-        self.recorder = Recorder(("elbo", *self.terms.names, "grad_norm", *extra), plan.steps)
+        names = ("elbo", *self.terms.names, "grad_norm", *["beta"] * plan.annealed)
+        self.recorder = Recorder(names, plan.steps)
         rng.seed(seed, rank=self.processes.rank)
 
     def gradient(self) -> Gradient:
@@ -101,8 +100,7 @@ class SeedTraining:
         kind = CapturedGradient if self.plan.compile else PlainGradient
         if not isinstance(self.processes, DistributedProcesses):
             return own_gradient(self, kind, self.plan.clip_norm)
-        rows, size = self.plan.rows, self.plan.batch_size or self.plan.rows
-        refuse_averages(self.estimator, {size, rows % size or size}, self.processes.size)
+        refuse_averages(self.estimator, self.plan.batch_sizes, self.processes.size)
         own = own_gradient(self, kind, None)
         refuse_other_parameters(self.processes.gather(list(own.named)))
         self._broadcast(own.named.values())
@@ -138,9 +136,8 @@ class SeedTraining:
     def evaluate(self, valid: Columns | Streamed) -> None:
         """Record the held-out bound; keep the program's state if it is the best so far."""
         with self.plan.autocast(), naming_other_columns("the held-out data", valid, self.data):
-            bounds, weights = held_out_bounds(
-                self.estimator, self.program, valid, self.plan.batch_size, self.processes
-            )
+            fixed = self.plan.batch_size, self.processes
+            bounds, weights = held_out_bounds(self.estimator, self.program, valid, *fixed)
         self.terms.take()
         self._broadcast()
         if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
@@ -182,8 +179,7 @@ class SeedTraining:
     def _name_terms(self, first: Batch) -> None:
         """Find the names of the ELBO's terms; none if any process finds none."""
         with self.plan.autocast():
-            count = self.program.datum_count(first)
-            loss = -bound(self.estimator, self.program, first) * count
+            loss = -bound(self.estimator, self.program, first) * self.program.datum_count(first)
         self.terms.probe(torch.tensor(loss, device=self.plan.device))
         if not all(self.processes.gather(self.terms.names)):
             self.terms.names = ()

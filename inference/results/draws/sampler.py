@@ -153,7 +153,7 @@ class Sampler:
             recorded(guide_trace, rank),
             model_sites,
             sums,
-            self._predicted(traces, rank, scored),
+            predicted(traces, rank, scored),
             frozenset(summed),
         )
 
@@ -174,17 +174,6 @@ class Sampler:
                 latents.remove_node(name)
         free = fixed(poutine.replay(DrawObserved()(model), trace=latents))
         return guide_trace, model_trace, poutine.trace(free).get_trace(**batch)
-
-    def _predicted(
-        self, traces: tuple[Trace, Trace, Trace | None], rank: int, scored: bool
-    ) -> Sites:
-        guide_trace, _, free = traces
-        if free is None:
-            return {}
-        others = {n for n, s in sample_sites(free).items() if kind_of(s) != "latent"}
-        drawn = sample_sites(free).keys() - others
-        left_out = others | (drawn & guide_trace.nodes.keys())
-        return recorded(free, rank, leave_out=left_out, unscored=() if scored else drawn)
 
     def _together(self, batch: Batch, count: int) -> Draws | None:
         """At most ``count`` draws in one run; None where draws must be made one by one."""
@@ -222,6 +211,17 @@ class Sampler:
             if reason := draw_difference(draws, alone, k):
                 return reason
         return None
+
+
+def predicted(traces: tuple[Trace, Trace, Trace | None], rank: int, scored: bool) -> Sites:
+    """The sites that only the third trace draws; see ``Sampler._traces``."""
+    guide_trace, _, free = traces
+    if free is None:
+        return {}
+    others = {n for n, s in sample_sites(free).items() if kind_of(s) != "latent"}
+    drawn = sample_sites(free).keys() - others
+    left_out = others | (drawn & guide_trace.nodes.keys())
+    return recorded(free, rank, leave_out=left_out, unscored=() if scored else drawn)
 
 
 def shapes(batch: Batch) -> Any:
