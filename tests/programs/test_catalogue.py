@@ -3,14 +3,22 @@
 ``tests/support/against_pyro`` says what is compared with what.
 """
 
+import random
 import re
+import subprocess
+import sys
+import time
 
 import pytest
 
 from inference import UserError
+from inference.util.files import load_checkpoint
 from tests.programs import PROGRAMS, Program
 from tests.programs.expected import WRONG, refusal
 from tests.support.against_pyro import FACETS
+from tests.support.against_pyro.by_hand import SEED
+from tests.support.killed_program import train
+from tests.support.training import same
 
 EVERY_DAY = {
     "ELBO": 4,  # every so many-th program; the others are among the slow tests
@@ -41,6 +49,26 @@ def test_is_pyros(program: Program, facet: str):
     else:
         with pytest.raises(UserError, match=re.escape(words)):
             FACETS[facet](program)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:the trace holds")
+@pytest.mark.parametrize("name", list(PROGRAMS)[::10])
+def test_a_killed_process_resumes_bit_for_bit(name, tmp_path):
+    """SIGKILL at a random moment; a program built anew in another process goes on."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    expected = train(name, whole)
+    command = [sys.executable, "-m", "tests.support.killed_program", name, str(killed)]
+    process = subprocess.Popen(command)
+    while process.poll() is None and not (killed / "checkpoint.pt").exists():
+        time.sleep(0.002)
+    time.sleep(random.Random(name).uniform(0, 0.4))
+    process.kill()
+    process.wait()
+    assert 0 < load_checkpoint(killed / "checkpoint.pt")[SEED]["step"] < 100  # it died between
+    found = train(name, killed, weights=99)
+    same(load_checkpoint(killed / "checkpoint.pt"), load_checkpoint(whole / "checkpoint.pt"))
+    same(vars(found), vars(expected))
 
 
 def test_there_are_programs_of_every_family():

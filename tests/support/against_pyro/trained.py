@@ -151,11 +151,12 @@ def resumed(program: Program) -> None:
 
 
 def lived(program: Program, folder: Path, left: float, weights: int = WEIGHTS, **how) -> Trained:
-    """Six steps of momentum in ``folder``, unless they end after ``left``."""
+    """Six steps of momentum in ``folder`` (or as said), unless they end after ``left``."""
     made = by_hand.fresh(program, weights)
     Mortal.left = left
     momentum = functools.partial(Mortal, lr=RATE, momentum=0.9)
-    return outcome(program, made, ours(program, made, momentum, steps=6, directory=folder, **how))
+    how = {"steps": 6, "directory": folder} | how
+    return outcome(program, made, ours(program, made, momentum, **how))
 
 
 def two_seeds(program: Program) -> None:
