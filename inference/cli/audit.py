@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from inference.cli.build import build_recipe
 from inference.cli.options import AuditOptions
 from inference.cli.registry import Source
+from inference.estimators import ScoreFunction
 from inference.recipes.named_estimators import named_estimator
 from inference.results import traces
 from inference.util.errors import UserError
@@ -27,7 +29,7 @@ def run(source: Source, options: AuditOptions) -> None:
         recipe.model,
         recipe.guide,
         recipe.train,
-        {spec: from_spec(spec, nesting) for spec in options.estimators},
+        dict(audited(source, options, spec, nesting) for spec in options.estimators),
         samples=options.samples,
         device=options.device,
         precision=options.precision,
@@ -45,6 +47,17 @@ def run(source: Source, options: AuditOptions) -> None:
     found.plot(out / "audit.png")
     traces.write_trace(found.tree, out / "audit.nc")
     console.print(f"picture and tree: {out}", highlight=False)
+
+
+def audited(source: Source, options: AuditOptions, spec: str, nesting: float) -> tuple[str, ELBO]:
+    """(label, estimator); ``ScoreFunction`` with the recipe's ``--baseline``, if it has one."""
+    estimator, baseline = from_spec(spec, nesting), getattr(options, "baseline", "none")
+    if baseline == "none" or type(estimator) is not ScoreFunction:
+        return spec, estimator
+    chosen = {"estimator": "ScoreFunction", "particles": estimator.num_particles}
+    with_baseline = build_recipe(source, dataclasses.replace(options, **chosen)).estimator
+    assert with_baseline is not None
+    return f"{spec}, {baseline}", with_baseline
 
 
 def from_spec(spec: str, nesting: float = 1) -> ELBO:

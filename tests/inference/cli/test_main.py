@@ -198,6 +198,17 @@ def test_audit_leaves_out_what_refuses_and_keeps_a_picture(tmp_path, capsys):
     assert (tmp_path / "audit.nc").exists()
 
 
+def test_audit_gives_the_score_function_the_recipes_baseline(tmp_path, capsys):
+    run(
+        *("audit", "sbn", "--data", "digits", "--latent-dims", 6, "--batch-size", 8),
+        *("--samples", 30, "--baseline", "average", "--estimators", "ScoreFunction", "DisARM"),
+        *("--out", tmp_path),
+    )
+    printed = capsys.readouterr().out
+    assert "ScoreFunction, average" in printed
+    assert "DisARM, average" not in printed
+
+
 @pytest.mark.parametrize("network", ["linear", pytest.param("nonlinear", marks=pytest.mark.slow)])
 def test_a_sigmoid_belief_network_learns(network, tmp_path):
     out = tmp_path / "sbn"
