@@ -64,9 +64,9 @@ WORKFLOW = {
 }
 ENGINE = {"processes": ("averages", "", "")}
 RESULTS = {"evaluate": ("evaluate posterior", "", "not groups and not arviz")}
-ANY, POSTERIOR = "inference/results/any_program", "inference/results/posterior"
+ANY, PROOF = "inference/results/any_program", "inference/results/posterior programs/catalogue"
 DRAWS = {
-    name: (ANY, POSTERIOR, "")
+    name: (ANY, PROOF, "not (ELBO or SGD or audit or compile or resume or seeds)")
     for name in ("assignments", "joint", "marginals", "rows", "sampler", "sites")
 }
 # path → the functions of it that are mathematics, where others are not
