@@ -4,7 +4,18 @@ import inspect
 
 import pytest
 
-from ppl_models import captioner, decoding, density, language, nce, regression, skip_gram
+from ppl_models import (
+    captioner,
+    decoding,
+    density,
+    glimpse_networks,
+    glimpses,
+    language,
+    nce,
+    regression,
+    retina,
+    skip_gram,
+)
 
 DEFAULTS = {
     captioner.Captioner: {"embedding": 512, "hidden": 512, "attention": 256, "dropout": 0.5},
@@ -15,11 +26,15 @@ DEFAULTS = {
     },
     decoding.sample_captions: {"longest": 30, "unknown": False, "attention": "expected"},
     density.DensityNCE: {"log_z": 0.0},
+    glimpse_networks.DRAM: {"width": 256, "channels": (32, 32, 64)},
+    glimpse_networks.RAM: {"width": 256},
+    glimpses.Glimpses: {"targets": 1, "every": False, "end": None},
     language.WordScores: {"sparse": False},
     language.LogBilinear: {"sparse": False},
     language.Recurrent: {"dropout": 0.0, "sparse": False},
     nce.NCE: {"log_z": 0.0, "learn_log_z": False},
     regression.GaussianRegression: {"scale": 1.0},
+    retina.Retina: {"scales": 1, "smooth": False},
     skip_gram.WordVectors: {"spread": 0.0},
 }  # fmt: skip
 

@@ -45,3 +45,18 @@ def test_only_the_network_has_a_gradient():
     for signal in SIGNALS[:2]:
         (slope,) = torch.autograd.grad(baseline("z", signal, (X,), {}).sum(), weight)
         torch.testing.assert_close(slope, X.sum(), rtol=1e-14, atol=0)
+
+
+def test_averages_are_restored_whatever_there_was_before():
+    """A site that both know, one that only the state knows, and one that was not there then."""
+    average, restored = MovingAverage(), MovingAverage()
+    average("both", SIGNALS[0], (), {})
+    average("new", SIGNALS[0], (), {})
+    state = average.get_extra_state()
+    for name in ("both", "later"):
+        restored(name, SIGNALS[1], (), {})
+        restored(name, SIGNALS[2], (), {})
+    restored.set_extra_state(state)
+    for name in ("both", "new", "later"):
+        known = average if name != "later" else MovingAverage()
+        assert restored(name, SIGNALS[2], (), {}) == known(name, SIGNALS[2], (), {}), name

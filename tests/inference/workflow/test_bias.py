@@ -119,3 +119,9 @@ def test_a_bias_is_as_hard_to_see_on_either_side():
     for one in (draws, -draws):
         found = resolution(sample(one, deviation), 3)
         assert torch.equal(found, resolution(sample(draws, deviation), 3))
+
+
+def test_the_resolution_is_the_same_wherever_the_mean_is():
+    draws, deviation = skewed()
+    moved = resolution(sample(draws + 3.0, deviation), 3)
+    torch.testing.assert_close(moved, resolution(sample(draws, deviation), 3), rtol=1e-6, atol=0)

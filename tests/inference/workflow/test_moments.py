@@ -137,3 +137,10 @@ def test_state_settles_and_stays():
     state = copy.deepcopy(rebar.state_dict())
     gradient_of(rebar, program, batch)
     assert str(rebar.state_dict()) == str(state)
+
+
+def test_two_gradients_have_a_variance():
+    found = Moments(ACROSS)
+    for gradient in GRADIENTS[:2]:
+        found.add(gradient, 0.0)
+    np.testing.assert_allclose(found.variance, GRADIENTS[:2].numpy().var(0, ddof=1), rtol=1e-12)

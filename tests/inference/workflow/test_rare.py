@@ -3,6 +3,7 @@
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy.stats import poisson
 
 from inference.workflow.rare import MAX_RARE_DRAWS, MakeRare, with_rare_draws
 
@@ -91,3 +92,11 @@ def test_normal_numbers_about_a_mean():
         far = {(round((a - 1) / 0.1, 2), round((b - 2) / 3, 2)) for a, b in runs(draw)}
         extremes = sorted(v for pair in far for v in pair if abs(v) > 4.7)
         assert extremes == [-4.75, -4.75, 4.75, 4.75]
+
+
+@pytest.mark.parametrize("rate", [0.5, 3.0, 100.0])
+def test_rare_counts_are_rare_but_not_absurd(rate):
+    """Beyond them is one of 500 draws with probability 1e-3 or less, and not less than 1e-9."""
+    far = max(run[0] for run in runs(lambda: dist.Poisson(torch.tensor([rate])).sample()))
+    beyond = 500 * poisson(rate).sf(far - 1)
+    assert 1e-9 < beyond < 1e-3

@@ -9,7 +9,12 @@ import torch
 from pyro.nn import PyroModule
 from torch import nn
 
-from inference.engine.gradient.averaged import AveragedGradient, mutable_state
+from inference import UserError
+from inference.engine.gradient.averaged import (
+    AveragedGradient,
+    mutable_state,
+    refuse_averages,
+)
 from inference.engine.gradient.plain import PlainGradient
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
@@ -116,3 +121,18 @@ def test_the_estimator_s_buffers_are_state_too():
     found = {name.split(".")[-1] for name, _ in mutable_state(plain.program, estimator)}
     statistics = {"running_mean", "running_var", "num_batches_tracked"}
     assert statistics | {"seen", "count", "offset b"} == found
+
+
+@pytest.mark.parametrize(
+    ("options", "sizes", "words"),
+    [
+        ({"normalise": True}, (4, 4), "normalise divides a signal by its spread within one"),
+        ({"baseline": MovingAverage()}, (4, 3), "2 processes share evenly, and one has 3 rows"),
+        ({"baseline": MovingAverage()}, (4, 2), None),
+        ({}, (4, 3), None),
+    ],
+)
+def test_averages_that_shards_do_not_have_in_common_are_refused(options, sizes, words):
+    estimator = ScoreFunction(**options)
+    with pytest.raises(UserError, match=words) if words else contextlib.nullcontext():
+        refuse_averages(estimator, sizes, 2)
