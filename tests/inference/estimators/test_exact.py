@@ -236,3 +236,39 @@ def test_values_of_an_event_of_several_draws():
     assert all_values(dist.Bernoulli(torch.ones(2, 3)).to_event(1)).shape == (8, 3)
     assert len(all_values(dist.Bernoulli(torch.ones(17)).to_event(1))) == 2**17
     assert all_values(dist.Categorical(torch.ones(4))).tolist() == [0, 1, 2, 3]
+
+
+def test_an_impossible_value_counts_nothing_whatever_it_is():
+    log_weight = torch.tensor([-math.inf, -1.0, -math.inf], requires_grad=True)
+    value = torch.tensor([math.inf, 2.0, math.nan], requires_grad=True)
+    total = exact.weighted(log_weight, value).sum()
+    assert total.item() == pytest.approx(2 * math.exp(-1))
+    total.backward()
+    assert log_weight.grad.tolist() == value.grad.mul(2).tolist()
+    assert value.grad.tolist() == [0.0, pytest.approx(math.exp(-1)), 0.0]
+
+
+def test_programs_are_compared_again_at_another_shape():
+    """Right at all values at once for one row, wrong for two: its latents do not fit its rows."""
+    p = torch.tensor([0.3, -0.5], dtype=torch.float64, requires_grad=True)
+
+    def guide(x):
+        for i in range(2):
+            pyro.sample(f"b{i}", dist.Bernoulli(logits=p[i]))
+
+    def model(x):
+        b = [pyro.sample(f"b{i}", dist.Bernoulli(torch.tensor(0.5).double())) for i in range(2)]
+        mean = b[0] + b[1] if len(x) == 1 else torch.stack(b).sum()
+        pyro.sample("x", dist.Normal(mean, 1.0).expand([len(x)]).to_event(1), obs=x)
+
+    for rows in (1, 2):
+        x = torch.ones(rows, dtype=torch.float64)
+        found = Exact().differentiable_loss(model, guide, x)
+        q = p.sigmoid()
+        on = torch.stack([1 - q, q])
+        weights = on[:, 0, None] * on[:, 1]
+        means = torch.tensor([[0.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+        log_p = rows * (-0.5 * (1 - means) ** 2 - 0.5 * math.log(2 * math.pi))
+        expected = -(weights * (log_p + 2 * math.log(0.5) - weights.log())).sum()
+        gradients = [torch.autograd.grad(loss, p)[0] for loss in (found, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)

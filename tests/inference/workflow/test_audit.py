@@ -1,5 +1,7 @@
 """audit: its figures are the analytic ones, a bias is seen, refusals and costs are right."""
 
+import time
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -52,6 +54,7 @@ def test_expected_square_has_the_analytic_gradient_and_variances(reparameterised
 
 
 def test_the_exact_gradient_is_found_and_nobody_is_accused():
+    start = time.perf_counter()
     result = audit(
         SquaredDistance(),
         SquaredDistanceGuide(0.3),
@@ -62,6 +65,8 @@ def test_the_exact_gradient_is_found_and_nobody_is_accused():
     )
     assert result.reference == "the exact gradient"
     assert not any(r.biased for r in result.rows)
+    spent = 1e3 * (time.perf_counter() - start)
+    assert 0 < 300 * sum(r.milliseconds for r in result.rows) < 2 * spent  # medians
     quiet, loud = of(result, "DisARM"), of(result, "ScoreFunction")
     assert quiet.variance < 0.1 * loud.variance
     assert (quiet.evaluations, loud.evaluations) == (2, 1)

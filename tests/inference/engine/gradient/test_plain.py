@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from inference.engine.gradient.captured import named_tensors
 from inference.engine.gradient.plain import clip_gradients
 
 
@@ -15,3 +16,11 @@ def test_clipping_by_hand():
         expected = scale * torch.tensor([3.0, -4.0])
         torch.testing.assert_close(parameters[0].grad, expected, rtol=1e-12, atol=0)
         assert float(parameters[1].grad) == pytest.approx(12 * scale, rel=1e-12)
+
+
+def test_every_tensor_of_a_nested_state_has_a_name():
+    state = {"params": {"w": torch.ones(2)}, "offset": torch.zeros(1), "constraints": {"w": "real"}}
+    found = dict(named_tensors("store", state))
+    assert found.keys() == {"store.params.w", "store.offset"}
+    found["store.offset"] += 1
+    assert state["offset"] == 0
