@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pyro
 import torch
 from torch import Tensor
 
+from guides.prior import Prior
 from inference.data.columns import Columns, slices
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
@@ -20,9 +22,11 @@ from inference.results.run import Run
 from inference.util import rng
 from inference.util.files import write_json
 from ppl_models.glimpses import Glimpses, Look
+from ppl_models.places import OnGrid
 
 AT_ONCE = 250  # images
 BINS = 15  # of the calibration error
+ENUMERATED = 1000  # walks over an image
 SHOWN = 8  # images in the picture of looks
 
 
@@ -38,13 +42,30 @@ def report(run: Run, options: GlimpsesOptions, problem: Problem, test: Columns) 
         "test error %, one run": 100 * errors(probabilities, y, counted).mean(0),
         f"test error %, mean of {draws} runs": 100 * errors(averaged, y, counted),
         "test calibration error %": 100 * calibration_error(averaged[counted], y[counted]),
-        "test ELBO": evaluate.importance_weighted_bound(program, test, 1),
-        f"test L_{draws}": evaluate.importance_weighted_bound(program, test, draws),
+        **bounds(program, test, draws),
     }
     if run.directory is not None:
         write_json(run.directory / "problem.json", problem._asdict())
         draw(program, test, options.glimpse, run.directory)
     return figures
+
+
+def bounds(program: Program, test: Columns, draws: int) -> Figures:
+    """Lower bounds of log p(y | I) in ascending order, and itself where looks can be enumerated."""
+    found: Figures = {}
+    if not isinstance(program.guide, Prior):
+        by_prior = copy.copy(program)
+        by_prior.guide = Prior(program.model)
+        found["test E log p(y | l, I), l ~ p"] = evaluate.importance_weighted_bound(
+            by_prior, test, 1
+        )
+    for name, count in {"ELBO": 1, f"L_{draws}": draws}.items():
+        found[f"test {name}"] = evaluate.importance_weighted_bound(program, test, count)
+    model = glimpses(program)
+    walks = model.places.dims ** (model.looks * model.targets)
+    if isinstance(model.places, OnGrid) and walks <= ENUMERATED:
+        found["test log p(y | I)"] = evaluate.exact_evidence(program, test, AT_ONCE)
+    return found
 
 
 def draw(program: Program, test: Columns, side: int, directory: Path) -> None:

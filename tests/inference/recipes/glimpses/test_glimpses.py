@@ -37,6 +37,19 @@ def test_a_run_learns_and_leaves_its_pictures(run):
         assert moving.n_frames == 3
 
 
+def test_bounds_ascend_to_the_evidence(tmp_path):
+    """A guide that knows the label is between the papers' bound and log p, by far on each side."""
+    options = ["--places", "grid", "--grid", "3", "--glimpse", "3", "--looks", "2"]
+    options += ["--guide", "label", "--width", "32", "--epochs", "15", "--learning-rate", "1e-2"]
+    main(["fit", "glimpses", *options, "--out", str(tmp_path)])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    names = ["E log p(y | l, I), l ~ p", "ELBO", "L_10", "log p(y | I)"]
+    found = [figures[f"test {name}"]["mean"] for name in names]
+    assert found == sorted(found)
+    assert found[1] - found[0] > 0.02
+    assert found[3] - found[1] > 0.01
+
+
 def test_look_says_and_draws(run, tmp_path, capsys):
     pixels = (prepared("digits")[0][2].tensors["x"][:2, 0] * 255).byte().numpy()
     files = [tmp_path / f"{i}.png" for i in range(2)]
