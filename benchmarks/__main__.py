@@ -41,16 +41,21 @@ def main(names: Sequence[str]) -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=110)  # a log file has no width
     found: list[Row] = []
+    folder = Path("runs/bench")
+    folder.mkdir(parents=True, exist_ok=True)
     for name in names or ALL:
         with console.status(f"measuring: {name}"):
             found += importlib.import_module(f"benchmarks.{name}").measure()
+        save(found, folder)  # a long run that is stopped keeps what it has
     console.print(table(found))
-    folder = Path("runs/bench")
-    folder.mkdir(parents=True, exist_ok=True)
+    console.print(f"figures and picture: {folder}/bench.json, {folder}/bench.png")
+
+
+def save(found: Sequence[Row], folder: Path) -> None:
+    """Write figures and picture."""
     rows = [asdict(row) for row in found]
     (folder / "bench.json").write_text(json.dumps(rows, indent=2) + "\n")
     picture(found, folder / "bench.png")
-    console.print(f"figures and picture: {folder}/bench.json, {folder}/bench.png")
 
 
 def table(found: Sequence[Row]) -> Table:

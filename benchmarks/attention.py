@@ -14,6 +14,7 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import ELBO, SVI, Trace_ELBO, TraceGraph_ELBO
 from pyro.nn import PyroModule
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -132,7 +133,7 @@ def svi(batch: Batch, elbo: ELBO) -> Step:
     torch.manual_seed(0)
     decoder = Decoder()
     model, guide = Captioner(decoder, looking=False), Captioner(decoder, looking=True)
-    steps = SVI(model, guide, pyro.optim.Adam({"lr": 1e-3}), elbo)
+    steps = SVI(model, guide, PyroOptim(torch.optim.Adam, {"lr": 1e-3}), elbo)
     return lambda: steps.step(**batch)
 
 

@@ -81,7 +81,7 @@ def measure() -> Iterator[Row]:
         )
         alone = begun(program(), columns, 0)
         one = stepping(TrainingRun([alone], alone.gradient(), vae.Adam))
-        contenders = {
+        contenders: dict[str, Step] = {
             f"{SEEDS} seeds at once": stepping(TrainingRun(each, gradient, vae.Adam)),
             f"{SEEDS} in turn": partial(repeated, one),
             "one seed": one,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -90,7 +90,7 @@ def bare(columns: Columns, batch_size: int) -> Step:
 def svi(columns: Columns, batch_size: int) -> Step:
     """Pyro's own step."""
     p, drawn = program(), batches(columns, batch_size)
-    steps = SVI(p.model, p.guide, pyro.optim.Adam({"lr": 1e-3}), Trace_ELBO())
+    steps = SVI(p.model, p.guide, PyroOptim(torch.optim.Adam, {"lr": 1e-3}), Trace_ELBO())
     return lambda: steps.step(**next(drawn))
 
 

@@ -30,6 +30,7 @@ from inference.recipes.words.data.corpus import Corpus
 from inference.recipes.words.report import examinations
 from inference.recipes.words.report.vectors import keyed_vectors
 from inference.recipes.words.skipgram import Options
+from ppl_models.skip_gram import WordVectors
 
 SEEDS, THREADS = 3, 2
 RHO = "{}, Spearman's ρ"
@@ -51,7 +52,11 @@ def ours(found: Corpus, options: Options, seed: int) -> Trained:
     torch.manual_seed(seed)
     data, _ = skipgram.train_and_held_out(options, found)
     model = skipgram.point(options, data)
-    sgd = partial(RowwiseSGD, lr=options.learning_rate * options.batch_size, reach=skipgram.REACH)
+    sgd = partial(
+        RowwiseSGD,
+        lr=options.learning_rate * (options.batch_size or len(data)),
+        reach=skipgram.REACH,
+    )
     began: list[float] = []
 
     def schedule(progress: float) -> float:
@@ -61,7 +66,9 @@ def ours(found: Corpus, options: Options, seed: int) -> Trained:
     run = partial(fit, compile=True, precision="bf16-mixed", batch_size=options.batch_size)
     run(model, Empty(), data, None, sgd, epochs=options.epochs, schedule=schedule, seeds=[seed])
     seconds = time.perf_counter() - began[1]
-    vectors = keyed_vectors(found.words, model.contrast.encode.table, found.counts)
+    words = model.contrast.encode
+    assert isinstance(words, WordVectors)
+    vectors = keyed_vectors(found.words, words.table, found.counts)
     return trained("lowerbound", seed, options.epochs * len(found.tokens) / seconds, vectors)
 
 
