@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from inference.engine.capture.graph import Graph, Outputs
 from inference.util.errors import UserError
 
+aten = torch.ops.aten
 Runner = Callable[[Sequence[Tensor], Sequence[Tensor]], Outputs]
 Backend = Callable[[Graph, Sequence[Tensor]], Runner]
 OPTIONS = {
@@ -39,6 +40,7 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
     """
     inputs: list[Any] = [*outside_autograd([*variables, *graph.draw_noise(), *graph.held])]
     held = outside_autograd(graph.held)
+    reshape_views(graph.module)
     try:
         compiled = torch._inductor.standalone_compile(
             graph.module,
@@ -57,6 +59,13 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
         return compiled(*variables, *noise, *held)
 
     return run if inputs[0].device.type != "cuda" else as_cuda_graph(run, graph, variables)
+
+
+def reshape_views(module: fx.GraphModule) -> None:
+    """Let each view copy if it must: compiled, a tensor may lie in memory in another order."""
+    for node in module.graph.find_nodes(op="call_function", target=aten.view.default):
+        node.target = aten.reshape.default
+    module.recompile()
 
 
 def as_cuda_graph(run: Runner, graph: Graph, variables: Sequence[Tensor]) -> Runner:

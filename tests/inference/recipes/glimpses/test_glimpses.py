@@ -14,6 +14,7 @@ from inference.recipes.glimpses.glimpses import build, labelled, prepared
 from inference.recipes.glimpses.options import GlimpsesOptions
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report.figures import calibration_error, errors, said
+from inference.results.traces import read_trace
 
 SMALL = ["--glimpse", "3", "--looks", "3", "--width", "32", "--epochs", "8"]
 
@@ -121,3 +122,14 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
     y = torch.tensor([0] * 7 + [1] * 3)
     assert calibration_error(confident, y) == pytest.approx(0.2)
     assert calibration_error(confident, torch.tensor([0] * 9 + [1])) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_two_draws_through_a_smooth_retina_compile(tmp_path):
+    """Its reads between pixels lie in memory in another order when compiled."""
+    options = ["--places", "smooth", "--estimator", "Pathwise", "--particles", "2", *SMALL[:-1]]
+    traces = []
+    for compiled in ("--compile", "--no-compile"):
+        main(["fit", "glimpses", *options, "1", compiled, "--out", str(tmp_path / compiled)])
+        traces.append(read_trace(tmp_path / compiled)["svi"]["elbo"].to_numpy())
+    np.testing.assert_allclose(*traces, rtol=1e-3)
