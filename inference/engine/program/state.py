@@ -70,9 +70,13 @@ def unwrapped(callee: StochasticFunction) -> StochasticFunction:
 
 
 def others(known: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The found parameters that are not known yet under any name."""
-    have = set(map(id, known.values()))
-    return {name: p for name, p in found.items() if id(p) not in have and name not in known}
+    """The found parameters that are not known yet under any name; each under its first."""
+    have, new = set(map(id, known.values())), {}
+    for name, parameter in found.items():
+        if id(parameter) not in have and name not in known:
+            have.add(id(parameter))
+            new[name] = parameter
+    return new
 
 
 def met(trace: Trace) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Evidence by enumeration and active units, by hand."""
 
+import inspect
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -7,7 +9,12 @@ import torch
 
 from inference import UserError
 from inference.engine.program.program import Program
-from inference.results.evaluate import active_units, exact_evidence, khat_of
+from inference.results.evaluate import (
+    active_units,
+    exact_evidence,
+    importance_weighted_bound,
+    khat_of,
+)
 
 X = torch.tensor([0.4, -1.2, 2.0, 0.9], dtype=torch.float64)
 MEANS = torch.tensor([-1.0, 0.5, 2.0], dtype=torch.float64)
@@ -156,3 +163,9 @@ def test_equal_weights_have_no_tail():
     found = khat_of(weights)
     assert found[0] == 0
     assert abs(found[1] - 1) < 0.5  # of a Pareto's tail of index 1
+
+
+def test_the_bound_has_as_many_draws_as_its_paper():
+    """Burda et al. 2016: 5,000."""
+    default = inspect.signature(importance_weighted_bound).parameters["num_samples"].default
+    assert default == 5000

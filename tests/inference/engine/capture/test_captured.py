@@ -6,6 +6,7 @@ import gc
 import itertools
 import random
 import resource
+from functools import partial
 
 import numpy as np
 import pyro
@@ -170,6 +171,35 @@ def test_gradients_may_jump_at_kinks_but_not_always(output, draws):
     may_be = len(draws) < (5 if output else 2)
     with contextlib.nullcontext() if may_be else pytest.raises(UserError, match=names[output]):
         captured({"x": torch.ones(3)})
+
+
+def looked_up(how):
+    """Words' numbers looked up in a table, sparsely and perhaps in another way."""
+    table = pyro.nn.PyroModule[torch.nn.Embedding](5, 1, sparse=True)
+    unused = pyro.nn.PyroModule[torch.nn.Linear](2, 2)
+
+    def model(x):
+        pyro.module("table", table)
+        pyro.module("unused", unused)
+        loc = how(table, (x > 0).long()).squeeze(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(loc, 1.0), obs=x)
+
+    return model, lambda x: None, {"x": torch.randn(8)}
+
+
+def test_a_parameter_without_a_gradient_is_captured():
+    run = quiet(*looked_up(lambda table, w: table.weight[w]), Pathwise(), compile=True, steps=2)
+    assert run.trace["svi"]["elbo"].notnull().all()
+
+
+def test_a_table_read_in_two_ways_is_refused():
+    model, guide, data = looked_up(lambda table, w: table(w) + table.weight[w])
+    sgd = partial(torch.optim.SGD, lr=0.1)
+    with pytest.raises(
+        UserError, match=r"weight' has sparse gradients in a way that a graph"
+    ):
+        quiet(model, guide, data, Pathwise(), sgd, compile=True, steps=2)
 
 
 @pytest.mark.usefixtures("_backend")

@@ -9,6 +9,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule
+from pyro.optim import PyroOptim
 from torch import nn
 
 from inference import UserError, fit
@@ -275,3 +276,35 @@ def test_containers_that_hold_themselves_and_big_ones_are_no_trouble():
         return loop, numbers
 
     assert modules_of(model=model) == {}
+
+
+@pytest.mark.usefixtures("_backend")
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_parameter_of_two_names_is_one(capture):
+    """A ``PyroModule`` names its weight at a call, and ``pyro.module`` names it once more.
+
+    The optimiser would step twice; Pyro's SVI steps once.
+    """
+    x = torch.randn(8, 2)
+
+    def program():
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        linear = PyroModule[torch.nn.Linear](2, 1)
+
+        def model(x):
+            pyro.module("linear", linear)
+            with pyro.plate("data", len(x)):
+                loc = linear(x).squeeze(-1)
+                pyro.sample("x", dist.Normal(loc, 1.0), obs=x[:, 0])
+
+        return model, linear
+
+    model, expected = program()
+    sgd = PyroOptim(torch.optim.SGD, {"lr": 0.01})
+    svi = SVI(model, lambda x: None, sgd, Trace_ELBO())
+    for _ in range(3):
+        svi.step(x)
+    model, found = program()
+    quiet(model, lambda x: None, {"x": x}, optimizer=sgd, steps=3, compile=capture)
+    torch.testing.assert_close(found.weight, expected.weight, rtol=1e-12, atol=0)
