@@ -196,9 +196,7 @@ def test_a_parameter_without_a_gradient_is_captured():
 def test_a_table_read_in_two_ways_is_refused():
     model, guide, data = looked_up(lambda table, w: table(w) + table.weight[w])
     sgd = partial(torch.optim.SGD, lr=0.1)
-    with pytest.raises(
-        UserError, match=r"weight' has sparse gradients in a way that a graph"
-    ):
+    with pytest.raises(UserError, match=r"weight' has sparse gradients in a way that a graph"):
         quiet(model, guide, data, Pathwise(), sgd, compile=True, steps=2)
 
 
