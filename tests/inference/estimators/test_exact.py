@@ -259,7 +259,8 @@ def test_programs_are_compared_again_at_another_shape():
     def model(x):
         b = [pyro.sample(f"b{i}", dist.Bernoulli(torch.tensor(0.5).double())) for i in range(2)]
         mean = b[0] + b[1] if len(x) == 1 else (b[0] + b[1]).sum()
-        pyro.sample("x", dist.Normal(mean, 1.0).expand([len(x)]).to_event(1), obs=x)
+        loc = mean.unsqueeze(-1).expand(*mean.shape, len(x))
+        pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x)
 
     for rows in (1, 2):
         x = torch.ones(rows, dtype=torch.float64)
