@@ -19,6 +19,7 @@ from inference.estimators import (
     ScoreFunction,
 )
 from inference.workflow.bias import TOLERANCE
+from inference.workflow.moments import Moments
 from ppl_models.toys import (
     ExpectedSquare,
     ExpectedSquareGuide,
@@ -299,3 +300,19 @@ def test_what_a_baseline_network_is_fitted_by_is_no_bias():
     assert not rows["TraceGraph_ELBO"].biased
     assert rows["TraceGraph_ELBO"].by_parameter["baseline$$$weight"] == 0
     assert rows["TraceGraph_ELBO"].by_parameter["logits"] > 0
+
+
+def test_rare_draws_are_measured_for_each_estimator(monkeypatch):
+    """One of 300 draws is 1 with probability 3e-4: each estimator is tried there, too."""
+    seen = []
+    monkeypatch.setattr(Moments, "add_rare", lambda self, gradient: seen.append(id(self)))
+
+    def guide(x):
+        pyro.sample("b", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(-14.0))))
+
+    def model(x):
+        b = pyro.sample("b", dist.Bernoulli(torch.tensor(0.5)))
+        pyro.sample("x", dist.Normal(b, 1.0), obs=x[0])
+
+    audit(model, guide, ONE, [ScoreFunction(), LeaveOneOut(2)], samples=300, progress=False)
+    assert len(set(seen)) == 2

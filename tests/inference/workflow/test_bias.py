@@ -1,5 +1,6 @@
 """The test for a bias: its level and power on distributions where a t-test fails, by simulation."""
 
+import itertools
 import math
 
 import pytest
@@ -125,3 +126,12 @@ def test_the_resolution_is_the_same_wherever_the_mean_is():
     draws, deviation = skewed()
     moved = resolution(sample(draws + 3.0, deviation), 3)
     torch.testing.assert_close(moved, resolution(sample(draws, deviation), 3), rtol=1e-6, atol=0)
+
+
+def test_stakes_are_halved_down_to_the_optimum():
+    """For 1,024 draws: four of them, from half of what could be lost at once."""
+    torch.manual_seed(0)
+    draws = torch.randn(1024, 1).double()
+    stakes = list(sample(draws, draws.abs().max()).stakes(torch.zeros(1).double()))
+    assert len(stakes) == 4
+    assert [float(b / a) for a, b in itertools.pairwise(stakes)] == [0.5] * 3

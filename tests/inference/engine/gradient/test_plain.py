@@ -1,10 +1,12 @@
 """The plain gradient: its norm, and clipping by it."""
 
+import inspect
+
 import pytest
 import torch
 
-from inference.engine.gradient.captured import named_tensors
-from inference.engine.gradient.plain import clip_gradients
+from inference.engine.gradient.captured import CapturedGradient, named_tensors
+from inference.engine.gradient.plain import PlainGradient, clip_gradients
 
 
 def test_clipping_by_hand():
@@ -24,3 +26,8 @@ def test_every_tensor_of_a_nested_state_has_a_name():
     assert found.keys() == {"store.params.w", "store.offset"}
     found["store.offset"] += 1
     assert state["offset"] == 0
+
+
+@pytest.mark.parametrize("kind", [PlainGradient, CapturedGradient])
+def test_the_kl_has_weight_one_unless_said_otherwise(kind):
+    assert inspect.signature(kind.__call__).parameters["beta"].default == 1.0
