@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from inference.cli import registry
+from inference.cli.audit import audited
 from inference.cli.main import main
+from inference.cli.options import audit_options
+from inference.estimators import MovingAverage
 from inference.recipes.images import vae as vae_recipe
 from inference.recipes.options import recipe_identity
 from inference.results.traces import read_trace
@@ -207,6 +210,11 @@ def test_audit_gives_the_score_function_the_recipes_baseline(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "ScoreFunction, average" in printed
     assert "DisARM, average" not in printed
+    sbn = registry.find("sbn")
+    options = audit_options(sbn.options)(data="digits", latent_dims=(6,), baseline="average")
+    _, estimator = audited(sbn, options, "ScoreFunction:4", 1)
+    assert isinstance(estimator.baseline, MovingAverage)
+    assert estimator.num_particles == 4
 
 
 @pytest.mark.parametrize("network", ["linear", pytest.param("nonlinear", marks=pytest.mark.slow)])

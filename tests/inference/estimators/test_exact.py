@@ -249,7 +249,7 @@ def test_an_impossible_value_counts_nothing_whatever_it_is():
 
 
 def test_programs_are_compared_again_at_another_shape():
-    """Right at all values at once for one row, wrong for two: its latents do not fit its rows."""
+    """All values at once are right for one row; for two, ``sum`` would take them all together."""
     p = torch.tensor([0.3, -0.5], dtype=torch.float64, requires_grad=True)
 
     def guide(x):
