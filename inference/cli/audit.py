@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from rich.console import Console
 from inference.cli.build import build_recipe
 from inference.cli.options import AuditOptions
 from inference.cli.registry import Source
-from inference.estimators import ScoreFunction
-from inference.recipes.named_estimators import named_estimator
+from inference.recipes.contract import Recipe
+from inference.recipes.named_estimators import estimator_of
+from inference.recipes.options import Training
 from inference.results import traces
 from inference.util.errors import UserError
 from inference.workflow.audit import audit
@@ -29,13 +29,13 @@ def run(source: Source, options: AuditOptions) -> None:
         recipe.model,
         recipe.guide,
         recipe.train,
-        dict(audited(source, options, spec, nesting) for spec in options.estimators),
+        dict(audited(recipe, options, spec, nesting) for spec in options.estimators),
         samples=options.samples,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
         at=options.at,
-        train_with=recipe.estimator or named_estimator(options.estimator, options.particles),
+        train_with=recipe.estimator or estimator_of(recipe, options.estimator, options.particles),
         optimizer=recipe.optimizer or functools.partial(torch.optim.Adam, lr=options.learning_rate),
         skip_refused=True,
     )
@@ -49,20 +49,14 @@ def run(source: Source, options: AuditOptions) -> None:
     console.print(f"picture and tree: {out}", highlight=False)
 
 
-def audited(source: Source, options: AuditOptions, spec: str, nesting: float) -> tuple[str, ELBO]:
-    """(label, estimator); ``ScoreFunction`` with the recipe's ``--baseline``, if it has one."""
-    estimator, baseline = from_spec(spec, nesting), getattr(options, "baseline", "none")
-    if baseline == "none" or type(estimator) is not ScoreFunction:
-        return spec, estimator
-    chosen = {"estimator": "ScoreFunction", "particles": estimator.num_particles}
-    with_baseline = build_recipe(source, dataclasses.replace(options, **chosen)).estimator
-    assert with_baseline is not None
-    return f"{spec}, {baseline}", with_baseline
+def audited(recipe: Recipe, options: Training, spec: str, nesting: float) -> tuple[str, ELBO]:
+    """(label, estimator): ``LeaveOneOut:4`` is that estimator with 4 particles.
 
-
-def from_spec(spec: str, nesting: float = 1) -> ELBO:
-    """``LeaveOneOut:4`` → that estimator with 4 particles and this ``max_plate_nesting``."""
+    ``ScoreFunction`` has the recipe's baseline, and its label says so.
+    """
     name, _, particles = spec.partition(":")
     if particles and not particles.isdecimal():
         raise UserError(f"estimator {spec!r}: write a number of particles after the colon")
-    return named_estimator(name, int(particles or 1), nesting)
+    has_baseline = name == "ScoreFunction" and recipe.baseline is not None
+    label = f"{spec}, {getattr(options, 'baseline', '')}" if has_baseline else spec
+    return label, estimator_of(recipe, name, int(particles or 1), nesting)

@@ -12,7 +12,7 @@ from inference.cli.registry import Source
 from inference.engine import launch
 from inference.engine.training.schedules import SCHEDULES, constant, warm_up
 from inference.recipes.contract import Figures
-from inference.recipes.named_estimators import named_estimator
+from inference.recipes.named_estimators import estimator_of
 from inference.recipes.options import Training, recipe_identity
 from inference.results.run import Run
 from inference.workflow.fit import fit
@@ -32,7 +32,7 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         recipe.model,
         recipe.guide,
         recipe.train,
-        recipe.estimator or named_estimator(options.estimator, options.particles),
+        recipe.estimator or estimator_of(recipe, options.estimator, options.particles),
         recipe.optimizer or adam,
         epochs=options.epochs,
         batch_size=options.batch_size,

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyro.infer import ELBO
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference.data.columns import Data
 from inference.engine.optimizers import OptimizerFactory
@@ -47,6 +47,7 @@ class Recipe:
         estimator, optimizer: as ``fit`` takes them; None for those of the options.
         report: run → figures by name, after training; may draw pictures into ``run.directory``
             and add groups to ``run.trace``.
+        baseline: of ``ScoreFunction``, where the options name that estimator.
     """
 
     model: Callable
@@ -56,3 +57,4 @@ class Recipe:
     estimator: ELBO | None = None
     optimizer: OptimizerFactory | None = None
     report: Callable[[Run], Figures] = no_report
+    baseline: nn.Module | None = None

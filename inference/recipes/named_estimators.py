@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import get_args
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import inference.estimators as estimators
 from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
+from inference.recipes.contract import Recipe
 from inference.recipes.options import EstimatorName, WithBaseline
 from inference.util.errors import UserError
 from ppl_models.networks import mlp
@@ -28,17 +30,27 @@ def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
     )
 
 
-def with_baseline(options: WithBaseline, features: int, inputs: Callable[..., Tensor]) -> ELBO:
-    """The named estimator; ``ScoreFunction`` with the baseline of ``options``.
+def estimator_of(recipe: Recipe, name: str, particles: int, nesting: float = 1) -> ELBO:
+    """The named estimator; ``ScoreFunction`` with a copy of the recipe's baseline, if any."""
+    if name != "ScoreFunction" or recipe.baseline is None:
+        return named_estimator(name, particles, nesting)
+    baseline = copy.deepcopy(recipe.baseline)
+    is_network = isinstance(baseline, NeuralBaseline)
+    return ScoreFunction(particles, baseline=baseline, normalise=is_network)
+
+
+def named_baseline(
+    options: WithBaseline, features: int, inputs: Callable[..., Tensor]
+) -> nn.Module | None:
+    """The baseline of ``options``; a neural one has 100 units, and NVIL's normalisation.
 
     Args:
-        options: estimator and baseline; a neural baseline has 100 units, and NVIL's normalisation.
+        options: with ``--baseline``.
         features: length of the network's input for a datum.
         inputs: columns → the network's input.
     """
-    if options.estimator != "ScoreFunction" or options.baseline == "none":
-        return named_estimator(options.estimator, options.particles)
     if options.baseline == "average":
-        return ScoreFunction(options.particles, baseline=MovingAverage())
-    network = NeuralBaseline(mlp([features, 100, 1], nn.Tanh), inputs)
-    return ScoreFunction(options.particles, baseline=network, normalise=True)
+        return MovingAverage()
+    if options.baseline == "neural":
+        return NeuralBaseline(mlp([features, 100, 1], nn.Tanh), inputs)
+    return None

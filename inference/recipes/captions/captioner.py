@@ -25,7 +25,7 @@ from inference.recipes.captions.options import CaptionerOptions as Options
 from inference.recipes.captions.report.figures import report
 from inference.recipes.captions.trained import trained
 from inference.recipes.contract import Recipe
-from inference.recipes.named_estimators import with_baseline
+from inference.recipes.named_estimators import named_baseline
 from inference.util.errors import UserError
 from ppl_models.captioner import Captioner, HardAttention, SoftAttention, alive
 
@@ -45,7 +45,7 @@ def build(options: Options) -> Recipe:
         guide,
         train,
         valid,
-        estimator=with_baseline(options, features, lambda a, y: a.mean(-2)),
+        baseline=named_baseline(options, features, lambda a, y: a.mean(-2)),
         report=lambda run: report(run, options, captioned, vocabulary, test),
     )
 

@@ -18,7 +18,7 @@ from inference.recipes.glimpses.data.house_numbers import house_numbers
 from inference.recipes.glimpses.options import GlimpsesOptions as Options
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report.figures import report
-from inference.recipes.named_estimators import with_baseline
+from inference.recipes.named_estimators import named_baseline
 from inference.util.errors import UserError
 
 VALID_SEED, TEST_SEED = 1, 2  # of the canvases that are the same at every call
@@ -34,7 +34,7 @@ def build(options: Options) -> Recipe:
         guide,
         train,
         valid,
-        estimator=with_baseline(options, problem.image[1], lambda x, y: x.mean((1, 3))),
+        baseline=named_baseline(options, problem.image[1], lambda x, y: x.mean((1, 3))),
         report=lambda run: report(run, options, problem, test),
     )
 

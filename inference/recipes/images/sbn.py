@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 
 import torch
-from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from guides.sigmoid_belief import BottomUpBernoulli
@@ -19,7 +18,7 @@ from inference.estimators import GumbelSoftmax
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.data.binarize import flat_binary
 from inference.recipes.images.options import SBNOptions as Options
-from inference.recipes.named_estimators import with_baseline
+from inference.recipes.named_estimators import named_baseline
 from inference.results import evaluate
 from inference.results.run import Run
 from inference.util.errors import UserError
@@ -39,12 +38,14 @@ def build(options: Options) -> Recipe:
     down = [layer_network(options, above, below) for below, above in itertools.pairwise(dims)]
     up = [layer_network(options, below, above) for below, above in itertools.pairwise(dims)]
     start_at_mean(down[0], mean)
+    relaxed = GumbelSoftmax(temperature=options.temperature)
     return Recipe(
         model=SigmoidBeliefNetwork(down, dims[-1], size=len(train)),
         guide=BottomUpBernoulli(up, mean, size=len(train)),
         train=train,
         valid=valid,
-        estimator=chosen_estimator(options, pixels),
+        estimator=relaxed if options.estimator == "GumbelSoftmax" else None,
+        baseline=named_baseline(options, pixels, lambda x: x),
         report=lambda run: report(run, test, options.test_samples),
     )
 
@@ -61,13 +62,6 @@ def start_at_mean(decoder: nn.Module, mean: Tensor) -> None:
     *_, last = (part for part in decoder.modules() if isinstance(part, nn.Linear))
     with torch.no_grad():
         last.bias.copy_(torch.logit(mean.clamp(0.001, 0.999)))
-
-
-def chosen_estimator(options: Options, pixels: int) -> ELBO:
-    """The named estimator with its options."""
-    if options.estimator == "GumbelSoftmax":
-        return GumbelSoftmax(temperature=options.temperature)
-    return with_baseline(options, pixels, lambda x: x)
 
 
 def report(run: Run, test: Columns, test_samples: int) -> Figures:

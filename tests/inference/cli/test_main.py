@@ -12,6 +12,7 @@ import torch
 
 from inference.cli import registry
 from inference.cli.audit import audited
+from inference.cli.build import build_recipe
 from inference.cli.main import main
 from inference.cli.options import audit_options
 from inference.estimators import MovingAverage
@@ -212,7 +213,7 @@ def test_audit_gives_the_score_function_the_recipes_baseline(tmp_path, capsys):
     assert "DisARM, average" not in printed
     sbn = registry.find("sbn")
     options = audit_options(sbn.options)(data="digits", latent_dims=(6,), baseline="average")
-    _, estimator = audited(sbn, options, "ScoreFunction:4", 1)
+    _, estimator = audited(build_recipe(sbn, options), options, "ScoreFunction:4", 1)
     assert isinstance(estimator.baseline, MovingAverage)
     assert estimator.num_particles == 4
 

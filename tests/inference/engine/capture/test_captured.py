@@ -170,7 +170,23 @@ def test_gradients_may_jump_at_kinks_but_not_always(output, draws):
     captured = Captured(outputs, names, unchanging, wrong_at(output, draws))
     may_be = len(draws) < (5 if output else 2)
     with contextlib.nullcontext() if may_be else pytest.raises(UserError, match=names[output]):
+        captured({"x": torch.ones(3, dtype=torch.float32)})
+
+
+def test_in_double_precision_gradients_do_not_jump():
+    outputs, names = lambda c: [c["x"].sum(), 2 * c["x"]], ["loss", "gradient of 'x'"]
+    captured = Captured(outputs, names, unchanging, wrong_at(1, {0, 1}))
+    with pytest.raises(UserError, match="gradient of 'x'"):
         captured({"x": torch.ones(3)})
+
+
+@pytest.mark.parametrize("name", ["loss", "terms", "state.estimator.average", "gradient of 'x'"])
+def test_a_loss_may_cancel_to_rounding(name):
+    """A rest of 1e-5 nats of terms of many nats is rounding; a gradient so small is a gradient."""
+    captured = Captured(lambda c: [c["x"].sum()], [name], unchanging, wrong_at(0, {*range(9)}))
+    is_rounding = not name.startswith("gradient")
+    with contextlib.nullcontext() if is_rounding else pytest.raises(UserError, match=name):
+        captured({"x": torch.full((3,), 1e-5, dtype=torch.float32)})
 
 
 def looked_up(how):
