@@ -34,8 +34,9 @@ class Prior(PyroModule):
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Draw the model's latents."""
-        poutine.block(self.model, hide_fn=_observed)(*args, **kwargs)
+        poutine.block(self.model, hide_fn=is_observed)(*args, **kwargs)
 
 
-def _observed(message: Message) -> bool:
+def is_observed(message: Message) -> bool:
+    """Whether it is an observed sample site."""
     return message["type"] == "sample" and message["is_observed"]

@@ -131,13 +131,13 @@ class Estimator(ELBO, nn.Module):
     def _get_traces(
         self, model: StochasticFunction, guide: StochasticFunction, args: Any, kwargs: Any
     ) -> Iterator[TracePair]:
-        programs = self._programs(model, guide, args, kwargs)
+        programs = whole = self._programs(model, guide, args, kwargs)
         for _ in range(1 if self.vectorize_particles else self.num_particles):
             model_trace, guide_trace = self.draw(programs)
             if is_validation_enabled():
                 check_if_enumerated(guide_trace)  # warns, as Pyro does, that they are sampled
             if self.compares_particles:
-                programs = programs.with_subsample_of((model_trace, guide_trace))
+                programs = whole.with_subsample_of((model_trace, guide_trace))
             yield model_trace, guide_trace
 
     def _get_trace(
