@@ -27,7 +27,6 @@ class Selected(PyroModule):
     def __init__(self, model: Rationales | ChainRationales, classes: int, width: int) -> None:
         super().__init__()
         self.model, self.classes = model, classes
-        self.beta = getattr(model, "beta", 1.0)
         if classes:
             self.hidden, self.tilt = nn.Linear(width + classes, width), nn.Linear(width, 1)
             nn.init.zeros_(self.tilt.weight)
@@ -44,8 +43,9 @@ class Selected(PyroModule):
         known = None if marks is None or marked is None else Marks(marks, marked)
         with pyro.plate("data", self.model.size, subsample=x):
             units, valid = self.model.reader(x)
+            beta = getattr(self.model, "beta", 1.0)  # the second reading's
             tilt = self.delta(units, y) if self.classes and y is not None else 0.0
-            with poutine.scale(scale=self.beta), poutine.block(hide_fn=is_observed):
+            with poutine.scale(scale=beta), poutine.block(hide_fn=is_observed):
                 self.model.selector(units, valid, known, tilt)
 
     def delta(self, units: Tensor, y: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+PULL, PACE = 0.5, 0.02  # nats, of a rate that is too high by 1
+
 
 def cost(z: Tensor, valid: Tensor, s: Tensor | float, c: Tensor | float) -> Tensor:
     """Ω (…, B) of masks z (…, B, T), in nats; valid (B, T) is False at padding, which is last."""
@@ -26,12 +28,12 @@ def cost(z: Tensor, valid: Tensor, s: Tensor | float, c: Tensor | float) -> Tens
 class Cost(nn.Module):
     """Ω with fixed weights, or with an s that holds the rate of selection.
 
-    To hold the rate at r is to maximise the bound subject to E Σ_t z_t = r T, whose multiplier is
-    s: −s (Σ_t z_t − r T) takes the place of −s Σ_t z_t, and s *descends* where everything else
-    ascends: it grows while too much is selected.
+    To hold the rate at r is to maximise the bound subject to E Σ_t z_t = r E T, with multiplier s.
+    By the method of multipliers (Hestenes 1969), a batch of rate r̂ costs s + ``PULL`` (r̂ − r) a
+    unit, and s grows by ``PACE`` (r̂ − r) a step of training.
 
     Args:
-        selection, coherence: s and c, nats.
+        selection, coherence: s and c, nats; s is where it starts if a rate is held.
         rate: r in (0, 1), or None for a fixed s.
     """
 
@@ -40,18 +42,17 @@ class Cost(nn.Module):
     def __init__(self, selection: float, coherence: float, rate: float | None = None) -> None:
         super().__init__()
         self.c, self.rate = coherence, rate
-        s = torch.tensor(selection)
-        if rate is None:
-            self.register_buffer("s", s)
-        else:
-            self.s = nn.Parameter(s)
+        self.register_buffer("s", torch.tensor(selection))
 
     def forward(self, z: Tensor, valid: Tensor) -> Tensor:
         """(…, B) nats, of masks z (…, B, T) with padding where valid (B, T) is False."""
         if self.rate is None:
             return cost(z, valid, self.s, self.c)
-        s = 2 * self.s.detach() - self.s  # its value is s, its gradient that of −s
-        return cost(z, valid, s, self.c) - s * self.rate * valid.sum(-1)
+        excess = (z * valid).detach().sum(-1).mean() / valid.sum(-1).double().mean() - self.rate
+        excess = excess.to(self.s)
+        if self.training:
+            self.s.add_(PACE * excess)
+        return cost(z, valid, self.s + PULL * excess, self.c)
 
 
 class MaskChain(TorchDistribution):

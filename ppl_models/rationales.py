@@ -54,8 +54,12 @@ class Selector(nn.Module):
         tilt: Tensor | float = 0.0,
     ) -> Tensor:
         """Draw site z, the mask (…, B, T) of units (B, T, width); ``tilt`` is added to logits."""
-        logits = self.head(self.read(units, valid)).squeeze(-1) + tilt
+        logits = self.logits(units, valid) + tilt
         return drawn("z", dist.Bernoulli(logits=logits).mask(valid).to_event(1), marks) * valid
+
+    def logits(self, units: Tensor, valid: Tensor) -> Tensor:
+        """(B, T) log-odds of each unit, before any mask is drawn."""
+        return self.head(self.read(units, valid)).squeeze(-1)
 
     def read(self, units: Tensor, valid: Tensor) -> Tensor:
         """(B, T, width) units in their context: their neighbours, and the mean of the text."""
@@ -101,10 +105,8 @@ def drawn(name: str, p: dist.TorchDistribution, marks: Marks | None) -> Tensor:
     """A draw of p at site ``name``; where people marked, their marks are observed in its place."""
     if marks is None:
         return pyro.sample(name, p)
-    with poutine.mask(mask=~marks.marked):
-        z = pyro.sample(name, p)
-    with poutine.mask(mask=marks.marked):
-        pyro.sample(f"{name}_marked", p, obs=marks.z)
+    z = pyro.sample(name, p.mask(~marks.marked))
+    pyro.sample(f"{name}_marked", p.mask(marks.marked), obs=marks.z)
     marked = marks.marked.reshape(*marks.marked.shape, *(1,) * p.event_dim)
     return torch.where(marked, marks.z, z)
 

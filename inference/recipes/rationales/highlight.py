@@ -1,0 +1,101 @@
+"""``lowerbound highlight``: mark the units on which the label of a text rests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from inference.data.vocabulary import Vocabulary
+from inference.recipes.rationales.data.columns import over_words, words_of
+from inference.recipes.rationales.data.documents import (
+    Document,
+    refuse_unusable,
+    sentences_of,
+    units,
+)
+from inference.recipes.rationales.options import HighlightOptions, RationalesOptions
+from inference.recipes.rationales.problem import Model, programs
+from inference.recipes.rationales.report.predictions import answer
+from inference.recipes.rationales.report.scores import at_rate
+from inference.util import rng
+from inference.util.errors import UserError
+from inference.util.files import load_checkpoint, read_json
+
+PREFIX = "model."
+DRAWS = 50
+
+
+def run(options: HighlightOptions) -> None:
+    """Print each text with its rationale marked, and what the model says of it."""
+    model, recipe, vocabulary, labels = trained(options.run)
+    longest = 1 if recipe.unit == "word" else recipe.longest
+    console = Console(highlight=False)
+    for file in options.texts:
+        document = read(file, recipe.limit)
+        x = words_of([document], vocabulary, longest)
+        with rng.forked(0), torch.no_grad():
+            found = answer(model, x, DRAWS)
+        chosen = int(found.averaged[0].argmax())
+        console.print(f"{file}: {labels[chosen]} ({float(found.averaged[0, chosen]):.0%})")
+        sizes = np.array([len(part.words) for part in units(document, longest)])
+        kept = at_rate(found.scores[0].double().numpy()[: len(sizes)], sizes, options.rate)
+        console.print(marked(document, over_words(document, kept, longest)), "")
+
+
+def marked(document: Document, kept: np.ndarray) -> Text:
+    """The words, the kept ones between » and « and in bold."""
+    text, inside = Text(), False
+    words = [word for sentence in document.sentences for word in sentence]
+    for word, keep in zip(words, kept.tolist(), strict=True):
+        if inside and not keep:
+            text.append("« ", "bold")
+        elif keep and not inside:
+            text.append("»", "bold")
+        inside = keep
+        text.append(f"{word} ", "bold" if keep else "")
+    return text.append("«", "bold") if inside else text
+
+
+def read(file: Path, limit: int) -> Document:
+    """A text file as a document.
+
+    Raises:
+        UserError: it cannot be read, is empty, or has more words than training allowed.
+    """
+    try:
+        content = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as a text: {error}") from None
+    document = Document(str(file), sentences_of(content), "")
+    refuse_unusable(document, limit)
+    return document
+
+
+def trained(directory: Path) -> tuple[Model, RationalesOptions, Vocabulary, list[str]]:
+    """(the model of a finished run's first seed, its options, its words, its labels).
+
+    Raises:
+        UserError: the directory holds no finished run of the recipe.
+    """
+    names = ("config.json", "checkpoint.pt", "vocabulary.json", "labels.json")
+    files = [directory / name for name in names]
+    for file in files:
+        if not file.exists():
+            raise UserError(
+                f"{directory} holds no finished rationales ({file.name} is missing): give the "
+                "directory of a lowerbound fit rationales that ran to its end"
+            )
+    config, checkpoint, labels = read_json(files[0]), load_checkpoint(files[1]), read_json(files[3])
+    vocabulary = Vocabulary.load(files[2])
+    known = RationalesOptions.__dataclass_fields__
+    options = RationalesOptions(**{k: v for k, v in config["recipe"].items() if k in known})
+    parameters = next(iter(checkpoint.values()))["program"]["parameters"]
+    weights = {n.removeprefix(PREFIX): p for n, p in parameters.items() if n.startswith(PREFIX)}
+    vectors = torch.zeros(len(vocabulary), weights["reader.words.weight"].shape[-1])
+    model, _ = programs(options, vectors, len(labels), size=1)
+    model.load_state_dict(weights, strict=False)
+    return model.eval(), options, vocabulary, labels

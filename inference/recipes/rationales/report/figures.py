@@ -1,0 +1,215 @@
+"""The report of trained rationales: scores against people's marks, accuracies, bounds, a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inference.data.columns import Columns, slices
+from inference.data.vocabulary import Vocabulary
+from inference.engine.program.program import Program
+from inference.engine.training.validation import EVALUATION_SEED
+from inference.recipes.contract import Figures
+from inference.recipes.rationales.data.columns import columns, over_words
+from inference.recipes.rationales.data.documents import Document, Texts, units
+from inference.recipes.rationales.options import RationalesOptions as Options
+from inference.recipes.rationales.problem import Model
+from inference.recipes.rationales.report import pictures, scores
+from inference.recipes.rationales.report.page import page
+from inference.recipes.rationales.report.predictions import Answer, answer, as_bound, said_of
+from inference.results import evaluate
+from inference.results.report import Estimate
+from inference.results.run import Run
+from inference.util import rng
+from inference.util.files import write_json
+
+AT_ONCE = 32  # texts
+RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+REPORTED = (0.1, 0.3, 0.5)
+ERASED = 0.3  # rate of sufficiency and comprehensiveness
+
+
+class Judged(NamedTuple):
+    """Documents with what a model keeps of them and says of them."""
+
+    documents: Sequence[Document]
+    longest: int  # words of a unit
+    x: Tensor
+    y: Tensor
+    answer: Answer
+
+    def scores(self) -> list[np.ndarray]:
+        """(words,) of each document."""
+        rows = self.answer.scores.double().cpu().numpy()
+        pairs = zip(self.documents, rows, strict=True)
+        return [over_words(document, row, self.longest) for document, row in pairs]
+
+    def kept(self, rate: float, by: Sequence[np.ndarray] | None = None) -> np.ndarray:
+        """(N, T) masks of this rate of words, by our scores of units, or by others."""
+        rows = self.answer.scores.double().cpu().numpy() if by is None else by
+        masks = np.zeros(self.answer.scores.shape, dtype=bool)
+        for mask, document, row in zip(masks, self.documents, rows, strict=True):
+            sizes = np.array([len(part.words) for part in units(document, self.longest)])
+            mask[: len(sizes)] = scores.at_rate(row[: len(sizes)], sizes, rate)
+        return masks
+
+    def over_words(self, masks: np.ndarray) -> list[np.ndarray]:
+        """(words,) masks of each document, from those of its units (N, T)."""
+        pairs = zip(self.documents, masks, strict=True)
+        return [over_words(document, mask, self.longest) for document, mask in pairs]
+
+    def truth(self) -> list[np.ndarray]:
+        """(words,) people's marks of each document."""
+        return [document.marks() for document in self.documents]
+
+
+def report(run: Run, options: Options, texts: Texts, vocabulary: Vocabulary) -> Figures:
+    """Figures on the test texts, the mean over seeds; a page and a picture of the first."""
+    longest = 1 if options.unit == "word" else options.longest
+    test = run.place(columns(texts.test, vocabulary, texts.labels, longest))
+    judged = [
+        judge(program, test, texts.test, longest, options.test_samples) for program in run.programs
+    ]
+    figures = over_seeds(
+        [
+            {**of_marks(j), **of_labels(program, j), **bounds(program, test, options.test_samples)}
+            for program, j in zip(run.programs, judged, strict=True)
+        ]
+    )
+    figures |= trivial(judged[0])
+    if run.directory is not None:
+        write_json(run.directory / "vocabulary.json", vocabulary.words)
+        write_json(run.directory / "labels.json", texts.labels)
+        curve = curves(run.programs[0], judged[0])
+        pictures.curves(curve, run.directory / "rates.png")
+        page(run.directory / "rationales.html", judged[0], texts.labels, figures)
+    return figures
+
+
+def judge(
+    program: Program, test: Columns, documents: Sequence[Document], longest: int, draws: int
+) -> Judged:
+    """What a trained program keeps of the test texts, and says of them."""
+    model, parts = rationales(program), []
+    with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation(), torch.no_grad():
+        for rows in slices(len(test), AT_ONCE):
+            parts.append(answer(model, test.tensors["x"][rows], draws))
+    found = Answer(*(torch.cat(some) for some in zip(*parts, strict=True)))
+    return Judged(documents, longest, test.tensors["x"], test.tensors["y"], found)
+
+
+def rationales(program: Program) -> Model:
+    """The model of the program."""
+    model: Any = program.model
+    return model
+
+
+def of_marks(judged: Judged) -> dict[str, Any]:
+    """Agreement with people's marks, where there are any."""
+    truth = judged.truth()
+    if not any(t.any() for t in truth):
+        return {}
+    likely = judged.over_words((judged.answer.scores > 0.5).cpu().numpy())
+    found = {
+        "average precision": scores.average_precision(judged.scores(), truth),
+        "word F1 of the most likely mask": scores.word_f1(likely, truth),
+    }
+    for rate in REPORTED:
+        kept = judged.over_words(judged.kept(rate))
+        found[f"word F1 at {rate:.0%}"] = scores.word_f1(kept, truth)
+        found[f"span F1 at {rate:.0%}"] = scores.span_f1(kept, truth)
+    return {name: Estimate(*scores.mean(values)) for name, values in found.items()}
+
+
+def of_labels(program: Program, judged: Judged) -> dict[str, Any]:
+    """Accuracies, sufficiency and comprehensiveness."""
+    whole = said(program, judged, judged.answer.valid)
+    found = {
+        "accuracy, drawn masks": right(judged.answer.averaged, judged.y),
+        "accuracy, everything kept": right(whole, judged.y),
+        "units kept, drawn masks": judged.answer.rate,
+    }
+    for rate in REPORTED:
+        alone = said(program, judged, torch.from_numpy(judged.kept(rate)))
+        found[f"accuracy at {rate:.0%}"] = right(alone, judged.y)
+    kept = torch.from_numpy(judged.kept(ERASED)).to(judged.x.device)
+    most = whole.argmax(-1, keepdim=True)
+    for name, mask in {"sufficiency": kept, "comprehensiveness": ~kept}.items():
+        lost = whole.gather(-1, most) - said(program, judged, mask).gather(-1, most)
+        found[f"{name} at {ERASED:.0%}"] = lost.squeeze(-1)
+    return {name: Estimate.of(values) for name, values in found.items()}
+
+
+def right(probabilities: Tensor, y: Tensor) -> Tensor:
+    """(N,) 1 where the most probable class is y."""
+    return (probabilities.argmax(-1) == y).double()
+
+
+def said(program: Program, judged: Judged, masks: Tensor) -> Tensor:
+    """p(y | z, x) (N, classes) for masks (N, T)."""
+    model, parts, masks = rationales(program), [], masks.to(judged.x.device)
+    with program.scope(), program.evaluation(), torch.no_grad():
+        for rows in slices(len(judged.x), AT_ONCE):
+            parts.append(said_of(model, judged.x[rows], masks[rows]))
+    return torch.cat(parts)
+
+
+def bounds(program: Program, test: Columns, draws: int) -> dict[str, Any]:
+    """The ELBO and L_K, nats a text, at weight 1 and without the constraint."""
+    with as_bound(rationales(program)):
+        return {
+            f"test {name}": Estimate.of(evaluate.importance_weighted_bound(program, test, count))
+            for name, count in {"ELBO": 1, f"L_{draws}": draws}.items()
+        }
+
+
+def trivial(judged: Judged) -> Figures:
+    """Agreement with people's marks of selections that nobody learned."""
+    truth, generator = judged.truth(), np.random.default_rng(0)
+    if not any(t.any() for t in truth):
+        return {}
+    figures: Figures = {}
+    for name, score in scores.TRIVIAL.items():
+        rows = [score(len(units(d, judged.longest)), generator) for d in judged.documents]
+        for rate in REPORTED:
+            kept = judged.over_words(judged.kept(rate, rows))
+            figures[f"(word F1 of {rate:.0%} {name})"] = estimate(scores.word_f1(kept, truth))
+    everything = [np.ones(len(t), dtype=bool) for t in truth]
+    figures["(word F1 of everything)"] = estimate(scores.word_f1(everything, truth))
+    chance = [generator.random(len(t)) for t in truth]
+    figures["(average precision of chance)"] = estimate(scores.average_precision(chance, truth))
+    return figures
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Mean over texts with its bootstrap error."""
+    return Estimate(*scores.mean(values))
+
+
+def over_seeds(found: Sequence[dict[str, Any]]) -> Figures:
+    """The figures of one seed; of several, their mean with the error between seeds."""
+    if len(found) == 1:
+        return dict(found[0])
+    return {
+        f"{name}, {len(found)} seeds": Estimate.of(torch.tensor([f[name].value for f in found]))
+        for name in found[0]
+    }
+
+
+def curves(program: Program, judged: Judged) -> dict[str, list[float]]:
+    """Accuracy and word F1 at each of ``RATES``; F1 of random masks beside it."""
+    truth, generator = judged.truth(), np.random.default_rng(0)
+    chance = [generator.random(len(units(d, judged.longest))) for d in judged.documents]
+    found: dict[str, list[float]] = {"rate": list(RATES), "accuracy": [], "F1": [], "random F1": []}
+    for rate in RATES:
+        masks = judged.kept(rate)
+        alone = said(program, judged, torch.from_numpy(masks))
+        found["accuracy"].append(float(right(alone, judged.y).mean()))
+        random = judged.over_words(judged.kept(rate, chance))
+        for name, kept in {"F1": judged.over_words(masks), "random F1": random}.items():
+            found[name].append(scores.mean(scores.word_f1(kept, truth)).value)
+    return found
