@@ -24,7 +24,10 @@ class Reader(nn.Module):
         encoder: of the words in a unit.
         buckets: rows of the table of pairs; 0 for none.
         dropout: of the words' vectors, in training.
+        frozen: keep the words' vectors as they are.
     """
+
+    words: Tensor
 
     def __init__(
         self,
@@ -38,7 +41,10 @@ class Reader(nn.Module):
     ) -> None:
         super().__init__()
         size = vectors.shape[-1]
-        self.words = nn.Embedding.from_pretrained(vectors, freeze=frozen, padding_idx=0)
+        if frozen:
+            self.register_buffer("words", vectors)
+        else:
+            self.words = nn.Parameter(vectors)
         self.pairs = nn.Embedding(buckets + 1, size, padding_idx=0) if buckets else None
         if self.pairs is not None:
             nn.init.zeros_(self.pairs.weight)
@@ -48,7 +54,7 @@ class Reader(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(vectors (B, U, width), whether a unit exists (B, U)) of words x (B, U, W)."""
         there = x > 0
-        words = self.words(x)
+        words = nn.functional.embedding(x, self.words, padding_idx=0)
         if self.pairs is not None:
             words = words + self.pairs(pairs(x, self.buckets))
         read = self.encoder(self.dropout(words), there)

@@ -93,9 +93,10 @@ def trained(directory: Path) -> tuple[Model, RationalesOptions, Vocabulary, list
     vocabulary = Vocabulary.load(files[2])
     known = RationalesOptions.__dataclass_fields__
     options = RationalesOptions(**{k: v for k, v in config["recipe"].items() if k in known})
-    parameters = next(iter(checkpoint.values()))["program"]["parameters"]
-    weights = {n.removeprefix(PREFIX): p for n, p in parameters.items() if n.startswith(PREFIX)}
-    vectors = torch.zeros(len(vocabulary), weights["reader.words.weight"].shape[-1])
+    program = next(iter(checkpoint.values()))["program"]
+    kept = program["parameters"] | program["buffers"]
+    weights = {n.removeprefix(PREFIX): p for n, p in kept.items() if n.startswith(PREFIX)}
+    vectors = torch.zeros_like(weights["reader.words"])
     model, _ = programs(options, vectors, len(labels), size=1)
     model.load_state_dict(weights, strict=False)
     return model.eval(), options, vocabulary, labels

@@ -81,8 +81,10 @@ class RationalesOptions(WithBaseline):
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
+    judge: MayChange[Literal["valid", "test"]] = "test"
+    """The texts that the report is about; choose options on the validation texts."""
     test_samples: MayChange[PositiveInt] = 10
-    """K: draws whose predictions are averaged, and of the bound L_K, on the test data."""
+    """K: draws whose predictions are averaged, and of the bound L_K."""
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def refuse_unusable(document: Document, limit: int) -> None:
             "larger limit"
         )
     for start, end in document.spans or ():
-        if not 0 <= start < end <= words:
+        if not 0 <= start <= end <= words:
             raise UserError(
                 f"{document.name}: the span [{start}, {end}) leaves its {words} words: spans count "
                 "the words of all sentences from 0, their end excluded"

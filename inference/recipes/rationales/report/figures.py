@@ -68,15 +68,14 @@ class Judged(NamedTuple):
 
 
 def report(run: Run, options: Options, texts: Texts, vocabulary: Vocabulary) -> Figures:
-    """Figures on the test texts, the mean over seeds; a page and a picture of the first."""
-    longest = 1 if options.unit == "word" else options.longest
-    test = run.place(columns(texts.test, vocabulary, texts.labels, longest))
-    judged = [
-        judge(program, test, texts.test, longest, options.test_samples) for program in run.programs
-    ]
+    """Figures on the judged texts, the mean over seeds; a page and a picture of the first."""
+    longest, draws = 1 if options.unit == "word" else options.longest, options.test_samples
+    documents = texts.test if options.judge == "test" else texts.valid
+    data = run.place(columns(documents, vocabulary, texts.labels, longest))
+    judged = [judge(program, data, documents, longest, draws) for program in run.programs]
     figures = over_seeds(
         [
-            {**of_marks(j), **of_labels(program, j), **bounds(program, test, options.test_samples)}
+            {**of_marks(j), **of_labels(program, j), **bounds(program, data, draws)}
             for program, j in zip(run.programs, judged, strict=True)
         ]
     )
@@ -91,15 +90,15 @@ def report(run: Run, options: Options, texts: Texts, vocabulary: Vocabulary) -> 
 
 
 def judge(
-    program: Program, test: Columns, documents: Sequence[Document], longest: int, draws: int
+    program: Program, data: Columns, documents: Sequence[Document], longest: int, draws: int
 ) -> Judged:
-    """What a trained program keeps of the test texts, and says of them."""
+    """What a trained program keeps of the texts, and says of them."""
     model, parts = rationales(program), []
     with rng.forked(EVALUATION_SEED), program.scope(), program.evaluation(), torch.no_grad():
-        for rows in slices(len(test), AT_ONCE):
-            parts.append(answer(model, test.tensors["x"][rows], draws))
+        for rows in slices(len(data), AT_ONCE):
+            parts.append(answer(model, data.tensors["x"][rows], draws))
     found = Answer(*(torch.cat(some) for some in zip(*parts, strict=True)))
-    return Judged(documents, longest, test.tensors["x"], test.tensors["y"], found)
+    return Judged(documents, longest, data.tensors["x"], data.tensors["y"], found)
 
 
 def rationales(program: Program) -> Model:
@@ -158,12 +157,12 @@ def said(program: Program, judged: Judged, masks: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-def bounds(program: Program, test: Columns, draws: int) -> dict[str, Any]:
+def bounds(program: Program, data: Columns, draws: int) -> dict[str, Any]:
     """The ELBO and L_K, nats a text, at weight 1 and without the constraint."""
     with as_bound(rationales(program)):
         return {
-            f"test {name}": Estimate.of(evaluate.importance_weighted_bound(program, test, count))
-            for name, count in {"ELBO": 1, f"L_{draws}": draws}.items()
+            name: Estimate.of(evaluate.importance_weighted_bound(program, data, count))
+            for name, count in {"bound, ELBO": 1, f"bound, L_{draws}": draws}.items()
         }
 
 
