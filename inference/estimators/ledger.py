@@ -56,7 +56,7 @@ class Choice:
         plates: name → dimension.
         time: its position among the guide's latents.
         fn: its distribution, in the first particle's trace.
-        from_prior: whether log p and log q of the draw are the same tensor, as the guide is the
+        from_prior: whether log p and log q of the draw are the same site, as the guide is the
             prior.
         is_factor: whether it is a ``pyro.factor``.
     """
@@ -252,7 +252,7 @@ def _read_one(model_trace: Trace, guide_trace: Trace) -> Ledger:
                     plates=plates,
                     time=times[name],
                     fn=site["fn"],
-                    from_prior=name in model and model[name]["log_prob"] is site["log_prob"],
+                    from_prior=model.get(name) is site,
                     is_factor=is_factor(site),
                 )
             )

@@ -118,7 +118,8 @@ def _observed(message: Message[..., Any]) -> bool:
 def prior_as_guide(trace: Trace) -> TracePair:
     """(a model's scored trace, the trace without observed sites, as the guide's).
 
-    Both share each latent's log-probability tensor, by which ``Ledger`` recognises the prior.
+    Both share each latent's node, by which ``Ledger`` recognises the prior.  (Not by its tensor: a
+    capture that shares results makes one tensor of any two that are computed alike.)
     """
     latents = trace.copy()
     for name, site in sample_sites(trace).items():

@@ -203,7 +203,8 @@ def rotten_tomatoes(path: Path) -> Iterator[Document]:
     for label in ("pos", "neg"):
         file = path / f"rt-polarity.{label}.gz"
         for number, line in enumerate(text_of(file, "latin-1"), 1):
-            yield Document(f"{file.name}, line {number}", [line.split()], label.upper())
+            if words := line.split():
+                yield Document(f"{file.name}, line {number}", [words], label.upper())
 
 
 def sentences_of(text: str) -> list[list[str]]:

@@ -14,8 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from inference import UserError, fit
 from inference.data.columns import Columns
 from inference.engine.capture.backends import interpreted
+from inference.engine.capture.captured import Captured
 from inference.engine.capture.graph import capture
 from inference.engine.capture.noise import NoiseRecorder
+from inference.estimators import ScoreFunction
 from tests.support.training import assert_same_training, quiet
 
 SIZE = 24
@@ -283,3 +285,29 @@ def test_the_same_tensor_twice_in_a_graph():
     x = torch.randn(3)
     graph = capture(lambda: [x + 2 * x], [x])
     assert torch.equal(interpreted(graph, [x])([x + 1], [])[0], 3 * (x + 1))
+
+
+def test_a_guide_that_computes_the_prior_itself_shares_the_models_network(monkeypatch):
+    """One run of the network in place of two; shared log-probabilities do not make it ``Prior``."""
+    shares, real = [], Captured.graph
+
+    def seen(self, inputs, share):
+        shares.append(share)
+        return real(self, inputs, share)
+
+    monkeypatch.setattr(Captured, "graph", seen)
+    net = PyroModule[nn.Linear](1, 1)
+
+    def guide(x):
+        pyro.module("net", net)
+        with pyro.plate("data", SIZE, subsample=x):
+            return pyro.sample("z", dist.Bernoulli(logits=net(x[:, None])[:, 0]))
+
+    def model(x):
+        z = guide(x)
+        with pyro.plate("likelihood", SIZE, subsample=x):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    data = {"x": torch.randn(SIZE)}
+    quiet(model, guide, data, ScoreFunction(), steps=1, compile=True)
+    assert shares == [True, True]
