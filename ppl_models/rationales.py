@@ -194,6 +194,6 @@ class ChainRationales(PyroModule):
         with pyro.plate("data", self.size, subsample=x):
             units, valid = self.reader(x)
             with poutine.scale(scale=self.beta):
-                z = pyro.sample("z", MaskChain(self.s, self.c.relu(), valid))
+                z = pyro.sample("z", MaskChain(self.s, self.c.relu(), valid)) * valid
             pyro.sample("y", dist.Categorical(logits=self.predictor(units, valid, z)), obs=y)
         return z

@@ -99,4 +99,4 @@ def trained(directory: Path) -> tuple[Model, RationalesOptions, Vocabulary, list
     vectors = torch.zeros_like(weights["reader.words"])
     model, _ = programs(options, vectors, len(labels), size=1)
     model.load_state_dict(weights, strict=False)
-    return model.eval(), options, vocabulary, labels
+    return model.to(vectors.dtype).eval(), options, vocabulary, labels

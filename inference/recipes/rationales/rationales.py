@@ -28,12 +28,12 @@ def build(options: Options) -> Recipe:
     vectors = initial_vectors(options.vectors, vocabulary)
     model, guide = programs(options, vectors, len(texts.labels), len(train))
     longest = 1 if options.unit == "word" else options.longest
-    shown = columns(train, vocabulary, texts.labels, longest, options.human)
+    human, held_out = (options.human, 0.0) if options.human else (None, None)
     return Recipe(
         model,
         guide,
-        shown,
-        columns(texts.valid, vocabulary, texts.labels, longest),
+        columns(train, vocabulary, texts.labels, longest, human),
+        columns(texts.valid, vocabulary, texts.labels, longest, held_out),
         baseline=named_baseline(options, 1, lambda x, **_: (x > 0).any(-1).sum(-1, True) / 100),
         report=lambda run: report(run, options, texts, vocabulary),
     )

@@ -20,9 +20,9 @@ def columns(
     vocabulary: Vocabulary,
     labels: Sequence[str],
     longest: int,
-    marked: float = 0.0,
+    marked: float | None = None,
 ) -> Columns:
-    """x (N, T, W) word numbers, 0 for padding; y (N,); with a share of marks, marks and marked.
+    """x (N, T, W) word numbers, 0 for padding; y (N,); unless ``marked`` is None, marks and marked.
 
     Args:
         documents: N texts.
@@ -35,7 +35,7 @@ def columns(
     x = words_of(documents, vocabulary, longest)
     y = torch.tensor([labels.index(document.label) for document in documents])
     lengths = (x > 0).any(-1).sum(-1)
-    if not marked:
+    if marked is None:
         return Columns({"x": x, "y": y}, lengths={"x": lengths})
     order = np.random.default_rng(SHARE_SEED).permutation(len(documents))
     shown = torch.zeros(len(documents), dtype=torch.bool)
