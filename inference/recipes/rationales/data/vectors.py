@@ -45,7 +45,7 @@ def initial_vectors(source: str, vocabulary: Vocabulary) -> Tensor:
     table = torch.randn(len(vocabulary), size) * float(scale)
     for number, word in enumerate(vocabulary.words):
         if word in found:
-            table[number] = torch.from_numpy(np.asarray(found[word], np.float32))
+            table[number] = torch.from_numpy(np.array(found[word], np.float32))
     table[0] = 0.0
     return table
 
