@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from inference.data.vocabulary import Vocabulary
 from inference.engine.program.program import Program
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.contract import Figures
-from inference.recipes.rationales.data.columns import columns, over_words
+from inference.recipes.rationales.data.columns import columns
 from inference.recipes.rationales.data.documents import Document, Texts, units
 from inference.recipes.rationales.options import RationalesOptions as Options
 from inference.recipes.rationales.problem import Model
 from inference.recipes.rationales.report import pictures, scores
+from inference.recipes.rationales.report.judged import Judged
 from inference.recipes.rationales.report.page import page
 from inference.recipes.rationales.report.predictions import Answer, answer, as_bound, said_of
 from inference.results import evaluate
@@ -31,40 +32,6 @@ AT_ONCE = 32  # texts
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 REPORTED = (0.1, 0.3, 0.5)
 ERASED = 0.3  # rate of sufficiency and comprehensiveness
-
-
-class Judged(NamedTuple):
-    """Documents with what a model keeps of them and says of them."""
-
-    documents: Sequence[Document]
-    longest: int  # words of a unit
-    x: Tensor
-    y: Tensor
-    answer: Answer
-
-    def scores(self) -> list[np.ndarray]:
-        """(words,) of each document."""
-        rows = self.answer.scores.double().cpu().numpy()
-        pairs = zip(self.documents, rows, strict=True)
-        return [over_words(document, row, self.longest) for document, row in pairs]
-
-    def kept(self, rate: float, by: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """(N, T) masks of this rate of words, by our scores of units, or by others."""
-        rows = self.answer.scores.double().cpu().numpy() if by is None else by
-        masks = np.zeros(self.answer.scores.shape, dtype=bool)
-        for mask, document, row in zip(masks, self.documents, rows, strict=True):
-            sizes = np.array([len(part.words) for part in units(document, self.longest)])
-            mask[: len(sizes)] = scores.at_rate(row[: len(sizes)], sizes, rate)
-        return masks
-
-    def over_words(self, masks: np.ndarray) -> list[np.ndarray]:
-        """(words,) masks of each document, from those of its units (N, T)."""
-        pairs = zip(self.documents, masks, strict=True)
-        return [over_words(document, mask, self.longest) for document, mask in pairs]
-
-    def truth(self) -> list[np.ndarray]:
-        """(words,) people's marks of each document."""
-        return [document.marks() for document in self.documents]
 
 
 def report(run: Run, options: Options, texts: Texts, vocabulary: Vocabulary) -> Figures:

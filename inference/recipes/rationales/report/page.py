@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,11 +12,9 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.contract import Figures
 from inference.recipes.rationales.data.documents import Document, units
 from inference.recipes.rationales.report import scores
+from inference.recipes.rationales.report.judged import Judged
 from inference.results.report import plain
 from inference.util.files import replacing
-
-if TYPE_CHECKING:
-    from inference.recipes.rationales.report.figures import Judged
 
 SHOWN = 3  # texts under each heading
 RATE = 0.3  # of words that are marked
