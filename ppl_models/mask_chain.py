@@ -113,6 +113,30 @@ class MaskChain(TorchDistribution):
         return torch.stack(ratio).log()
 
 
+class ChainPrior(nn.Module):
+    """The prior e^−Ω / Z of the masks of texts.
+
+    Args:
+        selection, coherence: s and c, nats.
+        learn: whether they are parameters.
+    """
+
+    s: Tensor
+    c: Tensor
+
+    def __init__(self, selection: float, coherence: float, learn: bool = False) -> None:
+        super().__init__()
+        for name, value in {"s": torch.tensor(selection), "c": torch.tensor(coherence)}.items():
+            if learn:
+                self.register_parameter(name, nn.Parameter(value))
+            else:
+                self.register_buffer(name, value)
+
+    def forward(self, valid: Tensor) -> MaskChain:
+        """Over masks (B, T) of the units that exist, valid (B, T); c is kept from below 0."""
+        return MaskChain(self.s, self.c.relu(), valid)
+
+
 def log_z(s: Tensor, c: Tensor, length: Tensor) -> Tensor:
     """log Σ_z e^−Ω(z) over the masks of each length (…); s and c are ().
 

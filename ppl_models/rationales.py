@@ -21,7 +21,7 @@ from pyro import poutine
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from ppl_models.mask_chain import Cost, MaskChain
+from ppl_models.mask_chain import ChainPrior, Cost
 from ppl_models.readers import Encoder, Reader, mean_of
 
 
@@ -166,8 +166,7 @@ class ChainRationales(PyroModule):
 
     Args:
         reader, selector, predictor, size: as in ``Rationales``.
-        selection, coherence: s and c, nats.
-        learn: let the bound find s and c.
+        prior: e^−Ω / Z.
         beta: weight of log p(z) − log q(z); 1 is the ELBO.
     """
 
@@ -176,24 +175,19 @@ class ChainRationales(PyroModule):
         reader: Reader,
         selector: Selector,
         predictor: Predictor,
+        prior: ChainPrior,
         size: int,
-        *,
-        selection: float,
-        coherence: float,
-        learn: bool = False,
         beta: float = 1.0,
     ) -> None:
         super().__init__()
         self.reader, self.selector, self.predictor = reader, selector, predictor
-        self.size, self.beta = size, beta
-        self.s = nn.Parameter(torch.tensor(selection), requires_grad=learn)
-        self.c = nn.Parameter(torch.tensor(coherence), requires_grad=learn)
+        self.prior, self.size, self.beta = prior, size, beta
 
     def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Words x (B, T, W), classes y (B,); z."""
         with pyro.plate("data", self.size, subsample=x):
             units, valid = self.reader(x)
             with poutine.scale(scale=self.beta):
-                z = pyro.sample("z", MaskChain(self.s, self.c.relu(), valid)) * valid
+                z = pyro.sample("z", self.prior(valid)) * valid
             pyro.sample("y", dist.Categorical(logits=self.predictor(units, valid, z)), obs=y)
         return z

@@ -17,7 +17,7 @@ from inference.estimators import (
     MovingAverage,
     ScoreFunction,
 )
-from ppl_models.mask_chain import Cost, cost
+from ppl_models.mask_chain import ChainPrior, Cost, cost
 from ppl_models.rationales import (
     ChainRationales,
     Predictor,
@@ -54,8 +54,8 @@ def first_reading(encoder=Bag, selector=Selector):
     return Rationales(*parts(encoder, selector), Cost(S, C), size=2)
 
 
-def second_reading(**options):
-    return ChainRationales(*parts(), size=2, selection=S, coherence=C, **options)
+def second_reading(learn=False, beta=1.0):
+    return ChainRationales(*parts(), ChainPrior(S, C, learn), size=2, beta=beta)
 
 
 def sums(model):
@@ -113,7 +113,7 @@ def test_the_cost_is_learned_through_z():
     kept = (z * valid).sum(-1)
     prior = torch.where(log_q > -torch.inf, -omega, -torch.inf).softmax(0)
     gradient = ((log_q.exp() - prior) * kept).sum()  # of −ELBO: E_q − E_p of the count
-    torch.testing.assert_close(model.s.grad, gradient.detach())
+    torch.testing.assert_close(model.prior.s.grad, gradient.detach())
 
 
 @pytest.mark.parametrize("model", [first_reading, second_reading])

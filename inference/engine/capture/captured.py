@@ -164,24 +164,7 @@ class Captured:
         raise AssertionError("without sharing, nothing shared is changed")
 
     def _culprit(self, graph: Graph, run: Runner, inputs: Inputs) -> str | None:
-        """The first difference; None after two agreements and at most one disagreement.
-
-        A draw may, rarely, fall on the other side of a threshold; or, more often in single
-        precision, of a kink (of relu, of bilinear interpolation), which changes gradients alone:
-        one draw in which they agree is then enough.
-        """
-        seen = [self._differing(graph, run, inputs) for _ in range(2)]
-        if seen.count(None) == 1:
-            seen.append(self._differing(graph, run, inputs))
-        if seen.count(None) == 2:
-            return None
-        while len(seen) < DRAWS and all(d and d.may_be_a_kink for d in seen):
-            seen.append(self._differing(graph, run, inputs))
-        found = [d for d in seen if d]
-        certain = [d for d in found if not d.may_be_a_kink]
-        if certain or None not in seen:
-            return f"captured and uncaptured {(certain or found)[0].name}"
-        return None
+        return culprit(lambda: self._differing(graph, run, inputs))
 
     def _differing(self, graph: Graph, run: Runner, inputs: Inputs) -> Difference | None:
         """The first output or state in which graph and function differ, from one random state.
@@ -216,6 +199,30 @@ class Compiled:
     graph: Graph
     run: Runner
     uses: int = 0
+
+
+def culprit(compare: Callable[[], Difference | None]) -> str | None:
+    """The first difference; None after two agreements and at most one disagreement.
+
+    A draw may, rarely, fall on the other side of a threshold; or, more often in single precision,
+    of a kink (of relu, of bilinear interpolation), which changes gradients alone: one draw in which
+    they agree is then enough.
+
+    Args:
+        compare: graph and function from one random state, another at each call.
+    """
+    seen = [compare() for _ in range(2)]
+    if seen.count(None) == 1:
+        seen.append(compare())
+    if seen.count(None) == 2:
+        return None
+    while len(seen) < DRAWS and all(d and d.may_be_a_kink for d in seen):
+        seen.append(compare())
+    found = [d for d in seen if d]
+    certain = [d for d in found if not d.may_be_a_kink]
+    if certain or None not in seen:
+        return f"captured and uncaptured {(certain or found)[0].name}"
+    return None
 
 
 def refuse_differing(differing: str | None) -> None:

@@ -9,7 +9,7 @@ from guides.prior import Prior
 from guides.rationales import Selected
 from inference.recipes.rationales.options import RationalesOptions as Options
 from inference.util.errors import UserError
-from ppl_models.mask_chain import Cost
+from ppl_models.mask_chain import ChainPrior, Cost
 from ppl_models.rationales import (
     ChainRationales,
     Predictor,
@@ -49,16 +49,8 @@ def model_of(options: Options, vectors: Tensor, classes: int, size: int) -> Mode
     if options.reading == "observed":
         cost = Cost(options.selection, options.coherence, options.rate)
         return Rationales(reader, selector, predictor, cost, size)
-    return ChainRationales(
-        reader,
-        selector,
-        predictor,
-        size,
-        selection=options.selection,
-        coherence=options.coherence,
-        learn=options.learn_cost,
-        beta=options.beta,
-    )
+    prior = ChainPrior(options.selection, options.coherence, options.learn_cost)
+    return ChainRationales(reader, selector, predictor, prior, size, options.beta)
 
 
 def refuse_contradictions(options: Options) -> None:
