@@ -10,10 +10,12 @@ from tests.programs import PROGRAMS
 from tests.support.against_pyro.by_hand import Trained
 from tests.support.against_pyro.trained import lived
 
+STEPS = 100
+
 
 def train(name: str, directory: Path, **how) -> Trained:
-    """Hundred steps of a program of the catalogue, with a checkpoint after each epoch."""
-    options = {"steps": 100, "checkpoint_every": 0.0, "resume": True} | how
+    """``STEPS`` steps of a program of the catalogue, with a checkpoint after each epoch."""
+    options = {"steps": STEPS, "checkpoint_every": 0.0, "resume": True} | how
     return lived(PROGRAMS[name], directory, math.inf, **options)
 
 
