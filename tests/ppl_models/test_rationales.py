@@ -229,7 +229,7 @@ def test_estimators_are_unbiased_by_enumeration(reading, estimator):
         {"x": x, "y": y},
         [estimator],
         batch_size=None,
-        samples=3_000,
+        samples=500,
         precision="float64",
         progress=False,
     )
