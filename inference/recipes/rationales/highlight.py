@@ -40,7 +40,7 @@ def run(options: HighlightOptions) -> None:
         with rng.forked(0), torch.no_grad():
             found = answer(model, x, DRAWS)
         chosen = int(found.averaged[0].argmax())
-        console.print(f"{file}: {labels[chosen]} ({float(found.averaged[0, chosen]):.0%})")
+        print(f"{file}: {labels[chosen]} ({float(found.averaged[0, chosen]):.0%})")
         sizes = np.array([len(part.words) for part in units(document, longest)])
         kept = at_rate(found.scores[0].double().numpy()[: len(sizes)], sizes, options.rate)
         console.print(marked(document, over_words(document, kept, longest)), "")
