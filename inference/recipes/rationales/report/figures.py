@@ -88,7 +88,7 @@ def of_marks(judged: Judged) -> dict[str, Any]:
         kept = judged.over_words(judged.kept(rate))
         found[f"word F1 at {rate:.0%}"] = scores.word_f1(kept, truth)
         found[f"span F1 at {rate:.0%}"] = scores.span_f1(kept, truth)
-    return {name: Estimate(*scores.mean(values)) for name, values in found.items()}
+    return {name: scores.mean(values) for name, values in found.items()}
 
 
 def of_labels(program: Program, judged: Judged) -> dict[str, Any]:
@@ -143,17 +143,12 @@ def trivial(judged: Judged) -> Figures:
         rows = [score(len(units(d, judged.longest)), generator) for d in judged.documents]
         for rate in REPORTED:
             kept = judged.over_words(judged.kept(rate, rows))
-            figures[f"(word F1 of {rate:.0%} {name})"] = estimate(scores.word_f1(kept, truth))
+            figures[f"(word F1 of {rate:.0%} {name})"] = scores.mean(scores.word_f1(kept, truth))
     everything = [np.ones(len(t), dtype=bool) for t in truth]
-    figures["(word F1 of everything)"] = estimate(scores.word_f1(everything, truth))
+    figures["(word F1 of everything)"] = scores.mean(scores.word_f1(everything, truth))
     chance = [generator.random(len(t)) for t in truth]
-    figures["(average precision of chance)"] = estimate(scores.average_precision(chance, truth))
+    figures["(average precision of chance)"] = scores.mean(scores.average_precision(chance, truth))
     return figures
-
-
-def estimate(values: np.ndarray) -> Estimate:
-    """Mean over texts with its bootstrap error."""
-    return Estimate(*scores.mean(values))
 
 
 def over_seeds(found: Sequence[dict[str, Any]]) -> Figures:

@@ -7,21 +7,15 @@ counts a span as found if its intersection with one of ours is at least half of 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from inference.results.report import Estimate
+
 Words = np.ndarray  # (words of a text,)
 RESAMPLES = 1000  # of the texts, for a standard error
 FOUND = 0.5  # intersection over union
-
-
-class Score(NamedTuple):
-    """A mean over texts and its bootstrap standard error."""
-
-    value: float
-    error: float
 
 
 def average_precision(scores: Sequence[Words], truth: Sequence[Words]) -> np.ndarray:
@@ -83,13 +77,13 @@ def at_rate(scores: Words, sizes: Words, rate: float) -> np.ndarray:
     return kept
 
 
-def mean(values: np.ndarray) -> Score:
+def mean(values: np.ndarray) -> Estimate:
     """Mean over texts with a value, and its standard error by resampling them."""
     there = values[~np.isnan(values)]
     if not len(there):
-        return Score(float("nan"), float("nan"))
+        return Estimate(float("nan"), float("nan"))
     rows = np.random.default_rng(0).integers(len(there), size=(RESAMPLES, len(there)))
-    return Score(float(there.mean()), float(there[rows].mean(1).std(ddof=1)))
+    return Estimate(float(there.mean()), float(there[rows].mean(1).std(ddof=1)))
 
 
 Trivial = Callable[[int, np.random.Generator], np.ndarray]
