@@ -20,7 +20,7 @@ from inference.estimators import LeaveOneOut
 from ppl_models.glimpse_networks import RAM
 from ppl_models.glimpses import Glimpses
 from ppl_models.places import Anywhere
-from ppl_models.retina import Retina, crop
+from ppl_models.retina import Retina, whole_pixels
 
 ROWS, IMAGE, SIDE, LOOKS, RUNS, WIDTH, SIGMA = 128, 28, 8, 6, 4, 256, 0.1
 GOALS = {"plain PyTorch": 1.0, "uncompiled": 1.0}
@@ -41,7 +41,7 @@ def by_hand(network: RAM, places: Anywhere, x: Tensor, y: Tensor) -> Tensor:
         where = (mean + SIGMA * torch.randn_like(mean)).detach()
         score = score - ((where - mean) / SIGMA).square().sum(-1) / 2
         place = where.clamp(-1, 1)
-        state = network.step(state, crop(x, place, SIDE), place)
+        state = network.step(state, whole_pixels(x, place, SIDE, 1), place)
     logits = network.say(state).flatten(0, 1)
     said = -F.cross_entropy(logits, y.repeat(RUNS), reduction="none").view(RUNS, -1)
     reward = said.detach()
