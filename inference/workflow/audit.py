@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -36,7 +35,7 @@ from inference.workflow.moments import (
     of_the_bound,
     placed,
     settle,
-    wait_for,
+    timed_gradient,
 )
 from inference.workflow.rare import with_rare_draws
 from inference.workflow.verdicts import (
@@ -204,7 +203,7 @@ def _measure(
     program: Program, batch: Batch, estimators: Mapping[str, ELBO], samples: int, bar: Bar
 ) -> dict[str, Measured]:
     """Let the estimators' state adapt, then sample their gradients."""
-    with torch.no_grad():
+    with torch.no_grad(), program.untouched():
         traces = program.traces(batch)
     guide_alone, counted = of_guide_alone(*traces), of_the_bound(program, traces[1])
     across = directions(sum(p.numel() for p in program.parameters.values()), program)
@@ -218,10 +217,7 @@ def _measure(
     with bar:
         for i in range(samples):
             for each in measured.values():  # in turns: a slow machine slows all
-                start = time.perf_counter()
-                gradient = gradient_of(each.estimator, program, batch)
-                wait_for(gradient)
-                each.moments.add(gradient, time.perf_counter() - start)
+                each.moments.add(*timed_gradient(each.estimator, program, batch))
             if bar.due:
                 bar.update(i + 1, "")
         bar.update(samples, "")

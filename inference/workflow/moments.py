@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +89,23 @@ def rounding(draws: Tensor, dtype: torch.dtype) -> Tensor:
 
 def gradient_of(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
     """(P,) one gradient of the loss per datum, all parameters side by side."""
+    return timed_gradient(estimator, program, batch)[0]
+
+
+def timed_gradient(estimator: ELBO, program: Program, batch: Batch) -> tuple[Tensor, float]:
+    """The same, and its seconds.
+
+    What a run of the program adds to its modules' buffers (a running mean, a multiplier) is taken
+    back, so that all gradients are those of one program.
+    """
+    with program.untouched():
+        start = time.perf_counter()
+        gradient = _gradient(estimator, program, batch)
+        wait_for(gradient)
+        return gradient, time.perf_counter() - start
+
+
+def _gradient(estimator: ELBO, program: Program, batch: Batch) -> Tensor:
     parameters = list(program.parameters.values())
     for parameter in parameters:
         parameter.grad = None

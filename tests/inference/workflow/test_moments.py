@@ -4,12 +4,15 @@ import copy
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.nn import PyroModule
 
 from inference.engine.program.program import Program
 from inference.estimators import REBAR, DisARM, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
 from inference.workflow import moments
+from inference.workflow.audit import audit
 from inference.workflow.moments import (
     Moments,
     count_evaluations,
@@ -137,6 +140,32 @@ def test_state_settles_and_stays():
     state = copy.deepcopy(rebar.state_dict())
     gradient_of(rebar, program, batch)
     assert str(rebar.state_dict()) == str(state)
+
+
+class Drifting(PyroModule):
+    """x ~ N(c m, 1), where every run adds 1 to c: the gradient in m is c (c m - x)."""
+
+    def __init__(self):
+        super().__init__()
+        self.m = torch.nn.Parameter(torch.tensor(2.0))
+        self.register_buffer("c", torch.tensor(0.0))
+
+    def forward(self, x):
+        self.c += 1
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.c * self.m, 1), obs=x)
+
+
+def test_a_gradient_leaves_no_trace_in_what_a_run_keeps():
+    model, batch = Drifting(), {"x": torch.tensor([5.0])}
+    program = Program(model, lambda x: None)
+    with program.scope():
+        program.initialise(batch, 1)
+        for _ in range(3):
+            assert float(gradient_of(Pathwise(), program, batch)) == -3.0
+        found = audit(model, lambda x: None, batch, [Pathwise()], samples=5, progress=False)
+    assert model.c == 0.0
+    assert found.rows[0].variance == 0.0
 
 
 def test_two_gradients_have_a_variance():
