@@ -65,7 +65,7 @@ def judge(
         for rows in slices(len(data), AT_ONCE):
             parts.append(answer(model, data.tensors["x"][rows], draws))
     found = Answer(*(torch.cat(some) for some in zip(*parts, strict=True)))
-    return Judged(documents, longest, data.tensors["x"], data.tensors["y"], found)
+    return Judged(documents, longest, data.tensors["y"], found)
 
 
 def rationales(program: Program) -> Model:
@@ -102,7 +102,7 @@ def of_labels(program: Program, judged: Judged) -> dict[str, Any]:
     for rate in REPORTED:
         alone = said(program, judged, torch.from_numpy(judged.kept(rate)))
         found[f"accuracy at {rate:.0%}"] = right(alone, judged.y)
-    kept = torch.from_numpy(judged.kept(ERASED)).to(judged.x.device)
+    kept = torch.from_numpy(judged.kept(ERASED)).to(whole.device)
     most = whole.argmax(-1, keepdim=True)
     for name, mask in {"sufficiency": kept, "comprehensiveness": ~kept}.items():
         lost = whole.gather(-1, most) - said(program, judged, mask).gather(-1, most)
@@ -117,10 +117,11 @@ def right(probabilities: Tensor, y: Tensor) -> Tensor:
 
 def said(program: Program, judged: Judged, masks: Tensor) -> Tensor:
     """p(y | z, x) (N, classes) for masks (N, T)."""
-    model, parts, masks = rationales(program), [], masks.to(judged.x.device)
+    model, parts, found = rationales(program), [], judged.answer
+    masks = masks.to(found.valid.device)
     with program.scope(), program.evaluation(), torch.no_grad():
-        for rows in slices(len(judged.x), AT_ONCE):
-            parts.append(said_of(model, judged.x[rows], masks[rows]))
+        for rows in slices(len(masks), AT_ONCE):
+            parts.append(said_of(model, found.units[rows], found.valid[rows], masks[rows]))
     return torch.cat(parts)
 
 

@@ -19,7 +19,6 @@ class Judged(NamedTuple):
 
     documents: Sequence[Document]
     longest: int  # words of a unit
-    x: Tensor
     y: Tensor
     answer: Answer
 

@@ -16,7 +16,8 @@ from ppl_models.rationales import ChainRationales, SequentialSelector
 class Answer(NamedTuple):
     """What is kept of texts and said of them; K draws of the mask."""
 
-    scores: Tensor  # (B, T) probability that a unit is kept
+    units: Tensor  # (B, T, width) vectors of the units
+    scores: Tensor  # (B, T) probability that each is kept
     valid: Tensor  # (B, T) bool, whether it exists
     averaged: Tensor  # (B, classes) mean of p(y | z, x) over K draws
     rate: Tensor  # (B,) share of units kept, mean over K draws
@@ -32,12 +33,11 @@ def answer(model: Model, x: Tensor, draws: int) -> Answer:
     if not isinstance(model.selector, SequentialSelector):
         scores = model.selector.logits(units, valid).sigmoid()  # exactly
     rate = z.sum(-1).mean(0) / valid.sum(-1)
-    return Answer(scores * valid, valid, averaged, rate)
+    return Answer(units, scores * valid, valid, averaged, rate)
 
 
-def said_of(model: Model, x: Tensor, kept: Tensor) -> Tensor:
-    """p(y | z, x) (B, classes) for these masks (B, T)."""
-    units, valid = model.reader(x)
+def said_of(model: Model, units: Tensor, valid: Tensor, kept: Tensor) -> Tensor:
+    """p(y | z, x) (B, classes) of units (B, T, width) for these masks (B, T)."""
     return model.predictor(units, valid, kept.to(units.dtype) * valid).softmax(-1)
 
 
