@@ -30,7 +30,8 @@ class Cost(nn.Module):
 
     To hold the rate at r is to maximise the bound subject to E Σ_t z_t = r E T, with multiplier s.
     By the method of multipliers (Hestenes 1969), a batch of rate r̂ costs s + ``PULL`` (r̂ − r) a
-    unit, and s grows by ``PACE`` (r̂ − r) a step of training.
+    unit, and s grows by ``PACE`` (r̂ − r) a step of training.  Where s < 0, each unit left out costs
+    |s|: the same but for a constant, with which e^−Ω stays a probability.
 
     Args:
         selection, coherence: s and c, nats; s is where it starts if a rate is held.
@@ -46,13 +47,16 @@ class Cost(nn.Module):
 
     def forward(self, z: Tensor, valid: Tensor) -> Tensor:
         """(…, B) nats, of masks z (…, B, T) with padding where valid (B, T) is False."""
-        if self.rate is None:
-            return cost(z, valid, self.s, self.c)
-        excess = (z * valid).detach().sum(-1).mean() / valid.sum(-1).double().mean() - self.rate
-        excess = excess.to(self.s)
+        s = self.s if self.rate is None else self.multiplier(z, valid, self.rate)
+        return cost(z, valid, s, self.c) + (-s).clamp(min=0) * valid.sum(-1)
+
+    def multiplier(self, z: Tensor, valid: Tensor, rate: float) -> Tensor:
+        """() s + ``PULL`` (r̂ − r), nats a unit; in training, s takes its step first."""
+        kept = (z * valid).detach().sum(-1).mean()
+        excess = (kept / valid.sum(-1).double().mean() - rate).to(self.s)
         if self.training:
             self.s.add_(PACE * excess)
-        return cost(z, valid, self.s + PULL * excess, self.c)
+        return self.s + PULL * excess
 
 
 class MaskChain(TorchDistribution):

@@ -82,6 +82,16 @@ def test_a_held_rate_changes_its_multiplier_in_training_alone():
     torch.testing.assert_close(held.s, torch.tensor(0.1 + PACE * excess))
 
 
+def test_a_negative_multiplier_charges_what_is_left_out():
+    """e^−Ω stays a probability, 1 for everything; differences between masks are those of s."""
+    z, valid = torch.tensor([[1.0, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]), torch.ones(3, 4) > 0
+    valid[:, 3] = False
+    found = Cost(-0.2, 0.0)(z, valid)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.4, 0.6]))
+    plain = cost(z, valid, -0.2, 0.0)
+    torch.testing.assert_close(found - found[0], plain - plain[0])
+
+
 def test_a_held_rate_is_kept():
     """Bernoulli bits worth .2 nats each are kept at the rate asked for, and s becomes .2."""
     held, logit = Cost(0.0, 0.0, rate=0.3), torch.zeros(1, requires_grad=True)
