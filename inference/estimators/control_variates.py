@@ -14,9 +14,8 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from inference.estimators.antithetic import uniform_given
-from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
 from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
@@ -25,10 +24,11 @@ from inference.estimators.relaxed import (
     refuse_unrelaxable,
     relaxed_sample,
 )
+from inference.estimators.sitewise import Part, Sitewise, one_by_one
 from inference.util.sites import base, distribution_name
 
 
-class REBAR(Estimator):
+class REBAR(Sitewise):
     """``[f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃)``, c(z) = η f(σ(z/τ)) the relaxed signal.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -65,24 +65,19 @@ class REBAR(Estimator):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.average = MovingAverage()
 
-    def estimate(
-        self, programs: ModelAndGuide, draws: Sequence[TracePair]
-    ) -> tuple[Tensor, Tensor]:
-        """(bound, surrogate)."""
-        bounds, surrogates = [], []
-        for draw in draws:
-            main = read_ledger([draw])
-            main.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-            bounds.append(main.elbo().mean())
-            surrogate = main.pathwise().mean()
-            if torch.is_grad_enabled():
-                parts = [
-                    self._site(choice, main, draw[1], programs)
-                    for choice in main.non_reparameterised()
-                ]
-                surrogate = surrogate + sum(parts) / len(main.elbo())
-            surrogates.append(surrogate)
-        return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
+    def part(
+        self,
+        choice: Choice,
+        ledger: Ledger,
+        draws: Sequence[TracePair],
+        programs: ModelAndGuide,
+    ) -> Part:
+        """The site's, and that of τ and η; no branches, as relaxed draws are not the guide's."""
+        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
+        if not torch.is_grad_enabled():
+            return Part(torch.zeros(()))
+        one_each = one_by_one(choice, ledger, draws)
+        return Part(torch.stack([self._site(*one, programs) for one in one_each]).sum())
 
     def addition(self, z: Tensor, signal: Tensor) -> Tensor:
         """The learned addition to c, of the signal's shape (batch …): 0."""
@@ -112,7 +107,7 @@ class REBAR(Estimator):
         4. [f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃), with a baseline of f − c.
         """
         inner = base(choice.fn)
-        b: Any = trace.nodes[choice.name]["value"]  # 1
+        b = value_of(choice, trace)  # 1
         logits: Tensor = inner.logits.clamp(min=LOWEST)
         leaf = logits.detach().requires_grad_()
         q = type(inner)(logits=leaf, validate_args=False)
@@ -123,7 +118,7 @@ class REBAR(Estimator):
         c = self.scale * f_relaxed + more
         # a term outside of a plate is in each element's signal, and counts once
         path = self.scale * total + more.sum()
-        f = choice.in_batch(main.signals({choice.name})[choice.name])  # 4
+        f = signal_of(choice, main)  # 4
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
         (dc_dz,) = torch.autograd.grad(path, z, create_graph=True)  # z moves as φ does: ∇c(z)
         (through_z_given_b,) = torch.autograd.grad(z_given_b, leaf, dc_dz, create_graph=True)
