@@ -21,7 +21,6 @@ from torch import Tensor
 from inference.util.errors import UserError
 from inference.util.sites import distribution_name, is_factor, sample_sites, unmasked
 
-WITHOUT_PATH = "without_path"  # key in a site's ``infer``: its draw is detached
 PARTICLES = "num_particles_vectorized"  # the plate of particles that Pyro's ELBO makes
 
 
@@ -322,7 +321,7 @@ def _log_q_of_draw(site: Any) -> Tensor:
 
 
 def _is_reparameterised(site: Any) -> bool:
-    return bool(getattr(site["fn"], "has_rsample", False)) and WITHOUT_PATH not in site["infer"]
+    return bool(getattr(site["fn"], "has_rsample", False))
 
 
 def all_dims(site: Any) -> dict[str, int]:

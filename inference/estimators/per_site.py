@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,7 +11,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import nn
 
-from inference.estimators.ledger import WITHOUT_PATH, Choice, Ledger
+from inference.estimators.ledger import Choice, Ledger
 from inference.estimators.programs import ModelAndGuide, StochasticFunction, TracePair
 from inference.estimators.score_function import ScoreFunction
 from inference.estimators.sitewise import Part, Sitewise
@@ -83,18 +84,26 @@ class PerSite(Sitewise):
 
 
 class WithoutPath(Messenger):
-    """Draws of sites that have a rule carry no gradient."""
+    """Draws of sites that have a rule carry no gradient, as if they had no ``rsample``."""
 
     def __init__(self, rules: PerSite) -> None:
         super().__init__()
         self.ruled = rules._rule
 
-    def _pyro_post_sample(self, message: Message[..., Any]) -> None:
+    def _pyro_sample(self, message: Message[..., Any]) -> None:
         msg: Any = message
-        if msg["is_observed"] or self.ruled(msg["name"], msg["fn"]) is None:
+        if msg["is_observed"] or not getattr(msg["fn"], "has_rsample", False):
             return
-        msg["value"] = msg["value"].detach()
-        msg["infer"][WITHOUT_PATH] = True
+        if self.ruled(msg["name"], msg["fn"]) is not None:
+            msg["fn"] = without_path(msg["fn"])
+
+
+def without_path(fn: Any) -> Any:
+    """The distribution, of a class of its own, as ``expand`` forgets what only an object knows."""
+    kind = type(fn)
+    twin = copy.copy(fn)
+    twin.__class__ = type(kind.__name__, (kind,), {"has_rsample": False})
+    return twin
 
 
 def _particles(estimators: Sequence[Any]) -> int:

@@ -11,6 +11,10 @@ PYROS = {"num_particles": 1, "vectorize_particles": False, "max_plate_nesting": 
 DEFAULTS = {
     "ARM": PYROS,
     "DisARM": PYROS,
+    "ARMS": {"antithetic": 4, "num_particles": 1},
+    "Marginal": PYROS,
+    "CoupledDifference": PYROS,
+    "PerSite": {"default": None},
     "IWAE": PYROS,
     "DReG": PYROS,
     "REBAR": {"num_particles": 1, "temperature": 0.5, "scale": 1.0},

@@ -97,8 +97,8 @@ BUGS = {
     "one more count of the rate's own": ("counts.py", "* number * rate", "* number * rate.log()"),
     "a path where the score is asked for": (
         "per_site.py",
-        'msg["value"] = msg["value"].detach()',
-        "pass",
+        '{"has_rsample": False}',
+        "{}",
     ),
     "sticking the landing added": (
         "pathwise.py",
