@@ -13,6 +13,7 @@ from inference.estimators.pathwise import Pathwise
 from inference.estimators.per_site import PerSite
 from inference.estimators.relaxed import GumbelSoftmax
 from inference.estimators.score_function import LeaveOneOut, ScoreFunction
+from inference.estimators.straight_through import GumbelRao, ReinMax
 from inference.estimators.wake_sleep import ReweightedWakeSleep
 from inference.estimators.wrapped import DecayingAverage, Wrapped
 
@@ -29,6 +30,7 @@ __all__ = [
     "DisARM",
     "Estimator",
     "Exact",
+    "GumbelRao",
     "GumbelSoftmax",
     "LeaveOneOut",
     "Marginal",
@@ -36,6 +38,7 @@ __all__ = [
     "NeuralBaseline",
     "Pathwise",
     "PerSite",
+    "ReinMax",
     "ReweightedWakeSleep",
     "ScoreFunction",
     "Wrapped",

@@ -13,19 +13,19 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.antithetic import uniform_given
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
 from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,
-    gumbel_like,
+    conditional_logits,
+    perturbed_logits,
     refuse_unrelaxable,
     relaxed_sample,
 )
 from inference.estimators.sitewise import Part, Sitewise, one_by_one
-from inference.util.sites import base, distribution_name
+from inference.util.sites import base
 
 
 class REBAR(Sitewise):
@@ -130,8 +130,12 @@ class REBAR(Sitewise):
     ) -> tuple[Tensor, Tensor]:
         """The signal (batch …) at the relaxed draw of z, and the sum of all its terms."""
         temperature = self.log_temperature.exp()
+
+        def soft(later: Any) -> Tensor:
+            return relaxed_sample(later, perturbed_logits(later), temperature)
+
         start = replay_prefix(trace, choice.name, relaxed_sample(inner, z, temperature))
-        relaxed = read_ledger([programs.run(start, Relax(temperature))])
+        relaxed = read_ledger([programs.run(start, Relax(soft))])
         signal = relaxed.signals({choice.name}, detach=False)[choice.name]
         total = sum(t.value.sum() for t in relaxed.terms if t.time >= choice.time)
         return choice.in_batch(signal), torch.as_tensor(total)
@@ -159,16 +163,3 @@ class RELAX(REBAR):
         """r(z)."""
         more: Tensor = self.surrogate(z)
         return more.reshape(signal.shape)
-
-
-def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
-    """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
-    logits: Tensor = inner.logits
-    if distribution_name(inner) == "Bernoulli":
-        u = uniform_given(bit, torch.sigmoid(logits))  # z = φ − logit u > 0 where u < σ(φ)
-        tiny = torch.finfo(u.dtype).eps
-        return logits - torch.logit(u.clamp(tiny, 1 - tiny))
-    gumbel = gumbel_like(logits)
-    top = (gumbel * bit).sum(-1, keepdim=True)  # of the maximum; φ is normalised
-    others = -torch.logaddexp(-gumbel - logits.log_softmax(-1), -top)
-    return torch.where(bit > 0, top, others)

@@ -51,6 +51,8 @@ EstimatorName = Literal[
     "CoupledDifference",
     "REBAR",
     "GumbelSoftmax",
+    "GumbelRao",
+    "ReinMax",
     "IWAE",
     "DReG",
     "VIMCO",
