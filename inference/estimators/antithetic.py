@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
-from inference.estimators.base import Estimator
-from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
 from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.sitewise import Part, Sitewise, one_by_one
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
 
-class AntitheticPair(Estimator):
+class AntitheticPair(Sitewise):
     """A pair b = 1[u < σ(φ)], b̃ = 1[1 − u < σ(φ)] at each Bernoulli site, all its bits together.
 
     Site by site in the guide's order: earlier sites keep their draws, later ones are redrawn, so
@@ -31,22 +30,18 @@ class AntitheticPair(Estimator):
         UserError: a site is neither Bernoulli nor reparameterised.
     """
 
-    def estimate(
-        self, programs: ModelAndGuide, draws: Sequence[TracePair]
-    ) -> tuple[Tensor, Tensor]:
-        """(bound, surrogate)."""
-        bounds, surrogates = [], []
-        for draw in draws:
-            ledgers, gradient = [read_ledger([draw])], torch.zeros(())
-            ledgers[0].refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-            for choice in ledgers[0].non_reparameterised():
-                branch, part = self._branch(choice, ledgers[0], draw[1], programs)
-                ledgers.append(branch)
-                gradient = gradient + part
-            bounds.append(torch.stack([ledger.elbo().mean() for ledger in ledgers]).mean())
-            path = torch.stack([ledger.pathwise().mean() for ledger in ledgers]).mean()
-            surrogates.append(path + gradient / len(ledgers[0].elbo()))
-        return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
+    def part(
+        self,
+        choice: Choice,
+        ledger: Ledger,
+        draws: Sequence[TracePair],
+        programs: ModelAndGuide,
+    ) -> Part:
+        """The site's, by the other branch of each run."""
+        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
+        found = [self._pair(*one, programs) for one in one_by_one(choice, ledger, draws)]
+        surrogates, branches = zip(*found, strict=True)
+        return Part(torch.stack(surrogates).sum(), branches)
 
     @abstractmethod
     def coefficient(
@@ -54,19 +49,18 @@ class AntitheticPair(Estimator):
     ) -> Tensor:
         """The gradient of the bound in the logits, from ``gap`` = f(b) − f(b̃)."""
 
-    def _branch(
+    def _pair(
         self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
-    ) -> tuple[Ledger, Tensor]:
-        """The other branch's ledger, and a scalar whose gradient is the site's."""
+    ) -> tuple[Tensor, Ledger]:
+        """(a scalar whose gradient is the site's, the other branch)."""
         logits = bernoulli_logits(choice, type(self).__name__)
-        bit: Any = trace.nodes[choice.name]["value"]
+        bit = value_of(choice, trace)
         with torch.no_grad():
             u = uniform_given(bit, torch.sigmoid(logits))
             other = (1 - u < torch.sigmoid(logits)).to(bit)
         branch = read_ledger([programs.run(replay_prefix(trace, choice.name, other))])
-        f, f_other = (ledger.signals({choice.name})[choice.name] for ledger in (main, branch))
-        gap = choice.beside_events(choice.in_batch(f - f_other))
-        return branch, (self.coefficient(gap, u, bit, other, logits.detach()) * logits).sum()
+        gap = choice.beside_events(signal_of(choice, main) - signal_of(choice, branch))
+        return (self.coefficient(gap, u, bit, other, logits.detach()) * logits).sum(), branch
 
 
 class ARM(AntitheticPair):

@@ -13,22 +13,22 @@ import torch
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from inference.estimators.antithetic import uniform_given
-from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, Ledger, read_ledger
+from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
 from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,
-    gumbel_like,
+    conditional_logits,
+    perturbed_logits,
     refuse_unrelaxable,
     relaxed_sample,
 )
-from inference.util.sites import base, distribution_name
+from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.util.sites import base
 
 
-class REBAR(Estimator):
+class REBAR(Sitewise):
     """``[f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃)``, c(z) = η f(σ(z/τ)) the relaxed signal.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -65,24 +65,19 @@ class REBAR(Estimator):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.average = MovingAverage()
 
-    def estimate(
-        self, programs: ModelAndGuide, draws: Sequence[TracePair]
-    ) -> tuple[Tensor, Tensor]:
-        """(bound, surrogate)."""
-        bounds, surrogates = [], []
-        for draw in draws:
-            main = read_ledger([draw])
-            main.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-            bounds.append(main.elbo().mean())
-            surrogate = main.pathwise().mean()
-            if torch.is_grad_enabled():
-                parts = [
-                    self._site(choice, main, draw[1], programs)
-                    for choice in main.non_reparameterised()
-                ]
-                surrogate = surrogate + sum(parts) / len(main.elbo())
-            surrogates.append(surrogate)
-        return torch.stack(bounds).mean(), torch.stack(surrogates).mean()
+    def part(
+        self,
+        choice: Choice,
+        ledger: Ledger,
+        draws: Sequence[TracePair],
+        programs: ModelAndGuide,
+    ) -> Part:
+        """The site's, and that of τ and η; no branches, as relaxed draws are not the guide's."""
+        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
+        if not torch.is_grad_enabled():
+            return Part(torch.zeros(()))
+        one_each = one_by_one(choice, ledger, draws)
+        return Part(torch.stack([self._site(*one, programs) for one in one_each]).sum())
 
     def addition(self, z: Tensor, signal: Tensor) -> Tensor:
         """The learned addition to c, of the signal's shape (batch …): 0."""
@@ -112,7 +107,7 @@ class REBAR(Estimator):
         4. [f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃), with a baseline of f − c.
         """
         inner = base(choice.fn)
-        b: Any = trace.nodes[choice.name]["value"]  # 1
+        b = value_of(choice, trace)  # 1
         logits: Tensor = inner.logits.clamp(min=LOWEST)
         leaf = logits.detach().requires_grad_()
         q = type(inner)(logits=leaf, validate_args=False)
@@ -123,7 +118,7 @@ class REBAR(Estimator):
         c = self.scale * f_relaxed + more
         # a term outside of a plate is in each element's signal, and counts once
         path = self.scale * total + more.sum()
-        f = choice.in_batch(main.signals({choice.name})[choice.name])  # 4
+        f = signal_of(choice, main)  # 4
         rest = f - c - self.average(choice.name, (f - c).detach(), (), {})
         (dc_dz,) = torch.autograd.grad(path, z, create_graph=True)  # z moves as φ does: ∇c(z)
         (through_z_given_b,) = torch.autograd.grad(z_given_b, leaf, dc_dz, create_graph=True)
@@ -135,8 +130,12 @@ class REBAR(Estimator):
     ) -> tuple[Tensor, Tensor]:
         """The signal (batch …) at the relaxed draw of z, and the sum of all its terms."""
         temperature = self.log_temperature.exp()
+
+        def soft(later: Any) -> Tensor:
+            return relaxed_sample(later, perturbed_logits(later), temperature)
+
         start = replay_prefix(trace, choice.name, relaxed_sample(inner, z, temperature))
-        relaxed = read_ledger([programs.run(start, Relax(temperature))])
+        relaxed = read_ledger([programs.run(start, Relax(soft))])
         signal = relaxed.signals({choice.name}, detach=False)[choice.name]
         total = sum(t.value.sum() for t in relaxed.terms if t.time >= choice.time)
         return choice.in_batch(signal), torch.as_tensor(total)
@@ -164,16 +163,3 @@ class RELAX(REBAR):
         """r(z)."""
         more: Tensor = self.surrogate(z)
         return more.reshape(signal.shape)
-
-
-def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
-    """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
-    logits: Tensor = inner.logits
-    if distribution_name(inner) == "Bernoulli":
-        u = uniform_given(bit, torch.sigmoid(logits))  # z = φ − logit u > 0 where u < σ(φ)
-        tiny = torch.finfo(u.dtype).eps
-        return logits - torch.logit(u.clamp(tiny, 1 - tiny))
-    gumbel = gumbel_like(logits)
-    top = (gumbel * bit).sum(-1, keepdim=True)  # of the maximum; φ is normalised
-    others = -torch.logaddexp(-gumbel - logits.log_softmax(-1), -top)
-    return torch.where(bit > 0, top, others)

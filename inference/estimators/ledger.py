@@ -7,6 +7,7 @@ against each other.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -125,6 +126,11 @@ class Ledger:
         """The choices that are not reparameterised."""
         return [c for c in self.choices if not c.reparameterised]
 
+    @functools.cached_property
+    def learning_signals(self) -> dict[str, Tensor]:
+        """``signals`` of all choices that are not reparameterised."""
+        return self.signals({choice.name for choice in self.non_reparameterised()})
+
     def signals(self, wanted: Container[str], detach: bool = True) -> dict[str, Tensor]:
         """The learning signal of each choice: the sum of terms at or after it, its plates kept.
 
@@ -182,6 +188,32 @@ class Ledger:
                     "is a pyro.factor of the guide, for something that is no site and cannot be "
                     f"repeated: draw it by pyro.sample, or use {instead}"
                 )
+
+
+def signal_of(choice: Choice, ledger: Ledger) -> Tensor:
+    """The choice's learning signal in a run, in the batch shape of its distribution."""
+    return choice.in_batch(ledger.signals({choice.name})[choice.name])
+
+
+def refuse_coupled(choice: Choice, ledger: Ledger, estimator: str) -> None:
+    """Raise a ``UserError`` if a later term may see several elements of the choice's plates.
+
+    To be called where all elements move at once, each for itself.
+    """
+    for term in ledger.terms:
+        outside = set(choice.plates) - set(term.plates)
+        if term.time >= choice.time and outside:
+            raise UserError(
+                f"{estimator} moves all elements of site {choice.name!r} at once, but site "
+                f"{term.name!r}, outside of plate {min(outside)!r}, may see several of them: use "
+                "LeaveOneOut(num_particles=4)"
+            )
+
+
+def value_of(choice: Choice, trace: Trace) -> Tensor:
+    """The draw of a choice in the guide's trace."""
+    value: Any = trace.nodes[choice.name]["value"]
+    return torch.as_tensor(value)
 
 
 def per_particle(value: Tensor) -> Tensor:

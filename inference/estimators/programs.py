@@ -56,6 +56,10 @@ class ModelAndGuide:
             check_model_guide_match(model_trace, guide_trace, self.nesting)
         return self._checked(model_trace), self._checked(guide_trace)
 
+    def inside(self, handler: Messenger) -> ModelAndGuide:
+        """The same, with both programs always run in a handler."""
+        return replace(self, model=handler(self.model), guide=handler(self.guide))
+
     def with_subsample_of(self, pair: TracePair) -> ModelAndGuide:
         """The same, its plates that subsample showing the elements that they show in the pair."""
         shown = Trace()

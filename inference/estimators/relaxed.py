@@ -6,7 +6,8 @@ Maddison et al. 2017 (Concrete), Jang et al. 2017 (Gumbel-softmax); straight-thr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro.distributions as dist
@@ -15,6 +16,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
+from inference.estimators.antithetic import uniform_given
 from inference.estimators.base import Estimator
 from inference.estimators.ledger import read_ledger
 from inference.estimators.programs import ModelAndGuide, TracePair
@@ -25,7 +27,32 @@ RELAXABLE = ("Bernoulli", "OneHotCategorical")
 LOWEST = -1e6  # replaces a logit of −∞, as 0 · ∞ is nan; the probability is 0, too
 
 
-class GumbelSoftmax(Estimator):
+class Relaxed(Estimator):
+    """The pathwise gradient through draws that stand for discrete ones."""
+
+    unbiased = False
+
+    def estimate(
+        self, programs: ModelAndGuide, draws: Sequence[TracePair]
+    ) -> tuple[Tensor, Tensor]:
+        """(bound, bound)."""
+        ledger = read_ledger(draws)
+        ledger.require_reparameterised(
+            type(self).__name__, "OneHotCategorical for it, or LeaveOneOut(num_particles=4)"
+        )
+        elbo = ledger.elbo().mean()
+        return elbo, elbo
+
+    def draw(self, programs: ModelAndGuide) -> TracePair:
+        """The traces with every discrete site relaxed."""
+        return programs.run(around=Relax(self.relaxed))
+
+    @abstractmethod
+    def relaxed(self, inner: Any) -> Tensor:
+        """A draw for a Bernoulli or one-hot distribution, with a gradient to its logits."""
+
+
+class GumbelSoftmax(Relaxed):
     """Pathwise gradient through ``σ((φ + logistic noise)/τ)`` or ``softmax((φ + G)/τ)``.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -48,8 +75,6 @@ class GumbelSoftmax(Estimator):
         UserError: a site is none of these.
     """
 
-    unbiased = False
-
     def __init__(
         self,
         num_particles: int = 1,
@@ -61,28 +86,17 @@ class GumbelSoftmax(Estimator):
         super().__init__(num_particles, **options)
         self.temperature, self.hard = temperature, hard
 
-    def estimate(
-        self, programs: ModelAndGuide, draws: Sequence[TracePair]
-    ) -> tuple[Tensor, Tensor]:
-        """(bound, bound)."""
-        ledger = read_ledger(draws)
-        ledger.require_reparameterised(
-            "GumbelSoftmax", "OneHotCategorical for it, or LeaveOneOut(num_particles=4)"
-        )
-        elbo = ledger.elbo().mean()
-        return elbo, elbo
-
-    def draw(self, programs: ModelAndGuide) -> TracePair:
-        """The traces with every discrete site relaxed."""
-        return programs.run(around=Relax(self.temperature, hard=self.hard))
+    def relaxed(self, inner: Any) -> Tensor:
+        """σ(z/τ) or softmax(z/τ) of the perturbed logits z."""
+        return relaxed_sample(inner, perturbed_logits(inner), self.temperature, self.hard)
 
 
 class Relax(Messenger):
-    """Draws Bernoulli and one-hot sites from their relaxation, and scores them as continued."""
+    """Draws Bernoulli and one-hot sites by ``relaxed``, and scores them as continued."""
 
-    def __init__(self, temperature: float | Tensor, *, hard: bool = False) -> None:
+    def __init__(self, relaxed: Callable[[Any], Tensor]) -> None:
         super().__init__()
-        self.temperature, self.hard = temperature, hard
+        self.relaxed = relaxed
 
     def _pyro_sample(self, msg: Message[..., Any]) -> None:
         if msg["is_observed"] or distribution_name(msg["fn"]) not in RELAXABLE:
@@ -90,10 +104,7 @@ class Relax(Messenger):
         fn: Any = msg["fn"]
         msg["fn"] = relaxed_distribution(fn)
         if msg["value"] is None:
-            inner = base(fn)
-            msg["value"] = relaxed_sample(
-                inner, perturbed_logits(inner), self.temperature, self.hard
-            )
+            msg["value"] = self.relaxed(base(fn))
             msg["done"] = True
 
 
@@ -120,6 +131,19 @@ def relaxed_sample(
     is_bit = distribution_name(inner) == "Bernoulli"
     soft = torch.sigmoid(scaled) if is_bit else torch.softmax(scaled, -1)
     return soft + (hard_sample(inner, z) - soft).detach() if hard else soft
+
+
+def conditional_logits(inner: Any, bit: Tensor) -> Tensor:
+    """z given H(z) = b, reparameterised (Tucker et al. 2017, appendix C)."""
+    logits: Tensor = inner.logits
+    if distribution_name(inner) == "Bernoulli":
+        u = uniform_given(bit, torch.sigmoid(logits))  # z = φ − logit u > 0 where u < σ(φ)
+        tiny = torch.finfo(u.dtype).eps
+        return logits - torch.logit(u.clamp(tiny, 1 - tiny))
+    gumbel = gumbel_like(logits)
+    top = (gumbel * bit).sum(-1, keepdim=True)  # of the maximum; φ is normalised
+    others = -torch.logaddexp(-gumbel - logits.log_softmax(-1), -top)
+    return torch.where(bit > 0, top, others)
 
 
 def open_uniform(like: Tensor) -> Tensor:

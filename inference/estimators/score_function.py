@@ -12,14 +12,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage
-from inference.estimators.ledger import Choice, per_particle, read_ledger
+from inference.estimators.ledger import Choice, Ledger, per_particle
 from inference.estimators.programs import ModelAndGuide, TracePair
+from inference.estimators.sitewise import Part, Sitewise
 from inference.util.errors import UserError
 
 
-class ScoreFunction(Estimator):
+class ScoreFunction(Sitewise):
     """Score function for discrete draws (Pyro's ``non_reparam_nodes``), pathwise for the others.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -53,17 +53,16 @@ class ScoreFunction(Estimator):
         self.squares = MovingAverage() if normalise else None
         self.unbiased = not normalise
 
-    def estimate(
-        self, programs: ModelAndGuide, draws: Sequence[TracePair]
-    ) -> tuple[Tensor, Tensor]:
-        """(bound, surrogate)."""
-        ledger = read_ledger(draws)
-        surrogate, non_reparameterised = ledger.pathwise(), ledger.non_reparameterised()
-        signals = ledger.signals({choice.name for choice in non_reparameterised})
-        for choice in non_reparameterised:
-            centred, fit = self.centre(choice, signals[choice.name], programs)
-            surrogate = surrogate + per_particle(centred * choice.score) - fit
-        return ledger.elbo().mean(), surrogate.mean()
+    def part(
+        self,
+        choice: Choice,
+        ledger: Ledger,
+        draws: Sequence[TracePair],
+        programs: ModelAndGuide,
+    ) -> Part:
+        """(signal − baseline) ∇log q of the site."""
+        centred, fit = self.centre(choice, ledger.learning_signals[choice.name], programs)
+        return Part((per_particle(centred * choice.score) - fit).sum())
 
     def centre(
         self, choice: Choice, signal: Tensor, programs: ModelAndGuide

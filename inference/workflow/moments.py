@@ -73,6 +73,12 @@ class Moments:
         return torch.as_tensor(self.squares) / max(1, self.count - 1)
 
     @property
+    def second_moment(self) -> float:
+        """E ‖g‖², as the variance and the squared mean, less what noise adds to the latter."""
+        mean, variance = torch.as_tensor(self.mean), self.variance
+        return float((mean.square() + variance * (1 - 1 / max(1, self.count))).sum())
+
+    @property
     def error(self) -> Tensor:
         """(P,) standard error of the mean."""
         return (self.variance / self.count).sqrt()

@@ -163,6 +163,7 @@ def _verdict(
         bias=bias,
         resolution=least,
         variance=float(moments.variance.sum()),
+        second_moment=moments.second_moment,
         signal_to_noise=norm / deviation if deviation else math.inf,
         evaluations=mine.evaluations,
         milliseconds=1e3 * float(np.median(moments.seconds)),

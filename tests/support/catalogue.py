@@ -308,6 +308,7 @@ def markov(p):
     bernoulli_guide,
     {"t": [0.4, 0.8], "w": [0.5, -0.3]},
     "Bernoulli",
+    "coupled",
     local=False,
     units=(("b x", "data"), ("early late", "")),
 )
@@ -420,6 +421,7 @@ def siblings_guide(p):
     siblings_guide,
     {"t": [0.4, 0.8], "w": [0.5, -0.3]},
     "Bernoulli",
+    "coupled",
     local=False,
     units=(("a x", "data"), ("b y", "others")),
 )
@@ -444,6 +446,7 @@ def crossed_guide(p):
     crossed_guide,
     {"t": [0.4, 0.8], "w": [0.5, -0.3]},
     "Bernoulli",
+    "coupled",
     nesting=2,
     local=False,
     units=(("a b x", ""),),

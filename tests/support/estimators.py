@@ -5,6 +5,7 @@ import torch
 
 from inference.estimators import (
     ARM,
+    ARMS,
     IWAE,
     REBAR,
     RELAX,
@@ -12,16 +13,18 @@ from inference.estimators import (
     DisARM,
     DReG,
     LeaveOneOut,
+    Marginal,
     MovingAverage,
     Pathwise,
     ScoreFunction,
 )
 from tests.support.catalogue import CASES
 
-BITS = {"Bernoulli", "Normal", "subsampled"}
+BITS = {"Bernoulli", "Normal", "subsampled", "coupled"}
 ANY = BITS | {"Categorical", "OneHotCategorical"}
 RELAXABLE = ANY - {"Categorical"}
 NORMAL = {"Normal"}
+APART = ANY - {"coupled"}
 
 
 class Bump(torch.nn.Module):
@@ -59,6 +62,20 @@ ELBOS = {
     "DisARM, vectorised": (
         lambda name: DisARM(2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1),
         BITS,
+    ),
+    "ARMS": (lambda name: ARMS(3), BITS),
+    "ARMS, vectorised": (
+        lambda name: ARMS(
+            4, 2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
+        ),
+        BITS,
+    ),
+    "Marginal": (lambda name: Marginal(), APART),
+    "Marginal, vectorised": (
+        lambda name: Marginal(
+            2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
+        ),
+        APART,
     ),
     "REBAR": (lambda name: REBAR(temperature=0.7, scale=0.8), RELAXABLE),
     "RELAX": (lambda name: RELAX(Bump(event_dim(name)), temperature=0.7), RELAXABLE),

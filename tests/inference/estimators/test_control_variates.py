@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from inference.estimators import REBAR, RELAX
-from inference.estimators.control_variates import conditional_logits
-from inference.estimators.relaxed import perturbed_logits
+from inference.estimators.relaxed import conditional_logits, perturbed_logits
 from tests.support.estimators import Bump
 
 DATA = torch.tensor([0.4, -1.2, 2.0, 0.9], dtype=torch.float64)

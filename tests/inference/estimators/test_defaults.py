@@ -11,6 +11,10 @@ PYROS = {"num_particles": 1, "vectorize_particles": False, "max_plate_nesting": 
 DEFAULTS = {
     "ARM": PYROS,
     "DisARM": PYROS,
+    "ARMS": {"antithetic": 4, "num_particles": 1},
+    "Marginal": PYROS,
+    "CoupledDifference": PYROS,
+    "PerSite": {"default": None},
     "IWAE": PYROS,
     "DReG": PYROS,
     "REBAR": {"num_particles": 1, "temperature": 0.5, "scale": 1.0},
@@ -19,6 +23,8 @@ DEFAULTS = {
     "LeaveOneOut": PYROS | {"num_particles": 2},
     "Exact": {"nodes": 32},
     "GumbelSoftmax": {"num_particles": 1, "temperature": 0.5, "hard": False},
+    "GumbelRao": {"num_particles": 1, "samples": 10, "temperature": 0.5},
+    "ReinMax": {"num_particles": 1, "temperature": 1.0},
     "Pathwise": {"num_particles": 1, "kl": "sampled", "sticking_the_landing": False},
     "ReweightedWakeSleep": {"num_particles": 2, "divergence": "inclusive"},
     "ScoreFunction": {"num_particles": 1, "baseline": None, "normalise": False},
@@ -38,7 +44,9 @@ def test_what_is_biased_says_so():
     classes = (getattr(estimators, name) for name in estimators.__all__)
     kinds = [c for c in classes if issubclass(c, estimators.Estimator)]
     biased = {
+        "GumbelRao",
         "GumbelSoftmax",
+        "ReinMax",
         "ReweightedWakeSleep",
         "Wrapped",
     }  # of what it wraps it knows nothing

@@ -13,6 +13,7 @@ from inference.engine.program.objective import with_weighted_kl
 from inference.engine.program.program import Program
 from inference.estimators import (
     ARM,
+    ARMS,
     IWAE,
     REBAR,
     RELAX,
@@ -22,6 +23,7 @@ from inference.estimators import (
     Exact,
     GumbelSoftmax,
     LeaveOneOut,
+    Marginal,
     MovingAverage,
     Pathwise,
     ReweightedWakeSleep,
@@ -200,22 +202,31 @@ RERUNS = {
     "sticking the landing": lambda: Pathwise(sticking_the_landing=True),
     "DReG": lambda: DReG(2),
     "wake-sleep": lambda: ReweightedWakeSleep(2),
-    "ARM": ARM,
-    "DisARM": DisARM,
-    "REBAR": REBAR,
-    "RELAX": lambda: RELAX(torch.nn.Identity()),
     "Exact": Exact,
 }
+SITEWISE = {
+    "ARM": ARM,
+    "DisARM": DisARM,
+    "ARMS": ARMS,
+    "Marginal": Marginal,
+    "REBAR": REBAR,
+    "RELAX": lambda: RELAX(torch.nn.Identity()),
+}
+RERUNS |= SITEWISE
 
 
 @pytest.mark.parametrize("has_rsample", [True, False])
 @pytest.mark.parametrize("name", RERUNS)
 def test_refused_where_the_guide_runs_again(name, has_rsample):
+    def model(copies):
+        pyro.sample("z", dist.Bernoulli(0.5) if name in SITEWISE else dist.Normal(0, 1))
+
     def guide(copies):
+        model(copies)
         pyro.factor("log_q", torch.tensor(0.5), has_rsample=has_rsample)
 
     with pytest.raises(UserError, match=r"site 'log_q' is a .*factor"):
-        RERUNS[name]().differentiable_loss(lambda copies: None, guide, 1)
+        RERUNS[name]().differentiable_loss(model, guide, 1)
 
 
 @pytest.mark.parametrize("build", [Pathwise, lambda: IWAE(2), GumbelSoftmax])

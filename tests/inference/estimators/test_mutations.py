@@ -16,7 +16,7 @@ HOME = "inference/estimators"
 SOURCE = 'value = _full_rank(site["log_prob"], rank)'
 
 BUGS = {
-    "wrong sign": ("score_function.py", "surrogate + per_particle(", "surrogate - per_particle("),
+    "wrong sign": ("score_function.py", "(per_particle(centred", "(-per_particle(centred"),
     "signal not detached": (
         "ledger.py",
         "term.value.detach() if detach else term.value",
@@ -74,6 +74,32 @@ BUGS = {
         "log_w.mean(0, keepdim=True).expand(log_w.shape)",
     ),
     "DisARM without the absolute value": ("antithetic.py", "logits.abs()", "logits"),
+    "ARMS without its correction": (
+        "arms.py",
+        "return (1 - q) / (1 - both / q.clamp(min=torch.finfo(q.dtype).tiny))",
+        "return torch.ones_like(q)",
+    ),
+    "ARMS drawn without the first": (
+        "arms.py",
+        "(first != likely).to(logits)",
+        "torch.bernoulli(q)",
+    ),
+    "marginal's values weighed alike": (
+        "marginal.py",
+        "inner.log_prob(other).exp() * beside",
+        "inner.log_prob(other) * beside",
+    ),
+    "marginal's coupling missed": (
+        "ledger.py",
+        "if term.time >= choice.time and outside:",
+        "if False:",
+    ),
+    "one more count of the rate's own": ("counts.py", "* number * rate", "* number * rate.log()"),
+    "a path where the score is asked for": (
+        "per_site.py",
+        '{"has_rsample": False}',
+        "{}",
+    ),
     "sticking the landing added": (
         "pathwise.py",
         "elbo - fixed.elbo(of_guide=True)",

@@ -41,6 +41,7 @@ def test_mean_variance_and_error_are_numpy_s():
     found, rows = measured(), GRADIENTS.numpy()
     np.testing.assert_allclose(found.mean, rows.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.variance, rows.var(0, ddof=1), rtol=1e-12)
+    np.testing.assert_allclose(found.second_moment, np.square(rows).sum(1).mean(), rtol=1e-12)
     np.testing.assert_allclose(found.error, rows.std(0, ddof=1) / 2, rtol=1e-12)
     assert found.seconds == [0.0, 0.1, 0.2, pytest.approx(0.3)]
     one = Moments(ACROSS)
