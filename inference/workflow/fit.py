@@ -32,11 +32,12 @@ from inference.engine.training.directory import RunDirectory
 from inference.engine.training.identity import fit_identity
 from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
+from inference.engine.training.recorder import regrouped
 from inference.engine.training.schedules import Schedule, constant
 from inference.engine.training.seed_training import SeedTraining, own_gradient
 from inference.engine.training.validation import refuse_other_columns
 from inference.results import traces
-from inference.results.names import warn_of_changed_names
+from inference.results.draws.names import warn_of_changed_names
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
@@ -67,6 +68,7 @@ def fit(
     seeds_at_once: bool = False,
     directory: str | Path | None = None,
     resume: bool = False,
+    extend: bool = False,
     overwrite: bool = False,
     checkpoint_every: float = 30.0,
     config: Mapping[str, Any] | None = None,
@@ -106,7 +108,11 @@ def fit(
             numbers up to rounding; for an optimizer that treats each element by itself.
         directory: where ``trace.nc``, ``checkpoint.pt`` and ``config.json`` go; None keeps
             everything in memory.
-        resume: continue the fit in ``directory`` (if any), which must be of the same options.
+        resume: continue the fit in ``directory`` (if any), which must be of the same data, program
+            and options; but there may be more epochs, steps or seeds.  More epochs give, bit for
+            bit, what they would have given from the start.
+        extend: with ``resume``, take more epochs also where ``schedule`` or ``anneal`` depend on
+            their number, so that the course is another than from the start.
         overwrite: replace the fit in ``directory``.
         checkpoint_every: seconds between checkpoints.
         config: further identification of this fit (a recipe's options), kept in ``config.json``.
@@ -160,33 +166,42 @@ def fit(
         )
         plan.refuse_processes(processes.size)
         chosen = seeds_of(seeds)
-        kept = RunDirectory(
+        train = _checked(columns, names)
+        held_out = _held_out(valid, names, plan, train)
+        with RunDirectory(
             None if directory is None else Path(directory),
-            fit_identity(plan, chosen, optimizer, elbo, config),
+            fit_identity(plan, chosen, elbo, config, train, held_out),
             checkpoint_every,
             processes,
-        )
-        train = _placed(columns, names, plan)
-        held_out = _held_out(valid, names, plan, train)
-        kept.open(resume=resume, overwrite=overwrite)
-        programs = copies(model, guide, len(chosen))
-        fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
-        bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
-        with rng.forked():
-            begun = _begun(programs, chosen, elbo, fixed)
-            trained = _trained(begun, kept, optimizer, bar)
-        home = kept.path if processes.rank == 0 else None
-        run = Run(_trace(trained), programs, train, home, plan.dtype, plan.device)
-        run.save()
+        ) as kept:
+            kept.open(resume=resume, overwrite=overwrite, extend=extend)
+            programs = copies(model, guide, len(chosen))
+            train, held_out = _placed(train, plan), held_out and _placed(held_out, plan)
+            fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
+            bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
+            with rng.forked():
+                begun = _begun(programs, chosen, elbo, fixed)
+                trained = _trained(begun, kept, optimizer, bar)
+            home = kept.path if processes.rank == 0 else None
+            where = home, plan.dtype, plan.device
+            run = Run(_trace(trained), programs, train, *where, held_out, kept.config)
+            if not kept.trained:
+                run.keep_groups()
+            run.save()
     return run
 
 
-def _placed(columns: Columns | Streamed, names: Sequence[str], plan: Plan) -> Columns | Streamed:
-    """The columns that the model takes, checked, on the program's device."""
+def _checked(columns: Columns | Streamed, names: Sequence[str]) -> Columns | Streamed:
+    """The columns that the model takes, all finite."""
     chosen = columns.select(names)
     if isinstance(chosen, Columns):
         chosen.refuse_nonfinite()
-    return chosen.to(plan.device, plan.dtype)
+    return chosen
+
+
+def _placed(columns: Columns | Streamed, plan: Plan) -> Columns | Streamed:
+    """The columns on the program's device."""
+    return columns.to(plan.device, plan.dtype)
 
 
 def _held_out(
@@ -200,7 +215,7 @@ def _held_out(
     columns = as_columns(valid)
     if missing := [n for n in names if n not in columns.names]:
         raise UserError(f"the held-out data lack column {missing[0]!r}")
-    held_out = _placed(columns, names, plan)
+    held_out = _checked(columns, names)
     refuse_other_columns("the held-out data", held_out, train)
     return held_out
 
@@ -256,9 +271,10 @@ def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
     """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
     seeds = [t.seed for t in trained]
     names = (*trained[0].recorder.names, "seconds")
-    rows = [t.recorder.fetch() for t in trained]
-    steps = [t.recorder.steps(t.step) for t in trained]
-    svi = traces.svi_group(names, seeds, steps, rows)
+    records = [(t.recorder.fetch(), t.recorder.steps(t.step)) for t in trained]
+    if len(windows := {t.recorder.window for t in trained}) > 1:  # some seeds stopped early
+        records = [regrouped(*record, max(windows)) for record in records]
+    svi = traces.svi_group(names, seeds, [s for _, s in records], [r for r, _ in records])
     examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())
     svi["examples"] = examples.transpose("seed", "step")
     svi["examples"].attrs["units"] = traces.UNITS["examples"]

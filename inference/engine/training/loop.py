@@ -157,6 +157,10 @@ class TrainingRun:
         seed = next((seed for _, seed in self.going), self.seeds[0])
         return note(seed) if len(self.seeds) == 1 else f"seed {seed.seed}: {note(seed)}"
 
+    def identity(self) -> dict[str, Any]:
+        """What identifies the program and the optimiser, for ``config.json``."""
+        return {"sites": self.seeds[0].program.sites, "optimizer": self.mover.identity()}
+
     def state_dict(self) -> dict[str, Any]:
         """All state that a step changes; a collective call."""
         states = []
