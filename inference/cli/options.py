@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from inference.recipes.options import FiniteFloat, NonNegativeInt, Rule, Training
+from inference.recipes.options import FiniteFloat, NonNegativeInt, PositiveInt, Rule, Training
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,35 @@ class CompareOptions:
     """Where comparison.png and comparison.nc go."""
     level: FiniteFloat | None = None
     """Time to reach this bound, nats per datum [the worst of the final bounds]."""
+    under: str | None = None
+    """ELBO, or L_K such as L_100: estimate this bound of all runs' held-out data."""
+    recipe: str | None = None
+    """With --under: the file of a recipe of yours that the runs are of."""
+
+
+@dataclass(frozen=True)
+class PosteriorOptions:
+    """Draw from a run's guide: ArviZ's groups, added to its trace.nc.
+
+    lowerbound posterior runs/vae --draws 200 --rows 100
+    """
+
+    run: Positional[Path]
+    """Directory of a run."""
+    draws: PositiveInt = 1000
+    """Draws from the guide."""
+    rows: PositiveInt | None = None
+    """The first so many rows of the data alone [all]."""
+    held_out: bool = False
+    """Of the held-out data, not of those trained on."""
+    seed: NonNegativeInt | None = None
+    """Which of the run's seeds [the first]."""
+    assign: bool = False
+    """Also draw the latents that were summed out."""
+    recipe: str | None = None
+    """The file of a recipe of yours that the run is of."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)

@@ -150,13 +150,7 @@ def in_form_of(tensor: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def launched(device: str) -> Iterator[Processes]:
-    """The processes of this training; within it, a signal stops all of them after the same step.
-
-    Raises:
-        UserError: no such device.
-    """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} was asked for, but torch finds no GPU; use 'cpu'")
+    """The processes of this training; within it, a signal stops all of them after the same step."""
     if launch.size() == 1:
         yield Processes(torch.device(device))
         return

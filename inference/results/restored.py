@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from inference.data.columns import Batch, Columns, Streamed, as_columns
-from inference.engine.program.checks.arguments import refuse_callables
+from inference.engine.program.checks.arguments import device_of, refuse_callables
 from inference.engine.program.copies import copies, refuse_shared
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.identity import fingerprint, read_config, refuse_other
@@ -27,19 +27,19 @@ def parts_of(
     directory: Path,
     program: tuple[Callable[..., Any], Callable[..., Any]] | None,
     data: Any,
+    valid: Any,
     recipe: str | None,
     device: str,
 ) -> dict[str, Any]:
     """What a ``Run`` is made of, by attribute; see ``Run.load``."""
     config = read_config(directory)
     states = seed_states(directory, config)
-    valid = None
     if program is None:  # recipes are found above this module
         build = importlib.import_module("inference.cli.build")
         made = build.rebuilt(directory, config, recipe)
         program, data, valid = (made.model, made.guide), made.train, made.valid
     refuse_callables(*program)
-    place = torch.device(device), dtype_of(config)
+    place = device_of(device), dtype_of(config)
     example = Columns(states[0]["example"]).to(*place)
     first = example.rows(None)
     if data is not None:

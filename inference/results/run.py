@@ -51,6 +51,7 @@ class Run:
         model: Callable[..., Any] | None = None,
         guide: Callable[..., Any] | None = None,
         data: Any = None,
+        valid: Any = None,
         *,
         recipe: str | None = None,
         device: str = "cpu",
@@ -62,6 +63,7 @@ class Run:
             model, guide: the program that was fitted; of a recipe's run they and the data are
                 built anew.
             data: the training data, for ``posterior()`` of them.
+            valid: held-out data, for ``compare(..., under=...)``.
             recipe: the file of a recipe of yours: what a directory names is not executed.
             device: where to put the programs.
 
@@ -69,7 +71,7 @@ class Run:
             UserError: the directory holds no finished fit, or one of another program or data.
         """
         program = None if model is None or guide is None else (model, guide)
-        return cls(**restored.parts_of(Path(directory), program, data, recipe, device))
+        return cls(**restored.parts_of(Path(directory), program, data, valid, recipe, device))
 
     def place(self, columns: DataT) -> DataT:
         """Other data of the same kind, moved to the programs' device and dtype."""

@@ -29,7 +29,7 @@ from inference.engine.program.checks.arguments import (
 from inference.engine.program.copies import copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
-from inference.engine.training.identity import fit_identity
+from inference.engine.training.identity import bound_of, fit_identity
 from inference.engine.training.loop import TrainingRun
 from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.recorder import regrouped
@@ -43,6 +43,7 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
 
+Callback = Callable[[int, int, dict[str, float], Run], object]
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
@@ -72,6 +73,7 @@ def fit(
     overwrite: bool = False,
     checkpoint_every: float = 30.0,
     config: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     progress: bool = True,
 ) -> Run:
     """Fit a Pyro program by SVI; an interrupted fit continues by the same call with ``resume``.
@@ -116,6 +118,10 @@ def fit(
         overwrite: replace the fit in ``directory``.
         checkpoint_every: seconds between checkpoints.
         config: further identification of this fit (a recipe's options), kept in ``config.json``.
+        callbacks: functions ``f(step, epoch, metrics, run)``, called after each epoch of a seed
+            (by rank 0) with the epoch's mean of what is recorded, nats per datum, and that seed's
+            run so far.  One that raises ``StopIteration`` ends the seed as if it were done.  What
+            they draw at random changes nothing.
         progress: show a bar.
 
     Returns:
@@ -179,12 +185,12 @@ def fit(
             train, held_out = _placed(train, plan), held_out and _placed(held_out, plan)
             fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
             bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
+            home = kept.path if processes.rank == 0 else None
+            fits = functools.partial(_run, elbo, kept, (home, plan.dtype, plan.device))
             with rng.forked():
                 begun = _begun(programs, chosen, elbo, fixed)
-                trained = _trained(begun, kept, optimizer, bar)
-            home = kept.path if processes.rank == 0 else None
-            where = home, plan.dtype, plan.device
-            run = Run(_trace(trained), programs, train, *where, held_out, kept.config)
+                trained = _trained(begun, kept, optimizer, bar, stopping(callbacks, fits))
+            run = fits(trained)
             if not kept.trained:
                 run.keep_groups()
             run.save()
@@ -245,6 +251,7 @@ def _trained(
     directory: RunDirectory,
     optimizer: Optimizable,
     bar: Callable[[str], Bar],
+    stops: Callable[[SeedTraining], bool],
 ) -> list[SeedTraining]:
     """Run the trainings to their end, one after another or all at once."""
     done: list[SeedTraining] = []
@@ -256,19 +263,68 @@ def _trained(
             continue
         with seed.within():
             training = TrainingRun([seed], seed.gradient(), optimizer)
+        training.stops = stops
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
         gradient = AllSeedsGradient(
             [own_gradient(s, CapturedGradient, s.plan.clip_norm) for s in done], streams
         )
         training = TrainingRun(done, gradient, optimizer)
+        training.stops = stops
         directory.train(training, bar(f"{len(done)} seeds"))
         gradient.release()
     return done
 
 
-def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
-    """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data."""
+def stopping(
+    callbacks: Sequence[Callback], fits: Callable[[Sequence[SeedTraining]], Run]
+) -> Callable[[SeedTraining], bool]:
+    """Calls the callbacks after an epoch of a seed; whether one of them stops it.
+
+    Raises:
+        UserError: they are not a list of functions.
+    """
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise UserError(
+            "callbacks must be a list of functions f(step, epoch, metrics, run), callbacks=[f]"
+        )
+
+    def stops(seed: SeedTraining) -> bool:
+        if not callbacks:
+            return False
+        with rng.forked(), seed.program.scope():
+            run = fits([seed])
+            try:
+                for callback in callbacks:
+                    callback(seed.step, seed.epoch, seed.metrics(), run)
+            except StopIteration:
+                return True
+        return False
+
+    return stops
+
+
+def _run(
+    estimator: ELBO,
+    kept: RunDirectory,
+    where: tuple[Path | None, torch.dtype, torch.device],
+    trained: Sequence[SeedTraining],
+) -> Run:
+    """The run of these seeds, as far as they are."""
+    about = {"bound": bound_of(estimator), "data": kept.identity["data"]}
+    held_out = about | {"data": kept.identity["held_out_data"]}
+    trace = _trace(trained, {"svi": about, "held_out": held_out})
+    programs, first = [seed.program for seed in trained], trained[0]
+    return Run(trace, programs, first.data, *where, first.valid, kept.config)
+
+
+def _trace(trained: Sequence[SeedTraining], about: Mapping[str, Any]) -> xr.DataTree:
+    """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data.
+
+    Args:
+        trained: the seeds.
+        about: group → attributes: which bound of which data it holds.
+    """
     seeds = [t.seed for t in trained]
     names = (*trained[0].recorder.names, "seconds")
     records = [(t.recorder.fetch(), t.recorder.steps(t.step)) for t in trained]
@@ -287,6 +343,8 @@ def _trace(trained: Sequence[SeedTraining]) -> xr.DataTree:
             [h[:, 0].long() for h in histories],
             [h[:, 1:] for h in histories],
         )
+    for name, group in groups.items():
+        group.attrs |= about[name]
     return xr.DataTree.from_dict(groups)
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pyro.infer import ELBO
+from pyro.infer import ELBO, EnergyDistance, RenyiELBO, Trace_MMD
 from torch import Tensor, nn
 
 from inference.data.columns import Columns, Streamed
 from inference.engine.training.plan import Plan
 from inference.engine.training.schedules import Schedule
+from inference.estimators.multi_sample import MultiSample
+from inference.estimators.relaxed import GumbelSoftmax
 from inference.util.errors import UserError
 from inference.util.files import read_json
 
@@ -110,6 +112,21 @@ def describe_estimator(estimator: Any) -> str:
     inner = {"elbo": estimator.elbo} if isinstance(getattr(estimator, "elbo", None), ELBO) else {}
     about |= {n: describe_estimator(part) for n, part in (*parts, *inner.items())}
     return f"{type(estimator).__name__}({', '.join(f'{k}={v}' for k, v in about.items())})"
+
+
+def bound_of(estimator: Any) -> str:
+    """Which bound an estimator's value is: ``ELBO``, ``L_5`` of five particles, or a name."""
+    inner = getattr(estimator, "elbo", estimator)
+    of_many = isinstance(inner, MultiSample) or getattr(inner, "alpha", None) == 0
+    if of_many:
+        return f"L_{inner.num_particles}" if inner.num_particles > 1 else "ELBO"
+    if isinstance(inner, GumbelSoftmax) and not inner.hard:
+        return "relaxed ELBO"
+    if isinstance(inner, RenyiELBO):
+        return f"RenyiELBO(alpha={inner.alpha}, num_particles={inner.num_particles})"
+    if isinstance(inner, Trace_MMD | EnergyDistance):
+        return type(inner).__name__
+    return "ELBO"
 
 
 def read_config(directory: Path) -> dict[str, Any]:

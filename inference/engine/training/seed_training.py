@@ -147,6 +147,14 @@ class SeedTraining:
         if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
             self.best = self.program.state_dict()
 
+    def metrics(self) -> dict[str, float]:
+        """Means of what the last epoch's steps recorded, and the last held-out bound."""
+        rows = self.recorder.fetch()[-max(1, self.plan.steps_per_epoch // self.recorder.window) :]
+        found = dict(zip(self.recorder.names, rows.mean(0).tolist(), strict=False))
+        if self.held_out.history:
+            found["held_out_elbo"] = self.held_out.history[-1][1]
+        return found
+
     def restore_best(self) -> None:
         """Restore the best parameters, if they were kept; the last are kept, too."""
         if self.best is not None:
