@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from inference.engine.program.checks.arguments import (
     refuse_signature,
     seeds_of,
 )
-from inference.engine.program.copies import copies, refuse_shared, reset_modules
+from inference.engine.program.copies import Sent, copies, refuse_shared, reset_modules
 from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.directory import RunDirectory
 from inference.engine.training.identity import bound_of, fit_identity
@@ -42,7 +43,10 @@ from inference.results.run import Run
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
+from inference.workflow.workers import side_by_side
 
+How = tuple[Optimizable, functools.partial[Bar], Callable[[SeedTraining], bool]]
+Worker = Callable[[tuple[int, RunDirectory]], dict[Any, Any]]
 Callback = Callable[[int, int, dict[str, float], Run], object]
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
 
@@ -74,6 +78,7 @@ def fit(
     checkpoint_every: float = 30.0,
     config: Mapping[str, Any] | None = None,
     callbacks: Sequence[Callback] = (),
+    jobs: int = 1,
     progress: bool = True,
 ) -> Run:
     """Fit a Pyro program by SVI; an interrupted fit continues by the same call with ``resume``.
@@ -122,6 +127,8 @@ def fit(
             (by rank 0) with the epoch's mean of what is recorded, nats per datum, and that seed's
             run so far.  One that raises ``StopIteration`` ends the seed as if it were done.  What
             they draw at random changes nothing.
+        jobs: seeds trained at a time, each in a process of its own (where callbacks run, too), to
+            the same numbers; see ``inference.workflow.workers``.
         progress: show a bar.
 
     Returns:
@@ -147,7 +154,13 @@ def fit(
     refuse_estimator(elbo)
     refuse_callables(model, guide)
     refuse_options(
-        counts={"epochs": epochs, "steps": steps, "batch_size": batch_size, "patience": patience},
+        counts={
+            "epochs": epochs,
+            "steps": steps,
+            "batch_size": batch_size,
+            "patience": patience,
+            "jobs": jobs,
+        },
         positive={"clip_norm": clip_norm},
         durations={"checkpoint_every": checkpoint_every},
         functions={"schedule": schedule, "anneal": anneal},
@@ -171,6 +184,10 @@ def fit(
             seeds_at_once=seeds_at_once,
         )
         plan.refuse_processes(processes.size)
+        if jobs > 1 and (plan.seeds_at_once or processes.size > 1):
+            raise UserError(
+                "jobs are for seeds one by one in one process: leave out one of the two"
+            )
         chosen = seeds_of(seeds)
         train = _checked(columns, names)
         held_out = _held_out(valid, names, plan, train)
@@ -186,10 +203,17 @@ def fit(
             fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
             bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
             home = kept.path if processes.rank == 0 else None
-            fits = functools.partial(_run, elbo, kept, (home, plan.dtype, plan.device))
+            fits = functools.partial(
+                _run, bound_of(elbo), kept.config, (home, plan.dtype, plan.device)
+            )
+            how = optimizer, bar, stopping(callbacks, fits)
+            sent = Sent(model, guide)
+            worker = functools.partial(_one_seed, sent, chosen[0], elbo, fixed, how)
+            shown = progress and jobs > 1
+            ahead = functools.partial(_ahead, chosen, plan.steps, kept, worker, jobs, shown)
             with rng.forked():
                 begun = _begun(programs, chosen, elbo, fixed)
-                trained = _trained(begun, kept, optimizer, bar, stopping(callbacks, fits))
+                trained = _trained(begun, kept, *how, ahead if jobs > 1 else None)
             run = fits(trained)
             if not kept.trained:
                 run.keep_groups()
@@ -250,10 +274,14 @@ def _trained(
     begun: Iterator[SeedTraining],
     directory: RunDirectory,
     optimizer: Optimizable,
-    bar: Callable[[str], Bar],
+    bar: functools.partial[Bar],
     stops: Callable[[SeedTraining], bool],
+    ahead: Callable[[], None] | None = None,
 ) -> list[SeedTraining]:
-    """Run the trainings to their end, one after another or all at once."""
+    """Run the trainings to their end, one after another or all at once.
+
+    ``ahead`` is called first, once the directory is claimed: it may train the seeds elsewhere.
+    """
     done: list[SeedTraining] = []
     streams: list[rng.Stream] = []
     for seed in begun:
@@ -264,6 +292,9 @@ def _trained(
         with seed.within():
             training = TrainingRun([seed], seed.gradient(), optimizer)
         training.stops = stops
+        directory.claim(training)
+        if ahead is not None and len(done) == 1:
+            ahead()
         directory.train(training, bar(f"seed {seed.seed}"))
     if streams:
         gradient = AllSeedsGradient(
@@ -305,17 +336,54 @@ def stopping(
 
 
 def _run(
-    estimator: ELBO,
-    kept: RunDirectory,
+    bound: str,
+    config: Mapping[str, Any],
     where: tuple[Path | None, torch.dtype, torch.device],
     trained: Sequence[SeedTraining],
 ) -> Run:
     """The run of these seeds, as far as they are."""
-    about = {"bound": bound_of(estimator), "data": kept.identity["data"]}
-    held_out = about | {"data": kept.identity["held_out_data"]}
+    about = {"bound": bound, "data": config["data"]}
+    held_out = about | {"data": config["held_out_data"]}
     trace = _trace(trained, {"svi": about, "held_out": held_out})
     programs, first = [seed.program for seed in trained], trained[0]
-    return Run(trace, programs, first.data, *where, first.valid, kept.config)
+    return Run(trace, programs, first.data, *where, first.valid, config)
+
+
+def _ahead(
+    seeds: Sequence[int],
+    steps: int,
+    directory: RunDirectory,
+    worker: Worker,
+    jobs: int,
+    shown: bool,
+) -> None:
+    """Train the seeds that have not ended in worker processes; the directory has their states."""
+    known = directory.states
+    ended = {s for s, state in known.items() if state["finished"] and state["steps"] == steps}
+    parts = [(seed, directory.part(seed)) for seed in seeds if seed not in ended]
+    label = f"{len(parts)} seeds, {jobs} at a time"
+    directory.join(side_by_side(worker, parts, jobs, label, shown))
+
+
+def _one_seed(
+    sent: Sent,
+    first: int,
+    estimator: ELBO,
+    fixed: Mapping[str, Any],
+    how: How,
+    task: tuple[int, RunDirectory],
+) -> dict[Any, Any]:
+    """In a worker: the state of one seed after its training; the first seed is made beside it."""
+    seed, part = task
+    optimizer, bar, stops = how
+    seeds = list(dict.fromkeys([first, seed]))
+    with part, rng.forked(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this process has said them
+        part.hold()
+        programs = copies(*sent.unpacked(), len(seeds))
+        *_, last = list(_begun(programs, seeds, estimator, fixed))
+        _trained(iter([last]), part, optimizer, functools.partial(bar, shown=False), stops)
+    return part.states
 
 
 def _trace(trained: Sequence[SeedTraining], about: Mapping[str, Any]) -> xr.DataTree:

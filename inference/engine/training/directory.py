@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +19,8 @@ from inference.util.files import load_checkpoint, save_checkpoint, write_json
 from inference.util.progress import Bar
 
 CHECKPOINT = "checkpoint.pt"
+PARTS = "checkpoint-*.pt"  # of seeds that are trained side by side
+WAIT = 10.0  # seconds for the workers of a process that was killed to end
 OURS = (CHECKPOINT, "trace.nc", "figures.json", "elbo.png")
 
 
@@ -48,6 +51,7 @@ class RunDirectory:
         self.trained = False
         self.resume = self.overwrite = self.extend = False
         self._lock: FileLock | None = None
+        self.checkpoint, self.keeps = CHECKPOINT, path is not None
         self._claimed = path is None
 
     def __enter__(self) -> Self:
@@ -56,6 +60,10 @@ class RunDirectory:
     def __exit__(self, *error: object) -> None:
         if self._lock is not None:
             self._lock.release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the lock, which is this process's."""
+        return self.__dict__ | {"_lock": None}
 
     def open(self, *, resume: bool, overwrite: bool, extend: bool = False) -> None:
         """Read the directory's checkpoint; nothing is written before the first seed is ready.
@@ -67,11 +75,15 @@ class RunDirectory:
         self.resume, self.overwrite, self.extend = resume, overwrite, extend
         self.states = self.processes.on_rank_zero(self._read)
 
+    def claim(self, training: TrainingRun) -> None:
+        """Write ``config.json`` at the first call; the directory is this fit's from then on."""
+        program = training.identity()
+        self.config |= self.identity | program | {"versions": versions()}
+        self.processes.on_rank_zero(lambda: self._claim(program))
+
     def train(self, training: TrainingRun, bar: Bar) -> None:
         """Resume the training from its checkpoint, if any, and run it to its end."""
-        program = training.identity()
-        self.config = self.identity | program | {"versions": versions()}
-        self.processes.on_rank_zero(lambda: self._claim(program))
+        self.claim(training)
         if state := self.states.get(training.seeds[0].seed):
             self._resume(training, state)
         if training.finished:
@@ -95,10 +107,33 @@ class RunDirectory:
 
     def save(self, training: TrainingRun) -> None:
         """Checkpoint the states of all trainings so far; a collective call."""
-        if self.path is not None:
+        if self.keeps:
             self.states[training.seeds[0].seed] = training.state_dict()
-            if self.processes.rank == 0:
-                save_checkpoint(self.path / CHECKPOINT, self.states)
+            if self.path is not None and self.processes.rank == 0:
+                save_checkpoint(self.path / self.checkpoint, self.states)
+
+    def part(self, seed: int) -> RunDirectory:
+        """For one seed's training in another process: the same, with a checkpoint of its own."""
+        part = copy.copy(self)
+        part.states = {s: state for s, state in self.states.items() if s == seed}
+        part.checkpoint, part._lock = f"checkpoint-{seed}.pt", None
+        part.keeps = part._claimed = True
+        return part
+
+    def hold(self) -> None:
+        """Lock this part's checkpoint, at most for some seconds still another process's."""
+        if self.path is not None:
+            self._hold(self.path, f".{self.checkpoint}.lock", WAIT)
+
+    def join(self, parts: Iterable[Mapping[Any, Any]]) -> None:
+        """Take over the states of parts, whose checkpoints become one."""
+        for states in parts:
+            self.states |= states
+            self.trained = True
+        if self.path is not None:
+            save_checkpoint(self.path / self.checkpoint, self.states)
+            for part in self.path.glob(PARTS):
+                part.unlink()
 
     def _read(self) -> dict[Any, Any]:
         for place in () if self.path is None else (self.path, *self.path.parents):
@@ -123,9 +158,14 @@ class RunDirectory:
             )
         refuse_other(self.path, before, self.identity, self.extend)
         checkpoint = self.path / CHECKPOINT
-        return load_checkpoint(checkpoint) if checkpoint.exists() else {}
+        states = load_checkpoint(checkpoint) if checkpoint.exists() else {}
+        for part in self.path.glob(PARTS):
+            for seed, state in load_checkpoint(part).items():
+                if seed not in states or state["step"] > states[seed]["step"]:
+                    states[seed] = state
+        return states
 
-    def _hold(self, path: Path) -> None:
+    def _hold(self, path: Path, name: str = ".lock", wait: float = 0.0) -> None:
         """Lock the directory, at the first call.
 
         Raises:
@@ -133,7 +173,7 @@ class RunDirectory:
         """
         if self._lock is not None:
             return
-        lock = FileLock(path / ".lock", timeout=0)
+        lock = FileLock(path / name, timeout=wait)
         try:
             path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
@@ -146,7 +186,6 @@ class RunDirectory:
         self._lock = lock
 
     def _claim(self, program: Mapping[str, Any]) -> None:
-        """Write ``config.json`` before the first step; the directory is this fit's from then on."""
         if self.path is None or self._claimed:
             return
         fresh = self._lock is None
@@ -159,7 +198,8 @@ class RunDirectory:
         if self.states:
             refuse_other(self.path, read_config(self.path), program)
         else:
-            for name in (CHECKPOINT, "trace.nc"):  # before config.json is replaced
+            parts = (path.name for path in self.path.glob(PARTS))
+            for name in (CHECKPOINT, "trace.nc", *parts):  # before config.json is replaced
                 (self.path / name).unlink(missing_ok=True)
         write_json(self.path / "config.json", self.config)
         self._claimed = True
