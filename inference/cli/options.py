@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
@@ -68,6 +70,49 @@ class AuditOptions(Training):
     """Gradients drawn from each estimator."""
     at: tuple[NonNegativeInt, ...] = (0,)
     """Numbers of training steps after which to measure."""
+
+
+@dataclass(frozen=True)
+class SweepOptions(Training):
+    """A recipe's runs over a grid: options may have several values; runs are compared.
+
+    The same command goes on with runs that were stopped.
+    """
+
+    jobs: PositiveInt = 2
+    """Runs at a time, each in a process of its own."""
+
+
+def swept(recipe: type[Training]) -> dict[str, object]:
+    """Option → type, of those that a sweep takes several values of: single numbers and words."""
+    hints = get_type_hints(recipe, include_extras=True)
+    return {
+        field.name: hints[field.name]
+        for field in dataclasses.fields(recipe)
+        if field.name not in ("seeds", "device") and _is_single(hints[field.name])
+    }
+
+
+def _is_single(hint: object) -> bool:
+    parts = {part for part in _parts(hint) if isinstance(part, type)}
+    return not parts & {bool, tuple, Path} and bool(parts or "Literal" in str(hint))
+
+
+def _parts(hint: object) -> Iterator[object]:
+    yield get_origin(hint) or hint
+    for part in get_args(hint):
+        yield from _parts(part)
+
+
+def sweep_options(recipe: type[Training]) -> type[SweepOptions]:
+    """The options dataclass of a sweep of this recipe: tuples where it has single values."""
+    bases = (SweepOptions,) if issubclass(SweepOptions, recipe) else (recipe, SweepOptions)
+    defaults = {f.name: f.default for f in dataclasses.fields(recipe)}
+    types = swept(recipe)
+    fields = {name: (defaults[name],) for name in types}
+    annotations = {name: tuple[hint, ...] for name, hint in types.items()}  # type: ignore[valid-type]
+    about = {"__doc__": SweepOptions.__doc__, "__annotations__": annotations, **fields}
+    return dataclass(frozen=True)(type("Options", bases, about))
 
 
 def audit_options(recipe: type[Training]) -> type[AuditOptions]:

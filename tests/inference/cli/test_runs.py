@@ -1,5 +1,6 @@
-"""Commands on runs that there are: posterior, compare --under."""
+"""Commands on runs that there are, and on many: posterior, compare --under, sweep."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,49 @@ def test_a_mistake_is_one_sentence(two, tmp_path, capsys):
     assert "no bound 'L'" in refused(capsys, "compare", two / "vae", two / "iwae", "--under", "L")
     assert "--draws is 0" in refused(capsys, "posterior", two / "vae", "--draws", 0)
     assert "not a device" in refused(capsys, "posterior", two / "vae", "--device", "x")
+
+
+GRID = ("--learning-rate", 1e-3, 0.01, "--latent-dim", 2, 3)
+
+
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_sweep_fits_a_grid_and_goes_on(jobs, tmp_path, capsys):
+    sweep = ("sweep", "vae", "--hidden", 8, "--epochs", 2, "--jobs", jobs, "--out", tmp_path)
+    run(*sweep, *GRID[:3])  # one of them alone: its directory is "run"
+    run(*sweep, *GRID)
+    printed = capsys.readouterr().out
+    names = [f"learning-rate={r},latent-dim={d}" for r in (0.001, 0.01) for d in (2, 3)]
+    figures = json.loads((tmp_path / "sweep.json").read_text())
+    assert list(figures) == names
+    assert all("test ELBO" in f for f in figures.values())
+    assert all(f"{name}: test ELBO -" in printed for name in names)
+    assert (tmp_path / "comparison.png").exists()
+    config = json.loads((tmp_path / names[1] / "config.json").read_text())["recipe"]
+    assert (config["latent_dim"], config["learning_rate"]) == (3, 0.001)
+    kept = {name: (tmp_path / name / "checkpoint.pt").stat().st_mtime_ns for name in names}
+    run(*sweep, *GRID)
+    now = {name: (tmp_path / name / "checkpoint.pt").stat().st_mtime_ns for name in names}
+    assert now == kept
+
+
+def test_a_run_that_fails_does_not_end_the_sweep(tmp_path, capsys):
+    fast = ("--hidden", 8, "--epochs", 1, "--jobs", 1, "--out", tmp_path)
+    run(
+        "sweep",
+        "vae",
+        *fast,
+        "--likelihood",
+        "gaussian",
+        "bernoulli",
+        "--learning-rate",
+        1e-3,
+        1e30,
+    )
+    printed = capsys.readouterr().out
+    assert "learning-rate=1e+30,likelihood=gaussian: the scale of a Normal" in printed
+    assert "learning-rate=0.001,likelihood=bernoulli: test ELBO -" in printed
+
+
+def test_an_option_given_twice_is_refused(tmp_path, capsys):
+    again = ("sweep", "vae", "--latent-dim", 2, 2, "--out", tmp_path)
+    assert "--latent-dim: give one or more values, each once" in refused(capsys, *again)
