@@ -375,7 +375,7 @@ def test_options_that_are_no_training(tmp_path, capsys):
 
 def test_what_identifies_a_run():
     """The same keys as ever, so that a run begun before goes on."""
-    may_change = {"out", "resume", "overwrite", "device", "features", "test_samples"}
+    may_change = {"out", "resume", "extend", "overwrite", "device", "features", "test_samples"}
     may_change |= {"beam", "length_penalty", "judge"}
     for name, source in registry.recipes().items():
         options = source.options()
