@@ -123,7 +123,7 @@ class RunDirectory:
     def hold(self) -> None:
         """Lock this part's checkpoint, at most for some seconds still another process's."""
         if self.path is not None:
-            self._hold(self.path, f".{self.checkpoint}.lock", WAIT)
+            self._lock = locked(self.path, f".{self.checkpoint}.lock", WAIT)
 
     def join(self, parts: Iterable[Mapping[Any, Any]]) -> None:
         """Take over the states of parts, whose checkpoints become one."""
@@ -141,14 +141,10 @@ class RunDirectory:
                 raise UserError(f"{place} is a file: choose another directory")
         if self.path is None or not self.path.exists():
             return {}
-        self._hold(self.path)
-        if self.overwrite:
-            return {}
-        if not (self.path / "config.json").exists():
-            if found := [name for name in OURS if (self.path / name).exists()]:
-                raise UserError(
-                    f"{self.path / found[0]}, without a config.json beside it, {FOREIGN}"
-                )
+        if not self.overwrite:
+            refuse_foreign(self.path)
+        self._lock = self._lock or locked(self.path)
+        if self.overwrite or not (self.path / "config.json").exists():
             return {}
         before = read_config(self.path)
         if not self.resume:
@@ -165,33 +161,13 @@ class RunDirectory:
                     states[seed] = state
         return states
 
-    def _hold(self, path: Path, name: str = ".lock", wait: float = 0.0) -> None:
-        """Lock the directory, at the first call.
-
-        Raises:
-            UserError: another process holds it, or it cannot be written.
-        """
-        if self._lock is not None:
-            return
-        lock = FileLock(path / name, timeout=wait)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except Timeout:
-            raise UserError(
-                f"another process trains in {path}: wait for its end, or choose another directory"
-            ) from None
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error}") from error
-        self._lock = lock
-
     def _claim(self, program: Mapping[str, Any]) -> None:
         if self.path is None or self._claimed:
             return
         fresh = self._lock is None
-        self._hold(self.path)
-        if fresh:  # somebody may have been quicker
-            self.states = self._read()
+        self._lock = self._lock or locked(self.path)
+        if fresh and self._read():
+            raise UserError(f"{self.path} has been trained in meanwhile: the same call goes on")
         for name in ("config.json", *OURS):  # left by a process that was killed
             for old in self.path.glob(f".{name}.*tmp*"):
                 old.unlink(missing_ok=True)
@@ -203,6 +179,39 @@ class RunDirectory:
                 (self.path / name).unlink(missing_ok=True)
         write_json(self.path / "config.json", self.config)
         self._claimed = True
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise a ``UserError`` if there is a file of ``fit``'s names, but no ``config.json`` of it."""
+    if (path / "config.json").exists():
+        read_config(path)
+        return
+    if found := [path / name for name in OURS if (path / name).exists()]:
+        raise UserError(f"{found[0]}, without a config.json beside it, {FOREIGN}")
+
+
+def locked(path: Path, name: str = ".lock", wait: float = 0.0) -> FileLock:
+    """A lock on the directory, held until it is released or this process ends.
+
+    Args:
+        path: made if it does not exist.
+        name: of the file that is locked.
+        wait: seconds, for another process to end.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    lock = FileLock(path / name, timeout=wait)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another process trains in {path}: wait for its end, or choose another directory"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+    return lock
 
 
 def versions() -> dict[str, str]:

@@ -31,6 +31,7 @@ def test_what_is_not_ours_is_kept(name, tmp_path):
         with pytest.raises(UserError, match=f"{name}.* is not "):
             quiet(*global_only(), steps=2, directory=tmp_path, resume=resume)
     assert (tmp_path / name).read_bytes() == b"three days of sampling"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
     quiet(*global_only(), steps=2, directory=tmp_path, overwrite=True)
     assert load_checkpoint(tmp_path / "checkpoint.pt")[0]["step"] == 2
 
