@@ -48,6 +48,7 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         seeds_at_once=options.seeds_at_once,
         directory=options.out or Path("runs") / Path(source.name).stem,
         resume=options.resume,
+        extend=options.extend,
         overwrite=options.overwrite,
         config=recipe_identity(source.name, options),
     )

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
 
 from inference.cli import registry
-from inference.cli.options import audit_options
+from inference.cli.options import audit_options, sweep_options
 from inference.engine import launch
-from inference.recipes.options import refuse_impossible
+from inference.recipes.options import Training, refuse_impossible
 from inference.util.errors import UserError
 
 USAGE = """\
@@ -24,6 +24,7 @@ lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO 
 
   lowerbound fit RECIPE [options]    train a recipe: one of ours, or a Python file of yours
   lowerbound audit RECIPE [options]  bias, variance and cost of gradient estimators on it
+  lowerbound sweep RECIPE [options]  its runs over a grid of options, side by side, compared
   lowerbound list                    the recipes
 {commands}
   lowerbound fit vae --help          every option of a recipe, and so of every command
@@ -31,6 +32,11 @@ lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO 
 """
 
 Options = TypeVar("Options")
+ON_RECIPES: dict[str, tuple[Callable[[type[Training]], type], str]] = {
+    "fit": (lambda recipe: recipe, "inference.cli.fit"),
+    "audit": (audit_options, "inference.cli.audit"),
+    "sweep": (sweep_options, "inference.cli.runs.sweep"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,7 +73,7 @@ def dispatch(command: str, *arguments: str) -> None:
         UserError: there is no command of this name.
     """
     commands = registry.commands()
-    if command in ("fit", "audit"):
+    if command in ("fit", "audit", "sweep"):
         on_recipe(command, arguments)
     elif command == "list":
         list_recipes()
@@ -76,21 +82,21 @@ def dispatch(command: str, *arguments: str) -> None:
         chosen: object = parsed(kind, arguments, f"lowerbound {command}")
         importlib.import_module(module).run(chosen)
     else:
-        known = ", ".join(("fit", "audit", "list", *commands))
+        known = ", ".join(("fit", "audit", "sweep", "list", *commands))
         raise UserError(f"no command {command!r}: give one of {known}")
 
 
 def on_recipe(command: str, arguments: Sequence[str]) -> None:
-    """Fit or audit the recipe that the first argument names; print the usage if there is none."""
+    """Fit, audit or sweep the recipe of the first argument; print the usage if there is none."""
     if not arguments or arguments[0].startswith("-"):
         print(f"usage: lowerbound {command} RECIPE [options]; see lowerbound {command} vae --help")
         list_recipes()
         sys.exit(0 if arguments else 2)
     name, *flags = arguments
     source = registry.find(name)
-    kind = source.options if command == "fit" else audit_options(source.options)
-    chosen = parsed(kind, with_data(flags), f"lowerbound {command} {name}")
-    importlib.import_module(f"inference.cli.{command}").run(source, chosen)
+    make, module = ON_RECIPES[command]
+    chosen: object = parsed(make(source.options), with_data(flags), f"lowerbound {command} {name}")
+    importlib.import_module(module).run(source, chosen)
 
 
 def with_data(arguments: Sequence[str]) -> Sequence[str]:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import inference.recipes
-from inference.cli.options import CompareOptions
+from inference.cli.options import CompareOptions, PosteriorOptions
 from inference.recipes.options import Training
 from inference.util.errors import UserError
 
@@ -54,7 +54,10 @@ def recipes() -> dict[str, Source]:
 
 def commands() -> dict[str, Command]:
     """The commands that the domains declare, by name."""
-    found = {"compare": Command(CompareOptions, "inference.cli.compare")}
+    found = {
+        "compare": Command(CompareOptions, "inference.cli.runs.compare"),
+        "posterior": Command(PosteriorOptions, "inference.cli.runs.posterior"),
+    }
     for room in domains():
         for name, options in getattr(room, "COMMANDS", {}).items():
             found[name] = Command(options, f"{room.__name__}.{name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -10,14 +11,31 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from inference.util.errors import UserError
 
 
+def signals() -> list[signal.Signals]:
+    """The signals that ask a training to save and end; not those that are ignored (``nohup``)."""
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    return [n for n in dict.fromkeys(numbers) if signal.getsignal(n) is not signal.SIG_IGN]
+
+
 def size() -> int:
     """The number of processes."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    return number("WORLD_SIZE", 1) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank() -> int:
     """This process's rank."""
-    return int(os.environ["RANK"]) if size() > 1 else 0
+    return number("RANK", 0) if size() > 1 else 0
+
+
+def number(name: str, least: int) -> int:
+    """The whole number in a variable that torchrun sets.
+
+    Raises:
+        UserError: it holds no such number.
+    """
+    if not (given := os.environ.get(name, "")).isdecimal() or int(given) < least:
+        raise UserError(f"the variable {name} is {given!r}: torchrun sets it, or unset it")
+    return int(given)
 
 
 @contextmanager

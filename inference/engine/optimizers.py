@@ -39,6 +39,9 @@ class OptimizerAdapter(Protocol):
     def end_epoch(self) -> None:
         """Called after each pass over the data."""
 
+    def identity(self) -> dict[str, str]:
+        """The optimiser's class and options."""
+
     def state_dict(self) -> Any:
         """All state that a step changes."""
 
@@ -119,6 +122,14 @@ class TorchAdapter:
     def end_epoch(self) -> None:
         """Does nothing: rates follow the fit's schedule."""
 
+    def identity(self) -> dict[str, str]:
+        """The class, and the options of its first parameter group."""
+        group = self.generations[0][1].param_groups[0]
+        return {
+            "class": self._class(),
+            **plainly({k: v for k, v in group.items() if k != "params"}),
+        }
+
     def state_dict(self) -> Any:
         """For each optimiser, its parameters' names and torch's state."""
         states = [(names, optimizer.state_dict()) for names, optimizer, _ in self.generations]
@@ -184,6 +195,16 @@ class PyroAdapter:
         if isinstance(self.optimizer, PyroLRScheduler):
             self.optimizer.step()
 
+    def identity(self) -> dict[str, str]:
+        """The class and its arguments; of a function that gives them, the name."""
+        found = {"class": self.optimizer.pt_optim_constructor.__name__}
+        for name in ("pt_optim_args", "pt_clip_args", "kwargs"):
+            part = getattr(self.optimizer, name, None) or {}
+            found |= {name: part.__qualname__} if callable(part) else plainly(part)
+        if scheduler := getattr(self.optimizer, "pt_scheduler_constructor", None):
+            found["scheduler"] = scheduler.__name__
+        return found
+
     def state_dict(self) -> Any:
         """The optimiser's state of each updated parameter."""
         made = self.optimizer.optim_objs
@@ -208,6 +229,11 @@ class PyroAdapter:
             pyros.grad_clip[parameter] = pyros._get_grad_clip(parameter)
         _refuse_rates(_chain(made)[0])
         return made
+
+
+def plainly(options: Mapping[str, Any]) -> dict[str, str]:
+    """Options as text."""
+    return {name: repr(value) for name, value in options.items()}
 
 
 def multiply(parameters: Sequence[Tensor], count: int) -> None:

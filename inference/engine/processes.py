@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -58,7 +57,7 @@ class DistributedProcesses(Processes):
         the same order.
 
     Attributes:
-        interrupted: whether this process received SIGINT or SIGTERM.
+        interrupted: whether this process received one of ``launch.signals()``.
         due: whether this process asks for a checkpoint.
 
     Raises:
@@ -68,7 +67,7 @@ class DistributedProcesses(Processes):
     def __init__(self, device: torch.device) -> None:
         from lightning_fabric import Fabric
 
-        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        here = launch.number("LOCAL_WORLD_SIZE", 1)
         _refuse_device(device, here)
         for name in (
             "lightning.fabric",
@@ -151,13 +150,7 @@ def in_form_of(tensor: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def launched(device: str) -> Iterator[Processes]:
-    """The processes of this training; within it, a signal stops all of them after the same step.
-
-    Raises:
-        UserError: no such device.
-    """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} was asked for, but torch finds no GPU; use 'cpu'")
+    """The processes of this training; within it, a signal stops all of them after the same step."""
     if launch.size() == 1:
         yield Processes(torch.device(device))
         return
@@ -192,7 +185,7 @@ def _noting_signals(processes: DistributedProcesses) -> Iterator[None]:
         signal.signal(number, before[number])
 
     before: dict[int, Any] = {}
-    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    numbers: list[int] = [*launch.signals()]
     for number in numbers:
         before[number] = signal.signal(number, note)
     try:

@@ -34,6 +34,7 @@ FiniteFloat = Annotated[float, Rule(math.isfinite, "a finite number")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share from 0 to 1")]
 MAY_CHANGE = "may change when a fit is resumed"
 MayChange = Annotated[T, MAY_CHANGE]
+NAMES_CODE = "may name code to be run"
 
 EstimatorName = Literal[
     "Trace_ELBO",
@@ -95,7 +96,10 @@ class Training:
     out: MayChange[Path | None] = None
     """The run's directory [runs/RECIPE]."""
     resume: MayChange[bool] = False
-    """Resume the fit in the directory, if any; its options must be the same."""
+    """Resume the fit in the directory, if any; its options must be the same, but for more epochs
+    or seeds."""
+    extend: MayChange[bool] = False
+    """With --resume: take more epochs also where --schedule or --anneal depend on their number."""
     overwrite: MayChange[bool] = False
     """Replace the fit in the directory."""
 
@@ -131,6 +135,38 @@ def recipe_identity(name: str, options: Training) -> dict[str, object]:
         if MAY_CHANGE not in _annotations(hint)
     }
     return json.loads(json.dumps({"name": name, **fixed}, default=str))
+
+
+def options_from(kind: type[T], saved: Mapping[str, object], directory: Path) -> T:
+    """The options that ``recipe_identity`` wrote; those that may change have their defaults.
+
+    Raises:
+        UserError: they are not of this version's recipe, or name code.
+    """
+    values = {}
+    for name, hint in _hints(kind).items():
+        if name not in saved:
+            continue
+        value = saved[name]
+        if NAMES_CODE in _annotations(hint) and ":" in str(value):
+            raise UserError(
+                f"the run in {directory} names code, {name} = {value}, which is not run unasked: "
+                "give model and guide, Run.load(directory, model, guide)"
+            )
+        value = tuple(value) if isinstance(value, list) else value
+        values[name] = Path(value) if Path in _types(hint) and isinstance(value, str) else value
+    try:
+        options = kind(**values)
+        refuse_impossible(options)
+    except TypeError as error:
+        raise UserError(f"the options of the run in {directory} are of another version") from error
+    return options
+
+
+def _types(hint: object) -> Iterator[object]:
+    yield hint
+    for part in get_args(hint):
+        yield from _types(part)
 
 
 def _hints(kind: type) -> Mapping[str, object]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import warnings
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import xarray as xr
+
+GROUPS = ("posterior", "posterior_predictive", "log_likelihood", "observed_data")
 
 
 def arviz() -> ModuleType:
@@ -14,6 +18,15 @@ def arviz() -> ModuleType:
         warnings.simplefilter("ignore", FutureWarning)
         import arviz as az
     return az
+
+
+def inference_data(tree: xr.DataTree) -> Any:
+    """ArviZ's groups of a trace, as the object that the installed ArviZ works with."""
+    az = arviz()
+    chosen = {name: tree[name].to_dataset() for name in GROUPS if name in tree.children}
+    if not hasattr(az, "InferenceData"):  # 1.x
+        return xr.DataTree.from_dict(chosen)
+    return az.InferenceData(**chosen)
 
 
 def psis_khat(log_weights: np.ndarray) -> np.ndarray:

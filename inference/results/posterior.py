@@ -13,10 +13,10 @@ from inference.engine.program.program import Program
 from inference.results import evaluate
 from inference.results.draws.assignments import assignments
 from inference.results.draws.joint import Draws, concatenated
+from inference.results.draws.names import Names
 from inference.results.draws.rows import own_plate
 from inference.results.draws.sampler import Sampler, isolated
 from inference.results.draws.sites import Site, Sites, stacked
-from inference.results.names import Names
 from inference.util.errors import UserError
 
 NOT_MCMC = (

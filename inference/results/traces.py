@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from torch import Tensor
 
-from inference.results.names import unlike
+from inference.results.draws.names import unlike
 from inference.util.errors import UserError
 from inference.util.files import replacing
 
@@ -68,7 +68,7 @@ def read_trace(path: str | Path) -> xr.DataTree:
     try:
         with xr.open_datatree(file, engine="h5netcdf") as tree:
             return tree.load()
-    except OSError as error:
+    except Exception as error:  # h5netcdf, h5py and xarray raise of every kind for a damaged file
         raise UserError(f"{file} is not a readable netCDF file") from error
 
 

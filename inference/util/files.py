@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from typing import Any
 import torch
 
 from inference.util.errors import UserError
+
+SEAL = b"\nlowerbound sha256 "  # before the checksum at a checkpoint's end
 
 
 @contextmanager
@@ -52,18 +56,31 @@ def read_json(path: Path) -> Any:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """``torch.save``, atomically."""
+    """``torch.save``, atomically, with the file's SHA-256 at its end; ``torch.load`` reads it."""
     with replacing(path) as beside:
         torch.save(state, beside)
+        with beside.open("r+b") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.write(SEAL + digest.encode())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors, on the CPU.
+    """A checkpoint's tensors, on the CPU; nothing but tensors and plain types is read.
 
     Raises:
-        UserError: the file is not a checkpoint.
+        UserError: the file is not a checkpoint that ``save_checkpoint`` wrote, or is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content, _, digest = path.read_bytes().rpartition(SEAL)
+        if not content:
+            raise UserError(
+                f"{path} has no checksum, so that it is not a checkpoint of this version; "
+                "--overwrite starts anew"
+            )
+        if hashlib.sha256(content).hexdigest().encode() != digest:
+            raise UserError(f"{path} is damaged: its checksum is another; --overwrite starts anew")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path} is not a readable checkpoint; --overwrite starts anew") from error

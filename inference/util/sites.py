@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pyro.distributions import MaskedDistribution
 from pyro.poutine import Trace
-from torch.distributions import Independent
+from torch.distributions import Independent, TransformedDistribution
 
 
 def is_site(node: Any) -> bool:
@@ -27,6 +28,20 @@ def is_factor(site: Any) -> bool:
 def distribution_name(fn: Any) -> str:
     """``Bernoulli`` for an ``Independent`` Bernoulli, and so on."""
     return type(base(fn)).__name__
+
+
+def described(trace: Trace) -> dict[str, str]:
+    """Name → distribution; sites x_0, x_1, … of one sequence are one entry."""
+    return {
+        re.sub(r"_\d+$", "_…", name): _family(base(site["fn"]))
+        for name, site in sample_sites(trace).items()
+    }
+
+
+def _family(fn: Any) -> str:
+    parts = [base(fn.base_dist), *fn.transforms] if isinstance(fn, TransformedDistribution) else []
+    inner = ", ".join(type(part).__name__ for part in parts)
+    return f"{type(fn).__name__}({inner})" if inner else type(fn).__name__
 
 
 def unmasked(fn: Any) -> Any:

@@ -18,6 +18,20 @@ def copies(model: Callable[..., Any], guide: Callable[..., Any], count: int) -> 
     return [Program(model, guide), *(_copy(model, guide) for _ in range(count - 1))]
 
 
+class Sent:
+    """Model and guide on their way to another process, where ``unpacked`` gives them."""
+
+    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any]) -> None:
+        self.pair = model, guide
+        self.models = [part._model for part in _autoguides(guide)]
+
+    def unpacked(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """(model, guide); autoguides, which drop their model on the way, have it again."""
+        for part, its_model in zip(_autoguides(self.pair[1]), self.models, strict=True):
+            part._model = its_model
+        return self.pair
+
+
 def reset_modules(program: Program, first: Program | None = None) -> None:
     """Draw new initial weights in every module with a ``reset_parameters``.
 

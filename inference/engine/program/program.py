@@ -39,6 +39,7 @@ from inference.engine.program.state import (
 from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
+from inference.util.sites import described
 
 NO_PARAMETER = (
     "neither model nor guide has a parameter: there is nothing to fit (a module that a function or "
@@ -57,6 +58,7 @@ class Program:
         plate, plate_size: name and N of the plate over the data; N is None where the plate is as
             long as the batch, the name is None where there is no plate.
         nesting: number of plate dimensions, at least 1.
+        sites: site of the model, or "guide z" → distribution, on the first batch.
         undrawn: latents of the model that are not in the guide, marked to be summed out.
         late, fixed_by: names of parameters that appeared after the first batch, and what does not
             support such parameters (compile), if anything.
@@ -71,6 +73,7 @@ class Program:
         self.plate: str | None = None
         self.plate_size: int | None = None
         self.nesting = 1
+        self.sites: dict[str, str] = {}
         self.undrawn: list[str] = []
         self.late: set[str] = set()
         self.fixed_by = ""
@@ -130,6 +133,8 @@ class Program:
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
         self.undrawn = undrawn_latents(trace, guide_trace)
+        guides = {f"guide {name}": kind for name, kind in described(guide_trace).items()}
+        self.sites = described(trace) | guides
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))

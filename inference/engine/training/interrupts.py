@@ -9,27 +9,27 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from inference.engine import launch
 from inference.engine.processes import DistributedProcesses, Processes
 
 
 class Checkpointing:
     """``with Checkpointing(save, 30.0) as save_if_due: save_if_due()`` after each step.
 
-    Ctrl-C waits for the end of the step, because a step that is half done could not be resumed. A
-    second Ctrl-C stops at once, without saving.
+    Ctrl-C, SIGTERM and SIGHUP wait for the end of the step, because a step that is half done could
+    not be resumed.  The same signal again stops at once, without saving.
     """
 
     def __init__(self, save: Callable[[], None], every: float) -> None:
         self.save, self.every = save, every
         self.saved = time.monotonic()
         self.asked = False
-        self.before: Any = None
+        self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Checkpointing:
-        """Install the handler of SIGINT, unless the signal is ignored (a background process)."""
-        main = threading.current_thread() is threading.main_thread()
-        if main and callable(signal.getsignal(signal.SIGINT)):
-            self.before = signal.signal(signal.SIGINT, self._ask)
+        """Install the handler of the signals that are not ignored (as in a background process)."""
+        if threading.current_thread() is threading.main_thread():
+            self.before = {n: signal.signal(n, self._ask) for n in launch.signals()}
         return self
 
     def __call__(self) -> None:
@@ -41,7 +41,7 @@ class Checkpointing:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(number, self.before)
+        signal.signal(number, self.before[number])
 
     @property
     def due(self) -> bool:
@@ -58,8 +58,8 @@ class Checkpointing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
         if kind is KeyboardInterrupt and not self.asked:
             self.save()
         if kind is None and self.asked:  # after the last step

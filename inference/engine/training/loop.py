@@ -6,6 +6,7 @@ the stacked parameters are still updated, without use.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -61,6 +62,9 @@ class TrainingRun:
         gradient: of the one seed, or of all seeds.
         optimizer: of the gradient's parameters; for several seeds, whose parameters are stacked, it
             must be elementwise, as Adam is.
+
+    Attributes:
+        stops: called after each epoch of a seed, in rank 0: whether the seed is to end there.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class TrainingRun:
     ) -> None:
         self.seeds, self.gradient = seeds, gradient
         self.plan, self.processes = seeds[0].plan, seeds[0].processes
+        self.stops: Callable[[SeedTraining], bool] = lambda seed: False
         self.mover = adapter_of(optimizer, many=len(seeds) > 1)
         self.mover.follow(gradient.named)
 
@@ -146,6 +151,8 @@ class TrainingRun:
             if seed.epoch == least:
                 with self._within(i):
                     seed.end_epoch()
+                stop = self.processes.on_rank_zero(functools.partial(self.stops, seed))
+                seed.finished = seed.finished or stop
         self.mover.end_epoch()
         if self.finished:
             for seed in self.seeds:
@@ -156,6 +163,10 @@ class TrainingRun:
         """The note of the first unfinished seed."""
         seed = next((seed for _, seed in self.going), self.seeds[0])
         return note(seed) if len(self.seeds) == 1 else f"seed {seed.seed}: {note(seed)}"
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies the program and the optimiser, for ``config.json``."""
+        return {"sites": self.seeds[0].program.sites, "optimizer": self.mover.identity()}
 
     def state_dict(self) -> dict[str, Any]:
         """All state that a step changes; a collective call."""

@@ -11,26 +11,33 @@ from torch import Tensor
 
 from inference.engine.gradient.protocol import StepResult
 
-MAX_ROWS = 10_000  # a longer training records means over equal windows of steps
+MAX_ROWS = 8192  # 2^13; when there are so many, two become one
+BLOCK = 64  # steps between fetches; a power of two, as windows are
 
 
 class Recorder:
     """Means over windows of steps: one row (columns + seconds) a window.
 
+    Windows are single steps at first and double whenever there are ``MAX_ROWS`` of them, so that
+    the record of so many steps is the same, however many follow.
+
     Args:
         names: the columns.
-        total_steps: of the whole training; sets the window so that there are at most ``MAX_ROWS``.
     """
 
-    def __init__(self, names: Sequence[str], total_steps: int) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self.window = -(-total_steps // MAX_ROWS)
-        self.block = self.window * max(1, 50 // self.window)
+        self.window = 1
         self.elapsed = 0.0
         self._started = time.perf_counter()
         self._pending: list[Tensor] = []
         self._pending_seconds: list[float] = []
         self._rows: list[Tensor] = []
+
+    @property
+    def block(self) -> int:
+        """Steps between fetches: whole windows."""
+        return max(BLOCK, self.window)
 
     def append(self, values: Tensor) -> None:
         """Record one step's values (len(names),), on the device."""
@@ -49,7 +56,7 @@ class Recorder:
 
     def fetch(self) -> Tensor:
         """(windows, len(names) + 1) float64 on the host; seconds come last."""
-        tail = [self._windows(self._pending, self._pending_seconds)] if self._pending else []
+        tail = [self._windows()] if self._pending else []
         blocks = self._rows + tail
         return torch.cat(blocks) if blocks else self._no_rows()
 
@@ -63,11 +70,17 @@ class Recorder:
         pending = torch.stack(self._pending).cpu() if self._pending else self._no_rows()
         rows = torch.cat(self._rows) if self._rows else self._no_rows()
         seconds = torch.tensor(self._pending_seconds, dtype=torch.float64, device="cpu")
-        clock = self.seconds()
-        return {"rows": rows, "pending": pending, "pending_seconds": seconds, "elapsed": clock}
+        return {
+            "rows": rows,
+            "pending": pending,
+            "pending_seconds": seconds,
+            "elapsed": self.seconds(),
+            "window": self.window,
+        }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
         """Restore a ``state_dict``."""
+        self.window = state["window"]
         self._rows = [state["rows"]] if len(state["rows"]) else []
         self._pending = list(state["pending"].to(device)) if len(state["pending"]) else []
         self._pending_seconds = state["pending_seconds"].tolist()
@@ -77,14 +90,47 @@ class Recorder:
         return torch.empty(0, len(self.names) + 1, dtype=torch.float64, device="cpu")
 
     def _fold(self) -> None:
-        self._rows.append(self._windows(self._pending, self._pending_seconds))
+        self._rows.append(self._windows())
         self._pending, self._pending_seconds = [], []
+        if sum(map(len, self._rows)) >= MAX_ROWS:
+            self._rows, self.window = [halved(torch.cat(self._rows))], 2 * self.window
 
-    def _windows(self, pending: list[Tensor], seconds: list[float]) -> Tensor:
-        values = torch.stack(pending).cpu().double()
-        clock = torch.tensor(seconds, dtype=torch.float64, device="cpu")
-        chunks = zip(values.split(self.window), clock.split(self.window), strict=True)
-        return torch.stack([torch.cat([v.mean(0), t[-1:]]) for v, t in chunks])
+    def _windows(self) -> Tensor:
+        """The pending steps as windows; the last may be of fewer steps."""
+        values = torch.stack(self._pending).cpu().double()
+        clock = torch.tensor(self._pending_seconds, dtype=torch.float64, device="cpu")
+        rows = torch.cat([values, clock[:, None]], 1)
+        whole, rest = rows.split([n := len(rows) // self.window * self.window, len(rows) - n])
+        for _ in range(self.window.bit_length() - 1):
+            whole = halved(whole)
+        return torch.cat([whole, mean(rest)[None]]) if len(rest) else whole
+
+
+def halved(rows: Tensor) -> Tensor:
+    """Means of pairs of rows (2R, columns + seconds); of the seconds, the later."""
+    pairs = rows.unflatten(0, (-1, 2))
+    return torch.cat([pairs[..., :-1].mean(1), pairs[:, 1, -1:]], 1)
+
+
+def mean(rows: Tensor) -> Tensor:
+    """The mean of rows; of the seconds, the last."""
+    return torch.cat([rows[:, :-1].mean(0), rows[-1, -1:]])
+
+
+def regrouped(rows: Tensor, ends: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """(rows, their last steps) in wider windows.
+
+    Args:
+        rows: (R, columns + seconds) of narrower windows.
+        ends: (R,) the last step of each.
+        window: steps.
+    """
+    counts = ends.diff(prepend=ends.new_zeros(1)).double()
+    groups = [(ends - 1) // window == g for g in range(-(-int(ends[-1]) // window))]
+    means = [(rows[g] * counts[g, None]).sum(0) / counts[g].sum() for g in groups]
+    last = torch.stack([ends[g][-1] for g in groups])
+    clocks = torch.stack([rows[g][-1, -1] for g in groups])
+    return torch.cat([torch.stack(means)[:, :-1], clocks[:, None]], 1), last
 
 
 def step_row(names: Sequence[str], result: StepResult, beta: float) -> Tensor:

@@ -60,7 +60,9 @@ class SeedTraining:
     Attributes:
         terms: records the estimator's terms.
         recorder, held_out: records of the steps, and the held-out bounds.
+        example: two rows of the first batch, on which the program can be initialised again.
         best: the program's state at the best held-out bound, if training may stop early.
+        last: its state at the end, if the best has taken its place.
         step, epoch, finished, stream: progress (in evaluated epochs), and its random numbers.
     """
 
@@ -84,15 +86,17 @@ class SeedTraining:
         self.terms = Terms(estimator)
         self.estimator = self.terms.estimator
         self.best: dict[str, Any] | None = None
+        self.last: dict[str, Any] | None = None
         self.step, self.epoch, self.finished = 0, 0, False
         self.held_out = HeldOut(plan.patience)
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
+        self.example = {name: column[:2].cpu().clone() for name, column in first.items()}
         initialise(program, first, plan, self.processes)
         refuse_undrawn(estimator, program)
         self._name_terms(first)
         names = ("elbo", *self.terms.names, "grad_norm", *["beta"] * plan.annealed)
-        self.recorder = Recorder(names, plan.steps)
+        self.recorder = Recorder(names)
         rng.seed(seed, rank=self.processes.rank)
 
     def gradient(self) -> Gradient:
@@ -143,9 +147,18 @@ class SeedTraining:
         if self.held_out.observe(self.step, bounds, weights) and self.plan.patience is not None:
             self.best = self.program.state_dict()
 
+    def metrics(self) -> dict[str, float]:
+        """Means of what the last epoch's steps recorded, and the last held-out bound."""
+        rows = self.recorder.fetch()[-max(1, self.plan.steps_per_epoch // self.recorder.window) :]
+        found = dict(zip(self.recorder.names, rows.mean(0).tolist(), strict=False))
+        if self.held_out.history:
+            found["held_out_elbo"] = self.held_out.history[-1][1]
+        return found
+
     def restore_best(self) -> None:
-        """Restore the best parameters, if they were kept."""
+        """Restore the best parameters, if they were kept; the last are kept, too."""
         if self.best is not None:
+            self.last = self.program.state_dict()
             self.program.load_state_dict(self.best)
 
     def state_dict(self) -> dict[str, Any]:
@@ -160,21 +173,45 @@ class SeedTraining:
             "recorder": self.recorder.state_dict(),
             "held_out": self.held_out.state_dict(),
             "best": self.best,
+            "last": self.last,
+            "steps": self.plan.steps,
+            "example": self.example,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a ``state_dict``; bit for bit if the number of processes is the same."""
-        self.program.load_state_dict(state["program"])
+        """Restore a ``state_dict``; bit for bit if the number of processes is the same.
+
+        A finished training goes on from its end if the plan has more steps than it had.
+        """
+        self.held_out.load_state_dict(state["held_out"])
+        self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
+        self.best, self.last = state["best"], state["last"]
+        if self.finished and self.plan.steps > state["steps"] and not self.held_out.exhausted:
+            self._reopen()
+        reopened = state["finished"] and not self.finished
+        self.program.load_state_dict((reopened and state["last"]) or state["program"])
         if isinstance(self.estimator, nn.Module):
             self.estimator.load_state_dict(state["estimator"])
         self.recorder.load_state_dict(state["recorder"], self.plan.device)
-        self.held_out.load_state_dict(state["held_out"])
-        self.best = state["best"]
-        self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
         if len(state["rng"]) == self.processes.size:
             rng.set_state(state["rng"][self.processes.rank])
         else:
             rng.seed(self.seed, self.step, self.processes.rank)
+
+    def _reopen(self) -> None:
+        """Go on after the last step.
+
+        Raises:
+            UserError: that was within an epoch, whose end has been evaluated.
+        """
+        self.finished, self.last = False, None
+        self.epoch, within = divmod(self.step, self.plan.steps_per_epoch)
+        if within and self.valid is not None:
+            raise UserError(
+                f"the fit ended within an epoch, after {self.step} steps of which an epoch has "
+                f"{self.plan.steps_per_epoch}, and has evaluated the held-out data there: only "
+                "whole epochs can be gone on with"
+            )
 
     def _name_terms(self, first: Batch) -> None:
         """Find the names of the ELBO's terms; none if any process finds none."""

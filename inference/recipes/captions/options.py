@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
 from inference.recipes.options import (
+    NAMES_CODE,
     EstimatorName,
     MayChange,
     NonNegativeFloat,
@@ -29,7 +30,7 @@ class CaptionerOptions(WithBaseline):
     guide: Literal["prior", "caption"] = "prior"
     """For hard attention: the model's prior (the paper's bound), or a guide that reads the
     caption."""
-    encoder: str | None = None
+    encoder: Annotated[str | None, NAMES_CODE] = None
     """Frozen encoder of pictures [pixels for scenes, else efficientnet-lite2]."""
     features: MayChange[Path] = Path("features")
     """Folder for the encoder's extracted features."""

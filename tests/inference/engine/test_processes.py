@@ -121,7 +121,7 @@ def test_the_command_prints_once_and_leaves_one_run(tmp_path):
     assert not codes
     assert not sentences
     assert said.count("elbo, training") == 1
-    found = {path.name for path in (tmp_path / "run").iterdir()}
+    found = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}
     assert found == {"checkpoint.pt", "config.json", "trace.nc", "elbo.png", "figures.json"}
     codes, sentences, _ = ended(2, *command, "--epochs", 3, "--batch-size", 100)
     assert 2 in codes

@@ -18,7 +18,7 @@ from inference.engine.program.program import Program
 from inference.estimators.programs import ordinary
 from inference.results import posterior, traces
 from inference.results.arviz_versions import arviz
-from inference.results.names import writable
+from inference.results.draws.names import writable
 from inference.util import rng
 from tests.support.ordinary_programs import PROGRAMS, N
 

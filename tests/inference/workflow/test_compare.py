@@ -2,11 +2,23 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from pyro.infer import RenyiELBO, Trace_ELBO
 
-from inference import UserError, compare
+from inference import Run, UserError, compare, fit
+from inference.engine.training.identity import bound_of
+from inference.estimators import (
+    IWAE,
+    VIMCO,
+    DecayingAverage,
+    GumbelSoftmax,
+    Pathwise,
+    ReweightedWakeSleep,
+)
 from inference.results.traces import read_trace, write_trace
 from inference.workflow.compare import compare_directories
+from tests.support.examples import local
 
 
 def trace(final, noise=0.1, seeds=2, steps=400, apart=0.0, held_out=None, rate=1.0):
@@ -90,3 +102,78 @@ def test_bad_input_is_refused(tmp_path):
 def test_runs_without_names_are_refused(tmp_path):
     with pytest.raises(UserError, match="have no names"):
         compare(["a", "b"])
+
+
+def a_fit(estimator, directory=None, seeds=1, **data):
+    model, guide, _ = local(40)
+    x = torch.linspace(-1, 3, 40)
+    data = {"data": {"x": x}, "valid": {"x": x.flip(0) / 2}} | data
+    how = {"epochs": 3, "seeds": seeds, "progress": False, "precision": "float64"}
+    return fit(model, guide, estimator=estimator, directory=directory, **how, **data)
+
+
+def test_bounds_of_different_kinds_are_not_ranked():
+    runs = {"elbo": a_fit(Trace_ELBO()), "many": a_fit(IWAE(5)), "same": a_fit(Pathwise())}
+    mixed = compare(runs)
+    assert not mixed.ranked
+    assert [row.name for row in mixed.rows] == ["elbo", "many", "same"]
+    assert [row.kind for row in mixed.rows] == ["ELBO", "L_5", "ELBO"]
+    assert all(np.isnan(row.difference) for row in mixed.rows)
+    assert "not ranked" in mixed.table().caption
+    assert compare({n: runs[n] for n in ("elbo", "same")}).ranked
+
+
+def test_bounds_of_different_data_are_not_ranked():
+    other = {"data": {"x": torch.ones(40)}}
+    both = compare({"a": a_fit(None), "b": a_fit(None, **other)})
+    assert both.ranked  # the held-out data are the same
+    no_valid = {"valid": None}
+    apart = compare({"a": a_fit(None, **no_valid), "b": a_fit(None, **no_valid, **other)})
+    assert not apart.ranked
+    assert len({row.kind for row in apart.rows}) == 2
+    assert all(row.kind.startswith("ELBO, data ") for row in apart.rows)
+
+
+def test_one_bound_of_all_is_estimated_on_held_out_data(tmp_path):
+    runs = {"elbo": a_fit(None, tmp_path, seeds=2), "many": a_fit(IWAE(5))}
+    found = compare(runs, under="L_50")
+    assert found.ranked
+    assert {row.kind for row in found.rows} == {"L_50"}
+    by_name = {row.name: row for row in found.rows}
+    program, x = runs["many"].programs[0], runs["many"].valid.tensors["x"]
+    m = program.values()["model.m"]
+    exact = torch.distributions.Normal(m, 2**0.5).log_prob(x).mean()  # L_50 is below, a little
+    assert -0.05 < by_name["many"].bound - float(exact) < 0.01
+    loaded = Run.load(tmp_path, *local(40)[:2], valid={"x": x})
+    again = compare({"elbo": loaded, "many": runs["many"]}, under="L_50")
+    assert [row.bound for row in again.rows] == [row.bound for row in found.rows]
+    assert 0 < by_name["elbo"].monte_carlo < 0.3
+
+
+def test_a_bound_that_cannot_be_estimated_is_said():
+    run = a_fit(None)
+    for under, sentence in (("L_x", "no bound 'L_x'"), ("L_0", "no bound"), ("elbo", "no bound")):
+        with pytest.raises(UserError, match=sentence):
+            compare({"a": run, "b": run}, under=under)
+    with pytest.raises(UserError, match="is a trace alone"):
+        compare({"a": run, "b": run.trace}, under="ELBO")
+    with pytest.raises(UserError, match="no held-out data to compare on"):
+        compare({"a": run, "b": a_fit(None, valid=None)}, under="ELBO")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [
+        (Trace_ELBO(), "ELBO"),
+        (IWAE(1), "ELBO"),
+        (VIMCO(7), "L_7"),
+        (ReweightedWakeSleep(4), "L_4"),
+        (RenyiELBO(alpha=0, num_particles=3), "L_3"),
+        (RenyiELBO(alpha=0.5, num_particles=3), "RenyiELBO(alpha=0.5, num_particles=3)"),
+        (GumbelSoftmax(), "relaxed ELBO"),
+        (GumbelSoftmax(hard=True), "ELBO"),
+        (DecayingAverage(), "ELBO"),
+    ],
+)
+def test_which_bound_an_estimator_s_value_is(estimator, kind):
+    assert bound_of(estimator) == kind

@@ -47,12 +47,26 @@ def refuse_options(
             raise UserError(f"{name} is {value!r}: give a number of seconds, at least 0")
     for name, value in functions.items():
         _refuse_function(name, value)
+    device_of(device)
+
+
+def device_of(name: str) -> torch.device:
+    """The device of this name.
+
+    Raises:
+        UserError: torch has no such device, or this machine has none.
+    """
     try:
-        torch.device(device)
+        device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise UserError(
-            f"device {device!r} is not a device of torch: give 'cpu' or 'cuda'"
-        ) from None
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda", "mps", "xpu"):
+        raise UserError(f"device {name!r} is not a device of torch: give 'cpu' or 'cuda'")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {name!r} was asked for, but torch finds no GPU; use 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"device {name!r} was asked for, but torch finds {count} GPUs, from 0 on")
+    return device
 
 
 def refuse_counts(counts: dict[str, Any]) -> None:
