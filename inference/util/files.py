@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,25 +14,63 @@ from typing import Any
 import torch
 
 from inference.util.errors import UserError
+from inference.util.reading import reason
+
+KEPT = 40  # characters of a file's name in that of a temporary one, which must not be too long
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it to ``path`` when the block succeeds.
+    """Yields a new file beside ``path``; renames it to ``path`` when the block succeeds.
 
     Raises:
         UserError: it cannot be written (a full disk, no permission); an existing file is kept.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left(path)
+        beside = _new_file(path)
         yield beside
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch.save says RuntimeError for a full disk
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} could not be written, what it held is kept: {reason}") from error
+        raise UserError(
+            f"{path} could not be written, what it held is kept: {reason(error)}"
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> Path:
+    """An empty file that nobody else has, and no link, for this process to write."""
+    prefix = f".{path.name[:KEPT]}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(f".tmp{path.suffix}", prefix, path.parent)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(handle, 0o666 & ~umask)  # as any new file; mkstemp's is for the owner alone
+    os.close(handle)
+    return Path(name)
+
+
+def _clear_left(path: Path) -> None:
+    """Remove the temporary files of ``path`` that ended processes left."""
+    ours = re.compile(
+        rf"\.{re.escape(path.name[:KEPT])}\.(\d+)\.(\w+\.)?tmp{re.escape(path.suffix)}"
+    )
+    for file in path.parent.iterdir():
+        if (found := ours.fullmatch(file.name)) and not _is_running(int(found[1])):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -46,7 +86,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not readable JSON; --overwrite starts anew") from error
 

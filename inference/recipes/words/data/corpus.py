@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.data.sources import find_folder, gensim_file, gensim_module
+from inference.data.libraries import find_folder, gensim_file, gensim_module
 from inference.data.vocabulary import frequent
 from inference.recipes.words.data import text
 from inference.util.errors import UserError

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Columns
-from inference.data.sources import find_folder
+from inference.data.libraries import find_folder
 from inference.data.vocabulary import Vocabulary
 from inference.util.errors import UserError
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.data.sources import gensim_module
+from inference.data.libraries import gensim_module
 from inference.recipes.words.data.text import decoded, readable, unpacked
 from inference.util.errors import UserError
 from inference.util.files import replacing

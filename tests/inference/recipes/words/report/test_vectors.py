@@ -12,7 +12,7 @@ from gensim.models import KeyedVectors
 from matplotlib.figure import Figure
 
 from inference import UserError
-from inference.data.sources import gensim_file
+from inference.data.libraries import gensim_file
 from inference.recipes.words.neighbours import neighbours
 from inference.recipes.words.report import pictures
 from inference.recipes.words.report.examinations import (
