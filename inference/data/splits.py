@@ -86,15 +86,20 @@ def drawn(what: str, columns: Arrays, cuts: Sequence[float]) -> list[Arrays]:
         UserError: a part has no rows.
     """
     rows = len(next(iter(columns.values())))
-    order = np.random.default_rng(PERMUTATION_SEED).permutation(rows)
-    classes = classes_of(columns)
-    if classes is not None:
-        order = order[np.argsort(_place_in_class(classes[order]), kind="stable")]
+    order = permutation(rows, classes_of(columns))
     bounds = [0, *(round(cut * rows) for cut in cuts), rows]
     if any(a >= b for a, b in itertools.pairwise(bounds)):
         raise UserError(f"{what} has {rows} rows, too few to hold some out: give 10 or more")
     parts = [order[a:b] for a, b in itertools.pairwise(bounds)]
     return [{k: v[part] for k, v in columns.items()} for part in parts]
+
+
+def permutation(rows: int, classes: np.ndarray | None = None) -> np.ndarray:
+    """A fixed permutation of the rows; with classes (N,), any stretch has its share of each."""
+    order = np.random.default_rng(PERMUTATION_SEED).permutation(rows)
+    if classes is None:
+        return order
+    return order[np.argsort(_place_in_class(classes[order]), kind="stable")]
 
 
 def classes_of(columns: Arrays) -> np.ndarray | None:

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 from inference.util.errors import UserError
 from inference.util.terminal import printable
@@ -71,16 +71,20 @@ def regular(path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[io.BufferedReader]:
     """The file's bytes, unpacked where they begin as gzip's do, whatever its name says.
 
     Raises:
         UserError: it cannot be opened, or what reads it in the block raises.
     """
     with reading(path), regular(path).open("rb") as raw:
-        packed = raw.read(2) == GZIP
-        raw.seek(0)
-        yield io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
+        yield unpacked(raw)
+
+
+def unpacked(raw: io.BufferedReader) -> io.BufferedReader:
+    """These bytes, gunzipped where they begin as gzip's do."""
+    packed = raw.peek(2)[:2] == GZIP
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
 
 
 def most_bytes(path: Path) -> int:
@@ -121,11 +125,20 @@ def decoded(data: bytes, what: object) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def stream(file: BinaryIO, errors: str = "strict") -> TextIO:
-    """The same line by line, from the bytes of ``opened``; binary is not noticed."""
-    start = file.read(4)
-    file.seek(0)
-    return io.TextIOWrapper(file, encoding=encoding(start), errors=errors)
+@contextmanager
+def opened_text(path: Path, errors: str = "strict") -> Iterator[TextIO]:
+    """The text of the file line by line, as ``text_of`` reads it; binary is not noticed.
+
+    Raises:
+        UserError: as ``opened``.
+    """
+    with opened(path) as raw, stream(raw, errors) as text:
+        yield text
+
+
+def stream(file: io.BufferedReader, errors: str = "strict") -> TextIO:
+    """Bytes as text, in the encoding that they announce; ``errors`` as in ``bytes.decode``."""
+    return io.TextIOWrapper(file, encoding=encoding(file.peek(4)[:4]), errors=errors)
 
 
 def encoding(start: bytes) -> str:

@@ -24,6 +24,7 @@ from inference.recipes.rationales.report.scores import at_rate
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, read_json
+from inference.util.reading import text_of
 
 PREFIX = "model."
 DRAWS = 50
@@ -66,11 +67,7 @@ def read(file: Path, limit: int) -> Document:
     Raises:
         UserError: it cannot be read, is empty, or has more words than training allowed.
     """
-    try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as a text: {error}") from None
-    document = Document(str(file), sentences_of(content), "")
+    document = Document(str(file), sentences_of(text_of(file)), "")
     refuse_unusable(document, limit)
     return document
 

@@ -125,7 +125,7 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
     expected = (("cats", "are", "mammals"), ("the", "cat", "sat") * 25)
     assert said(load_corpus(str(path), minimum=1)) == expected
     path.write_bytes(bz2.compress(content[:-20].encode()))
-    with pytest.raises(UserError, match=r"wiki\.xml\.bz2 cannot be read as text"):
+    with pytest.raises(UserError, match=r"wiki\.xml\.bz2 cannot be read \("):
         load_corpus(str(path), minimum=1)
 
 
@@ -134,11 +134,11 @@ def test_a_dump_without_its_markup_redirections_and_talk(tmp_path):
     [
         ("empty.txt", b"", r"empty\.txt holds no words: give a longer text, or leave it out"),
         ("blank.txt", b" \n<unk>\n", r"blank\.txt holds no words"),
-        ("latin.txt", b"caf\xe9 " * 9, r"latin\.txt cannot be read as text"),
+        ("latin.txt", b"caf\xe9 " * 9, r"latin\.txt is not UTF-8 \(near b'caf"),
         ("zeros.txt", b"a\0b " * 9, r"zeros\.txt is a binary file: give a text"),
-        ("cut.gz", gzip.compress(b"a b c " * 999, mtime=0)[:-9], r"cut\.gz cannot be read as text"),
-        ("plain.gz", b"a b c", r"plain\.gz cannot be read as text"),
-        ("plain.tgz", b"a b c", r"plain\.tgz cannot be read as text"),
+        ("cut.gz", gzip.compress(b"a b c " * 999, mtime=0)[:-9], r"cut\.gz cannot be read \("),
+        ("plain.gz", b"a b c", r"0 words occur 3 times or more"),
+        ("plain.tgz", b"a b c", r"plain\.tgz cannot be read \("),
         ("ca01", b"the/at cat/nn\nsat\n", "ca01, line 2: 'sat' is not word/tag"),
         ("rare.txt", b"a a a a b b", "1 words occur 3 times or more, fewer than 2: lower the min"),
         ("one.txt", b"a a a a", "fewer than 2: lower the minimum, or give a longer text"),
@@ -160,9 +160,10 @@ def test_other_mistakes(folder, monkeypatch):
         archive.add(folder / "a.txt", "a.txt")
     with pytest.raises(UserError, match=r"other\.tgz holds no files ca01 … cr09"):
         load_corpus(str(folder / "other.tgz"))
-    monkeypatch.setitem(sys.modules, "gensim.utils", None)
+    monkeypatch.setitem(sys.modules, "gensim.corpora.wikicorpus", None)
+    (folder / "dump.bz2").write_bytes(bz2.compress(b"<mediawiki/>"))
     with pytest.raises(UserError, match=r"need the extra: pip install 'lowerbound\[words\]'"):
-        load_corpus(str(folder / "a.txt"), tokens="words")
+        load_corpus(str(folder / "dump.bz2"))
 
 
 def test_the_penn_treebank_has_the_language_models_words():
