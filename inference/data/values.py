@@ -29,7 +29,8 @@ def tensors(name: str, parts: Sequence[np.ndarray], given: Range | None = None) 
     Raises:
         UserError: the column is not numeric, or which value is white cannot be known.
     """
-    parts = [_native(name, part) for part in parts]
+    parts = [native(name, part) for part in parts]
+    parts = [part.astype(np.float32) if part.dtype.kind == "f" else part for part in parts]
     if not (is_image(name, parts[0]) and all(map(len, parts))):
         return [torch.from_numpy(part) for part in parts]
     low, high = value_range(name, parts, given)
@@ -88,12 +89,16 @@ def _channels_first(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _native(name: str, array: np.ndarray) -> np.ndarray:
-    """A writable copy, in a type that torch knows."""
+def native(name: str, array: np.ndarray) -> np.ndarray:
+    """A writable copy, in a type that torch knows.
+
+    Raises:
+        UserError: the column is not numeric, or holds a number that int64 does not.
+    """
     if array.dtype.kind not in "fiub":
         raise UserError(f"column {name!r} is not numeric (its type is {array.dtype})")
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         if array.size and array.max() > np.iinfo(np.int64).max:
             raise UserError(f"column {name!r} holds {array.max()}, which int64 does not: scale it")

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,16 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """A name for what is written of each file: its stem, numbered where another has it, too."""
+    taken: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        taken[path.stem] += 1
+        names.append(path.stem if taken[path.stem] == 1 else f"{path.stem}-{taken[path.stem]}")
+    return names
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -159,7 +159,7 @@ def compare_directories(directories: Sequence[Path], out: Path, level: float | N
     traces.write_trace(result.tree, out / "comparison.nc")
     console = Console()
     console.print(result.table())
-    console.print(f"picture and tree: {out}", highlight=False)
+    console.print(tables.plain(f"picture and tree: {out}"))
 
 
 def _row(

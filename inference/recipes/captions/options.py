@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
@@ -13,9 +13,12 @@ from inference.recipes.options import (
     MayChange,
     NonNegativeFloat,
     PositiveInt,
+    Rule,
     Share,
     WithBaseline,
 )
+
+Beam = Annotated[PositiveInt, Rule(lambda n: n <= 1000, "at most 1000")]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class CaptionerOptions(WithBaseline):
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
-    beam: MayChange[PositiveInt] = 5
+    beam: MayChange[Beam] = 5
     """Width of the beam search."""
     length_penalty: MayChange[NonNegativeFloat] = 0.3
     """α of the beam search's score, log p(y | a) / length^α."""
@@ -72,7 +75,7 @@ class CaptionOptions:
     """Directory of a finished fit of the recipe captioner."""
     images: Positional[tuple[Path, ...]]
     """Pictures (jpg, png, …)."""
-    beam: PositiveInt = 5
+    beam: Beam = 5
     """Width of the beam search."""
     length_penalty: NonNegativeFloat = 0.3
     """α of the beam search's score, log p(y | a) / length^α."""

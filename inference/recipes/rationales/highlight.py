@@ -25,6 +25,7 @@ from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, read_json
 from inference.util.reading import text_of
+from inference.util.terminal import printable
 
 PREFIX = "model."
 DRAWS = 50
@@ -41,7 +42,8 @@ def run(options: HighlightOptions) -> None:
         with rng.forked(0), torch.no_grad():
             found = answer(model, x, DRAWS)
         chosen = int(found.averaged[0].argmax())
-        print(f"{file}: {labels[chosen]} ({float(found.averaged[0, chosen]):.0%})")
+        label = labels[chosen]
+        print(printable(f"{file}: {label} ({float(found.averaged[0, chosen]):.0%})"))
         sizes = np.array([len(part.words) for part in units(document, longest)])
         kept = at_rate(found.scores[0].double().numpy()[: len(sizes)], sizes, options.rate)
         console.print(marked(document, over_words(document, kept, longest)), "")
@@ -57,7 +59,7 @@ def marked(document: Document, kept: np.ndarray) -> Text:
         elif keep and not inside:
             text.append("»", "bold")
         inside = keep
-        text.append(f"{word} ", "bold" if keep else "")
+        text.append(f"{printable(word)} ", "bold" if keep else "")
     return text.append("«", "bold") if inside else text
 
 

@@ -59,7 +59,7 @@ def test_a_table_of_texts_and_labels(tmp_path):
         ({"rationale_token_spans": [[2, 7]]}, r"the span \[2, 7\) leaves its 6 words"),
         ({"rationale_token_spans": [[3, 2]]}, r"the span \[3, 2\) leaves"),
         ({"label": "POS"}, r"all training texts have the label \['POS'\]"),
-        ({"sentences": 3}, "line 1, cannot be read .'sentences' is no list"),
+        ({"sentences": 3}, r"line 1, cannot be read .'sentences' is no list"),
     ],
 )
 def test_unusable_texts_are_refused_in_words(tmp_path, changes, words):
@@ -76,7 +76,7 @@ def test_unusable_files_are_refused_in_words(tmp_path):
     with pytest.raises(UserError, match="has no column label"):
         load_texts(str(tmp_path / "a.csv"), 100)
     (tmp_path / "b.jsonl").write_text("{not json\n")
-    with pytest.raises(UserError, match="line 1, cannot be read .*: it needs 'sentences'"):
+    with pytest.raises(UserError, match=r"line 1, cannot be read .*: it needs 'sentences'"):
         load_texts(str(tmp_path / "b.jsonl"), 100)
     (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-9])
     with pytest.raises(UserError, match="cannot be read"):
