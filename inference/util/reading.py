@@ -43,9 +43,10 @@ def reading(what: object, remedy: str = "give a whole file of its kind") -> Iter
         raise
     except UnicodeDecodeError as error:
         near = error.object[max(0, error.start - 12) : error.start + 1]
+        other = "; perhaps Latin-1" if error.encoding == "utf-8" else ""
         raise UserError(
-            f"{what} is not {error.encoding.upper()} (near {near!r}; perhaps Latin-1): convert it, "
-            "as by iconv -f LATIN1 -t UTF-8"
+            f"{what} is not {error.encoding.upper()} (near {near!r}{other}): convert it, as by "
+            "iconv -f LATIN1 -t UTF-8"
         ) from error
     except Exception as error:
         raise UserError(f"{what} cannot be read ({reason(error)}): {remedy}") from error

@@ -77,6 +77,9 @@ def kind_of(array: np.ndarray) -> str:
 
 def read_numpy(path: Path) -> Arrays:
     """An .npz or .npy, by its content."""
+    with path.open("rb") as raw:
+        if not raw.read(6).startswith((b"PK", b"\x93NUMPY")):
+            raise ValueError("it does not begin as numpy's files do")
     found = np.load(path, mmap_mode="r", allow_pickle=False)
     if isinstance(found, np.ndarray):
         return {IMAGE: found}

@@ -22,7 +22,7 @@ from inference.util.reading import contents, reading
 MOST_PIXELS = 50_000_000
 MOST_BYTES = 1 << 27
 # What Pillow decodes by itself; EPS, for one, would be run by Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")
 ENDINGS = (
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
     *(".avif", ".jp2", ".tga"),
@@ -51,8 +51,10 @@ def decode_picture(name: str, data: bytes, remedy: str = "replace it") -> Image:
         UserError: it cannot be decoded, or has more than 50 megapixels.
     """
     with reading(f"picture {name}", remedy), warnings.catch_warnings(action="ignore"):
+        PIL.Image.init()
+        formats = [name for name in FORMATS if name in PIL.Image.OPEN]  # AVIF needs a library
         try:
-            found = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
+            found = PIL.Image.open(io.BytesIO(data), formats=formats)
         except PIL.UnidentifiedImageError:
             raise ValueError("no kind of picture that Pillow knows") from None
         width, height = found.size

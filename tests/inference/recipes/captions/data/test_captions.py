@@ -144,7 +144,7 @@ def test_a_truncated_picture_is_named(tmp_path):
         with pytest.raises(UserError, match=rf"picture 0.jpg cannot be read \(.*{reason}.*\): rep"):
             broken.open()
     file.unlink()
-    with pytest.raises(UserError, match=r"picture 0.jpg cannot be read \(.*No such file"):
+    with pytest.raises(UserError, match=r"0.jpg cannot be read \(No such file"):
         broken.open()
 
 
@@ -161,7 +161,7 @@ def test_a_truncated_picture_is_named(tmp_path):
         (
             "dataset_a.json",
             KARPATHY.replace("split", "part"),
-            "item 0 of 'images' cannot be used .*'split'",
+            "item 0 of 'images' cannot be read .*'split'",
         ),
         ("captions.json", KARPATHY.replace('[{"raw": "A dog."}]', "[]"), "3.jpg has no caption"),
         ("readme.txt", "", "has no list of captions: put captions.txt"),
@@ -177,7 +177,7 @@ def test_bad_sources_are_named(tmp_path):
     (tmp_path / "captions.txt").write_bytes(b"image,caption\na.jpg,caf\xe9\n")
     with pytest.raises(UserError, match=r"no captioned pictures .*nowhere"):
         load_captions(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"a.zip is not a zip archive"):
+    with pytest.raises(UserError, match=r"a.zip cannot be read .*fetch it again"):
         load_captions(str(tmp_path / "a.zip"))
     with pytest.raises(UserError, match=r"captions.txt is not UTF-8"):
         load_captions(str(tmp_path / "captions.txt"))
