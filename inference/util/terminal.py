@@ -9,9 +9,13 @@ import sys
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+LONG = re.compile(r"(\S{150})\S{150,}")  # no word of a sentence
+
+
 def printable(text: object) -> str:
-    """The text, its control characters written out: ``\\x1b[31m`` instead of red."""
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    """The text, its control characters written out (``\\x1b[31m`` instead of red), no word long."""
+    short = LONG.sub(r"\1…", str(text))
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), short)
 
 
 def note(sentence: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
 from inference.data.splits import SPLITS, Parts
 from inference.data.values import IMAGE, Arrays
@@ -17,6 +17,12 @@ from inference.util.terminal import note
 
 EXPANDED = 1 << 28  # bytes; more of one array, at this ratio, is taken for a bomb
 RATIO = 200
+NUMERIC = (
+    "double",
+    "single",
+    "logical",
+    *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
+)
 COLUMNS = {"": IMAGE, "image": IMAGE, "images": IMAGE, "data": IMAGE, "labels": "label"}
 
 
@@ -108,7 +114,10 @@ def refuse_bomb(archive: zipfile.ZipFile) -> None:
 
 
 def read_mat(path: Path) -> Arrays:
-    """A MATLAB file of version 5 to 7; a label for each row may be in a row or a column."""
-    found = loadmat(path, squeeze_me=False, chars_as_strings=True)
-    arrays = {k: v for k, v in found.items() if isinstance(v, np.ndarray) and k[:2] != "__"}
+    """A MATLAB file of version 5 to 7, its arrays of numbers; (N, 1) and (1, N) are (N,)."""
+    kinds = {name: kind for name, _, kind in whosmat(path)}
+    leave_out(path, {name: f"is {kind}" for name, kind in kinds.items() if kind not in NUMERIC})
+    wanted = [name for name, kind in kinds.items() if kind in NUMERIC]  # others may crash SciPy
+    found = loadmat(path, variable_names=wanted) if wanted else {}
+    arrays = {name: found[name] for name in wanted}
     return {k: v.reshape(-1) if v.ndim == 2 and 1 in v.shape else v for k, v in arrays.items()}

@@ -29,7 +29,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ import numpy as np
 from inference.data.letters import composed
 from inference.data.libraries import datasets_library, find_folder
 from inference.data.readers.pictures import ENDINGS, MOST_BYTES, picture_bytes
+from inference.data.readers.tables import parquet_table
 from inference.data.sources import hub_bytes, undecoded
 from inference.data.splits import permutation
 from inference.recipes.captions.data.pictures import Captioned, Picture, Split
@@ -79,7 +80,7 @@ def load_captions(source: str) -> Captioned:
     if source == "flickr8k":
         return captions_from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
     if source.startswith("hub:"):
-        return _from_hub(source, source.removeprefix("hub:"))
+        return _from_hub(source)
     return captions_from_path(Path(source), source)
 
 
@@ -99,7 +100,7 @@ def captions_from_path(path: Path, name: str) -> Captioned:
     if path.suffix == ".zip":
         return _from_files(name, _archive(path), None)
     if path.suffix == ".parquet":
-        return _from_hub(name, "parquet", data_files=str(regular(path)))
+        return _from_parquet(name, path)
     return _from_files(name, _folder(path.parent), path.name)
 
 
@@ -265,32 +266,55 @@ def _permuted(entries: list[Entry]) -> list[Entry]:
     return [e._replace(split=names[p]) for e, p in zip(entries, part, strict=True)]
 
 
-def _from_hub(source: str, name: str, **files: str) -> Captioned:
+class Rows(NamedTuple):
+    """A table: the names of its columns, its rows but for the pictures, and a picture by row."""
+
+    names: Sequence[str]
+    rows: Callable[[], Iterable[Mapping[str, Any]]]
+    read: Callable[[int], bytes]
+
+
+def _from_hub(source: str) -> Captioned:
     library = datasets_library()
-    with reading(source):
-        return _from_datasets(source, library.load_dataset(name, **files))
+    with reading(source, "give a set's name, and the access that it needs"):
+        found = library.load_dataset(source.removeprefix("hub:"))
+        return _from_rows(source, {part: _hub_rows(dataset) for part, dataset in found.items()})
 
 
-def _from_datasets(source: str, found: Mapping[str, Any]) -> Captioned:
+def _hub_rows(dataset: Any) -> Rows:
+    return Rows(
+        dataset.column_names,
+        lambda: dataset.remove_columns("image"),
+        lambda row: hub_bytes(undecoded(dataset, "image")[row]["image"]),
+    )
+
+
+def _from_parquet(source: str, path: Path) -> Captioned:
+    table = parquet_table(path)
+    rows = Rows(
+        table.column_names,
+        lambda: table.drop_columns(["image"]).to_pylist(),
+        lambda row: table["image"][row].as_py()["bytes"],
+    )
+    with reading(path):
+        return _from_rows(source, {"train": rows})
+
+
+def _from_rows(source: str, found: Mapping[str, Rows]) -> Captioned:
     entries, reads = [], {}
-    for part, dataset in found.items():
-        if "image" not in dataset.column_names:
-            raise UserError(f"{source} has columns {dataset.column_names}: it needs an 'image'")
-        dataset = undecoded(dataset, "image")
-        texts = [column for column in dataset.column_names if CAPTIONS.fullmatch(column)]
+    for part, (names, rows, read) in found.items():
+        if "image" not in names:
+            raise UserError(f"{source} has columns {names}: it needs an 'image'")
+        texts = [column for column in names if CAPTIONS.fullmatch(column)]
         if not texts:
-            raise UserError(f"{source} has columns {dataset.column_names}: it needs a 'caption'")
-        for i, row in enumerate(dataset.remove_columns("image")):
+            raise UserError(f"{source} has columns {names}: it needs a 'caption'")
+        for i, row in enumerate(rows()):
             name = f"{part}-{i}"
             said = [s for c in texts for s in captions_of(f"{source}: row {i}", row[c])]
             own = row.get("split", part if len(found) > 1 else None)
             entries.append(Entry(name, own, tuple(said)))
-            reads[name] = partial(_bytes, dataset, i)
+            reads[name] = partial(read, i)
     if not any(entry.split for entry in entries):
         entries = _permuted(entries)
     kept = [entry for entry in entries if entry.split in SPLITS]
     return _captioned(source, source, ((entry, reads[entry.name]) for entry in kept))
-
-
-def _bytes(dataset: Any, row: int) -> bytes:
-    return hub_bytes(dataset[row]["image"])

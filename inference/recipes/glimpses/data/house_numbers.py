@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 
+from inference.data.readers.arrays import read_mat
 from inference.data.splits import Splits, last_rows, splits_of
 from inference.data.values import Arrays
 from inference.util.errors import UserError
@@ -28,7 +28,7 @@ def read(path: Path) -> Arrays:
     if not path.exists():
         raise UserError(f"no {path}: put train_32x32.mat and test_32x32.mat there")
     with reading(path, "give the files of house numbers as they are published"):
-        found = loadmat(regular(path), variable_names=("X", "y"))
+        found = read_mat(regular(path))
     if not {"X", "y"} <= found.keys():
         raise UserError(f"{path} holds no arrays X and y of house numbers: fetch it again")
     x, y = found["X"], found["y"]
