@@ -46,15 +46,23 @@ def splits_of(what: str, parts: Parts, given: Range | None = None) -> Splits:
     """
     for part in parts.values():
         refuse_unequal(what, part)
-    parts = completed(what, parts)
     names = [name for name in parts["train"] if all(name in part for part in parts.values())]
-    columns: dict[str, list[np.ndarray]] = {}
-    for name in names:
-        some = [parts[part][name] for part in ("train", "valid", "test")]
-        columns[name] = encoded(name, some) if some[0].dtype.kind == "U" else some
+    parts = completed(what, with_numbers(parts, names))
+    columns = {n: [parts[part][n] for part in ("train", "valid", "test")] for n in names}
     say_lacking(what, columns)
     found = {name: tensors(name, some, given) for name, some in columns.items()}
     return Splits(*(Columns({name: found[name][i] for name in names}) for i in range(3)))
+
+
+def with_numbers(parts: Parts, names: Sequence[str]) -> Parts:
+    """These columns alone, words as numbers."""
+    found: dict[str, dict[str, np.ndarray]] = {part: {} for part in parts}
+    for name in names:
+        some = [part[name] for part in parts.values()]
+        some = encoded(name, some) if some[0].dtype.kind == "U" else some
+        for part, array in zip(found.values(), some, strict=True):
+            part[name] = array
+    return found
 
 
 def refuse_unequal(what: str, columns: Arrays) -> None:
@@ -64,6 +72,9 @@ def refuse_unequal(what: str, columns: Arrays) -> None:
         raise UserError(f"{what} holds no column of numbers: give one")
     if len(set(lengths.values())) > 1:
         raise UserError(f"{what}: columns differ in length, {lengths}: give one row a datum")
+    for name, column in columns.items():
+        if not column.size:
+            raise UserError(f"{what}: column {name!r} of shape {column.shape} holds no number")
 
 
 def completed(what: str, parts: Parts) -> dict[str, Arrays]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,11 +76,12 @@ def _is_running(process: int) -> bool:
 
 def distinct(paths: Sequence[Path]) -> list[str]:
     """A name for what is written of each file: its stem, numbered where another has it, too."""
-    taken: Counter[str] = Counter()
-    names = []
-    for path in paths:
-        taken[path.stem] += 1
-        names.append(path.stem if taken[path.stem] == 1 else f"{path.stem}-{taken[path.stem]}")
+    stems = [path.stem for path in paths]
+    names: list[str] = []
+    for stem in stems:
+        numbered = (f"{stem}-{n}" for n in itertools.count(2))
+        others = {*names, *(s for s in stems if s != stem)}
+        names.append(next(n for n in itertools.chain([stem], numbered) if n not in others))
     return names
 
 

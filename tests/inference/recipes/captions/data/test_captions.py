@@ -84,6 +84,36 @@ def test_lists_of_the_splits_are_followed(tmp_path):
     }
 
 
+def test_lists_without_a_header_with_blanks_marks_and_old_line_ends(tmp_path):
+    names = [f"a {i}.jpg" for i in range(9)] + ["Café.jpg"]
+    listed = [*names[:-1], "Cafe\u0301.jpg"]  # as macOS writes it
+    for i, name in enumerate(names):
+        (tmp_path / name).write_bytes(jpg(20 * i))
+    text = "\ufeff" + "".join(f"{name},A dog {i}\r" for i, name in enumerate(listed))
+    for encoding in ("utf-8", "utf-16"):
+        (tmp_path / "captions.txt").write_bytes(text.encode(encoding))
+        found = load_captions(str(tmp_path))
+        assert sorted(p.name for p in found.pictures) == sorted(names)
+        assert all(p.captions[0].startswith("A dog") for p in found.pictures)
+    (tmp_path / "captions.txt").unlink()
+    (tmp_path / "a.token.txt").write_text("".join(f"{n}#0\tA\u2028dog\n" for n in listed))
+    (tmp_path / "a.trainImages.txt").write_text("".join(f"{n} \n" for n in listed[:8]))
+    (tmp_path / "a.devImages.txt").write_text(f"{listed[8]}\n")
+    (tmp_path / "a.testImages.txt").write_text(f"{listed[9]}\n")
+    assert sizes(load_captions(str(tmp_path))) == [8, 1, 1]
+
+
+def test_a_caption_may_be_one_text_and_may_not_be_null(tmp_path):
+    said = KARPATHY.replace('"sentences": [{"raw": "A dog 0."}]', '"captions": "A dog 0."')
+    found = load_captions(str(folder(tmp_path, "captions.json", said)))
+    assert found.pictures[0].captions == ("A dog 0.",)
+    for null in ("null", "[null]", "3", '["A dog.", 3]'):
+        text = said.replace('"captions": "A dog 0."', f'"captions": {null}')
+        (tmp_path / "captions.json").write_text(text)
+        with pytest.raises(UserError, match="item 0 of 'images'"):
+            load_captions(str(tmp_path))
+
+
 def test_karpathy_s_layout_in_a_folder_and_in_an_archive(tmp_path):
     folder(tmp_path, "dataset_flickr8k.json", KARPATHY)
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:

@@ -136,6 +136,20 @@ def test_vectors_from_a_file(tmp_path):
         initial_vectors(str(path), vocabulary)
 
 
+def test_a_line_separator_within_a_text_ends_no_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows_of = [{**row, "sentences": ["one\u2028two"]} for row in rows()]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of))
+    assert load_texts(str(path), 100).train[0].sentences == [["one", "two"]]
+
+
+def test_a_rare_label_is_trained_on_and_its_absence_said(tmp_path, capsys):
+    texts = "".join(f"good {i}.,{'rare' if i < 2 else 'often'}\n" for i in range(40))
+    (tmp_path / "a.csv").write_text(f"text,label\n{texts}")
+    assert load_texts(str(tmp_path / "a.csv"), 100).labels == ["often", "rare"]
+    assert "text has the label rare" in capsys.readouterr().err
+
+
 def test_sentences_of_a_running_text():
     assert sentences_of(" A dog.  It barks -- why? ") == [
         ["a", "dog", "."],

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import sys
 import tarfile
+import unicodedata
 
 import pytest
 import torch
@@ -61,6 +62,23 @@ def test_marks_and_words(folder):
     (folder / "b.txt").write_text("The cat-flap's 2 FLAPS, <unk> N;\nthe cat")
     letters = load_corpus(str(folder / "b.txt"), minimum=1, tokens="words")
     assert said(letters) == (("the", "cat", "flap", "s", "flaps", "n"), ("the", "cat"))
+
+
+def test_letters_keep_their_marks_and_are_composed(folder):
+    (folder / "b.txt").write_text("एक कुत्ता दौड़ रहा है\r" * 3 + "cre\u0300me cr\xe8me\n")
+    hindi = {"एक", "कुत्ता", unicodedata.normalize("NFC", "दौड़"), "रहा", "है", "cr\xe8me"}
+    for tokens in ("words", "blanks"):
+        found = load_corpus(str(folder / "b.txt"), 1, tokens)
+        assert set(found.words) == hindi
+        assert int(found.sentence[-1]) == 3  # lines that end with CR are lines
+    (folder / "b.txt").write_bytes("एक कुत्ता\n".encode("utf-16") * 1)
+    assert load_corpus(str(folder / "b.txt"), 1).words == ("एक", "कुत्ता")
+
+
+def test_a_text_without_a_blank_is_refused_at_once(folder):
+    (folder / "b.txt").write_text("a" * 5_000_000)
+    with pytest.raises(UserError, match=r"b\.txt has 1048576 characters without a blank"):
+        load_corpus(str(folder / "b.txt"), 1)
 
 
 def test_a_line_that_never_ends_is_read_in_pieces(folder, monkeypatch):
