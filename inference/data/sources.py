@@ -63,6 +63,8 @@ def load_splits(source: str, range: Range | None = None) -> Splits:
     Raises:
         UserError: it does not exist, or a column or file of it cannot be used.
     """
+    if range is not None and source in ("digits", "binarized-mnist"):
+        raise UserError(f"--range is for data of your own, not for {source}: leave it out")
     if source == "digits":
         return digits()
     if source == "binarized-mnist":

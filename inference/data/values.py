@@ -54,6 +54,10 @@ def value_range(name: str, parts: Sequence[np.ndarray], given: Range | None = No
     """
     low, high = float(min(p.min() for p in parts)), float(max(p.max() for p in parts))
     if given is not None:
+        if not given[0] < given[1]:
+            raise UserError(
+                f"--range {given[0]:g} {given[1]:g}: give less for black than for white"
+            )
         return given
     whole = parts[0].dtype.kind in "iu"
     if low >= 0 and high <= 1:

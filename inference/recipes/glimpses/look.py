@@ -17,6 +17,7 @@ from inference.recipes.glimpses.report.figures import predicted
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import distinct, load_checkpoint, read_json
+from inference.util.reading import reading
 from inference.util.terminal import printable
 from ppl_models.glimpses import Glimpses
 
@@ -25,7 +26,8 @@ PREFIX = "model."
 
 def run(options: LookOptions) -> None:
     """Print the most probable classes of each picture; keep a picture and a gif of the looks."""
-    model, problem, glimpse = trained(options.run)
+    with reading(f"the glimpses in {options.run}", "give the directory of another run"):
+        model, problem, glimpse = trained(options.run)
     images = [read(file, problem.image) for file in options.images]
     x = torch.stack(images).to(next(model.parameters()).dtype)
     with rng.forked(0):

@@ -24,7 +24,7 @@ from inference.recipes.rationales.report.scores import at_rate
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, read_json
-from inference.util.reading import text_of
+from inference.util.reading import reading, text_of
 from inference.util.terminal import printable
 
 PREFIX = "model."
@@ -33,7 +33,8 @@ DRAWS = 50
 
 def run(options: HighlightOptions) -> None:
     """Print each text with its rationale marked, and what the model says of it."""
-    model, recipe, vocabulary, labels = trained(options.run)
+    with reading(f"the rationales in {options.run}", "give the directory of another run"):
+        model, recipe, vocabulary, labels = trained(options.run)
     longest = 1 if recipe.unit == "word" else recipe.longest
     console = Console(highlight=False)
     for file in options.texts:
