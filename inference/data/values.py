@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -139,12 +140,16 @@ def class_numbers(columns: Mapping[str, np.ndarray] | Mapping[str, Tensor]) -> n
 def images(who: str, columns: Mapping[str, Tensor], most_dims: int = 4) -> Tensor:
     """The column x of images (N, C, H, W), of floats; or as rows (N, D) for ``most_dims`` 2.
 
+    Rows of pixels (N, S²) are images of S × S, and it is said.
+
     Raises:
         UserError: there is no such column; ``who`` needs it.
     """
     x = columns.get(IMAGE)
     if x is not None and x.dim() == 3:  # grey images without a channel
         x = x[:, None]
+    if x is not None and x.dim() == 2 and most_dims == 4:
+        x = squares(x)
     if x is not None and x.is_floating_point():
         if most_dims == 2 and x.dim() in (2, 4):
             return x.flatten(1)
@@ -154,6 +159,15 @@ def images(who: str, columns: Mapping[str, Tensor], most_dims: int = 4) -> Tenso
     raise UserError(
         f"{who} needs a column 'x' of images (N, C, H, W) or (N, H, W); the data have {shapes}"
     )
+
+
+def squares(x: Tensor) -> Tensor:
+    """Rows of S² pixels as images (N, 1, S, S), said; other rows as they are."""
+    side = math.isqrt(x.shape[1])
+    if side < 2 or side**2 != x.shape[1]:
+        return x
+    note(f"rows of {x.shape[1]} numbers in column 'x' are taken for {side} × {side} pixels")
+    return x.reshape(len(x), 1, side, side)
 
 
 def refuse_beyond_unit(x: Tensor, other: str = "") -> None:

@@ -6,7 +6,7 @@ import torch
 
 from inference import UserError
 from inference.data.sources import load_splits
-from inference.data.values import class_numbers, labelled_images, tensors, value_range
+from inference.data.values import class_numbers, images, labelled_images, tensors, value_range
 
 RNG = np.random.default_rng(0)
 BINARY = RNG.integers(0, 2, (40, 6, 5))
@@ -73,6 +73,16 @@ def test_a_vae_of_bytes_of_0_and_1_sees_them(tmp_path):
     assert load_splits(str(tmp_path / "b.npz"), (0, 15)).train.tensors["x"].max() == 1
     with pytest.raises(UserError, match="--range 0 15"):
         load_splits(str(tmp_path / "b.npz"))
+
+
+def test_rows_of_a_square_number_of_pixels_are_images_and_it_is_said(capsys):
+    flat = torch.arange(32.0).reshape(2, 16)
+    assert torch.equal(images("this", {"x": flat}), flat.reshape(2, 1, 4, 4))
+    assert "rows of 16 numbers in column 'x' are taken for 4 × 4 pixels" in capsys.readouterr().err
+    assert torch.equal(images("this", {"x": flat}, most_dims=2), flat)
+    for x in (flat[:, :15], flat[:, 0], flat.long().reshape(2, 1, 4, 4)):
+        with pytest.raises(UserError, match="this needs a column 'x' of images"):
+            images("this", {"x": x})
 
 
 def test_labels_may_be_one_hot_or_a_column_or_floats():
