@@ -16,6 +16,7 @@ from inference.recipes.contract import Recipe
 from inference.recipes.named_estimators import estimator_of
 from inference.recipes.options import Training
 from inference.results import traces
+from inference.util import tables
 from inference.util.errors import UserError
 from inference.workflow.audit import audit
 
@@ -40,13 +41,13 @@ def run(source: Source, options: AuditOptions) -> None:
         skip_refused=True,
     )
     for spec, why in found.refused.items():
-        console.print(f"{spec}: left out. {why}", highlight=False)
+        console.print(tables.plain(f"{spec}: left out. {why}"))
     out = options.out or Path("runs") / f"{Path(source.name).stem}-audit"
     for step in sorted(set(options.at)):
         console.print(found.table(step))
     found.plot(out / "audit.png")
     traces.write_trace(found.tree, out / "audit.nc")
-    console.print(f"picture and tree: {out}", highlight=False)
+    console.print(tables.plain(f"picture and tree: {out}"))
 
 
 def audited(recipe: Recipe, options: Training, spec: str, nesting: float) -> tuple[str, ELBO]:

@@ -7,8 +7,13 @@ A command's options are parsed here; the module that runs it is imported only th
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import TypeVar
 
 import tyro
@@ -18,6 +23,7 @@ from inference.cli.options import audit_options, sweep_options
 from inference.engine import launch
 from inference.recipes.options import Training, refuse_impossible
 from inference.util.errors import UserError
+from inference.util.terminal import printable
 
 USAGE = """\
 lowerbound: fit Pyro programs by SVI, audit their gradients, compare their ELBO traces
@@ -40,21 +46,43 @@ ON_RECIPES: dict[str, tuple[Callable[[type[Training]], type], str]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: bad input is one sentence and exit code 2; an interruption is 130."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage(), end="")
-        sys.exit(0 if arguments else 2)
+    """Entry point: bad input is one sentence and exit code 2; an interruption is 130.
+
+    An error that nobody foresaw is one sentence, too, and exit code 1; its traceback is kept.
+    """
+    for terminal in (sys.stdout, sys.stderr):
+        if isinstance(terminal, io.TextIOWrapper):
+            terminal.reconfigure(errors="replace")  # where it is not UTF-8
     try:
         with launch.exit_together(), launch.only_rank_zero_prints():
-            dispatch(*arguments)
+            dispatch(*(sys.argv[1:] if arguments is None else arguments))
+            sys.stdout.flush()
     except UserError as error:
-        print(f"lowerbound: {error}", file=sys.stderr)
+        print(f"lowerbound: {printable(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         if launch.rank() == 0:
             print("\nlowerbound: stopped; the same command with --resume goes on", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # of lowerbound list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)
+    except Exception as error:
+        print(f"lowerbound: {unforeseen(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def unforeseen(error: Exception) -> str:
+    """A sentence for an error that is not the user's, whose traceback is written to a file."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="lowerbound-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return printable(
+        f"{type(error).__name__} in {last.filename}, line {last.lineno}: {error or 'no message'} "
+        f"(the whole traceback: {file.name})"
+    ).replace("\n", " ")
 
 
 def usage() -> str:
@@ -66,14 +94,19 @@ def usage() -> str:
     return USAGE.format(commands="".join(lines))
 
 
-def dispatch(command: str, *arguments: str) -> None:
-    """Run a command.
+def dispatch(command: str = "", *arguments: str) -> None:
+    """Run a command; print the usage if there is none.
 
     Raises:
         UserError: there is no command of this name.
     """
     commands = registry.commands()
-    if command in ("fit", "audit", "sweep"):
+    if command in ("", "-h", "--help", "help"):
+        print(usage(), end="")
+        sys.exit(0 if command else 2)
+    elif command == "--version":
+        print(f"lowerbound {version('lowerbound')}")
+    elif command in ("fit", "audit", "sweep"):
         on_recipe(command, arguments)
     elif command == "list":
         list_recipes()

@@ -9,9 +9,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
+from inference.data.values import native
 from inference.util.errors import UserError
+from inference.util.reading import reason
 
 Batch = dict[str, Tensor]
 Transform = Callable[[Batch], Batch]
@@ -170,9 +172,39 @@ class Streamed:
         everything = torch.arange(len(self), device="cpu")
         order = [(everything if i is None else everything[i]).tolist() for i in indices]
         own = torch.Generator()  # else the loader draws from the program's generator
-        for batch in DataLoader(self.dataset, batch_sampler=order, generator=own):
+        rows = _Numbered(self.dataset)
+        for batch in DataLoader(rows, batch_sampler=order, generator=own, collate_fn=_collated):
             moved = {k: _move(batch[k], self.device, self.dtype) for k in self.chosen or batch}
             yield self.transform(moved) if self.transform else moved
+
+
+class _Numbered(Dataset):
+    """Items with their numbers, for messages."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, row: int) -> tuple[int, Mapping[str, Any]]:
+        return row, self.dataset[row]
+
+
+def _collated(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Batch:
+    """A batch of numbered items."""
+    names = rows[0][1]
+    return {name: _stacked(name, [(row, item.get(name)) for row, item in rows]) for name in names}
+
+
+def _stacked(name: str, values: Sequence[tuple[int, Any]]) -> Tensor:
+    shape = np.shape(values[0][1])
+    for row, value in values:
+        numeric = isinstance(value, Tensor | np.ndarray | np.number | float | int)
+        if not numeric or np.shape(value) != shape:
+            what = f"of shape {np.shape(value)}, not {shape}" if numeric else f"{str(value)[:40]!r}"
+            raise UserError(
+                f"column {name!r} of the data set is {what} in row {row}: let items hold tensors "
+                "or numbers, of one shape, as with_format('torch') gives them"
+            )
+    return default_collate([value for _, value in values])
 
 
 Data = Columns | Streamed | Mapping[str, Tensor] | Dataset
@@ -189,7 +221,14 @@ def as_columns(data: Any) -> Columns | Streamed:
     if hasattr(data, "columns") and hasattr(data, "to_numpy"):  # a pandas data frame
         data = {str(name): data[name].to_numpy(copy=True) for name in data.columns}
     if isinstance(data, Mapping):
+        if splits := [name for name, part in data.items() if hasattr(part, "column_names")]:
+            named = ", ".join(map(str, splits))
+            raise UserError(f"the data are splits ({named}): give one, data[{splits[0]!r}]")
         return Columns({name: _tensor(name, column) for name, column in data.items()})
+    if hasattr(data, "column_names") and hasattr(data, "with_format"):  # of Hugging Face
+        data = data.with_format("torch")
+    if isinstance(data, DataLoader):
+        raise UserError("a DataLoader draws batches of its own: give its data set, loader.dataset")
     if isinstance(data, TensorDataset):
         names = ", ".join(f"'c{i}': data.tensors[{i}]" for i in range(len(data.tensors)))
         raise UserError(
@@ -244,13 +283,28 @@ def slices(size: int, batch_size: int) -> list[slice]:
 
 
 def _tensor(name: str, column: Any) -> Tensor:
+    if hasattr(column, "__array__") and not isinstance(column, Tensor):
+        column = _numbers(name, np.asarray(column))
     try:
         tensor = torch.as_tensor(column)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"column {name!r} is not numeric: {error}") from None
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"column {name!r} is not numeric: {reason(error)}") from None
     if not tensor.dim():
         raise UserError(f"column {name!r} is one number: give one row a datum")
     return tensor
+
+
+def _numbers(name: str, array: np.ndarray) -> np.ndarray:
+    """An array in a type and order that torch knows."""
+    if array.dtype == object:
+        for row, value in enumerate(array):
+            if not isinstance(value, float | int | np.number | np.ndarray):
+                raise UserError(
+                    f"column {name!r} is not numeric: row {row} is {str(value)[:40]!r}; fill or "
+                    "drop such rows, and number words (pandas.factorize)"
+                )
+        array = np.stack(array.tolist()) if len(array) else array.astype(float)
+    return np.ascontiguousarray(native(name, array))
 
 
 def _move(column: Tensor, device: torch.device | None, dtype: torch.dtype) -> Tensor:

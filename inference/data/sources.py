@@ -8,149 +8,120 @@ name                columns                         split
 ``fashion-mnist``                                   files / the test files
 ``binarized-mnist`` x (N, 1, 28, 28) of 0 and 1     50,000 / 10,000 / 10,000 (Larochelle's)
 a folder of idx     x, label                        eleven twelfths / the rest / the t10k files
-a folder of images  x (N, C, H, W), label           80 / 10 / 10 %, a fixed permutation
-.npz .npy .csv      the file's own                  arrays named ``x_train`` … ``x_test`` if any,
-.parquet                                            else 80 / 10 / 10 %, a fixed permutation
-``hub:NAME``        the set's own                   its own splits, else as above
+a folder of images  x (N, C, H, W), label           folders train, valid, test, if any
+.npz .npy .mat      the file's own                  arrays named ``x_train``, ``test``, …, if any
+.csv .parquet       the file's own                  none of their own
+``hub:NAME``        the set's own                   its own splits
 ==================  ==============================  ============================================
 
-Images are floats in [0, 1], channels first; labels and other integers keep their type.
+A split that is missing is drawn from the training rows, with a fixed seed and by class: 80 / 10 /
+10 % where there is none, and it is said.  Images are floats in [0, 1], channels first; which value
+was taken for white is said (``inference.data.values``).  Columns of words are numbered; labels and
+other integers keep their type.
 """
 
 from __future__ import annotations
 
-import gzip
-import importlib
-import itertools
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from inference.data.columns import Columns
+from inference.data.libraries import datasets_library, find_folder
+from inference.data.readers.arrays import by_split, read_mat, read_numpy
+from inference.data.readers.idx import idx_files, idx_parts
+from inference.data.readers.image_folder import image_parts
+from inference.data.readers.pictures import decode_picture, levels, picture_bytes
+from inference.data.readers.tables import plain, read_csv, read_parquet, stack
+from inference.data.splits import PERMUTATION_SEED, SPLITS, Parts, Splits, splits_of
+from inference.data.values import Arrays, Range, encoded, tensors
 from inference.util.errors import UserError
+from inference.util.reading import reading, regular
 
-Arrays = Mapping[str, np.ndarray]
-PERMUTATION_SEED = 0
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Train, validation and test columns of one data set."""
-
-    train: Columns
-    valid: Columns
-    test: Columns
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".npz": read_numpy,
+    ".npy": read_numpy,
+    ".mat": read_mat,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+OF_ONE_LENGTH = (".csv", ".parquet")
 
 
-def load_splits(source: str) -> Splits:
+def load_splits(source: str, range: Range | None = None) -> Splits:
     """The data set of this name, file, folder or ``hub:`` address.
+
+    Args:
+        source: see above.
+        range: the values of black and white in its images [found, and said].
 
     Raises:
         UserError: it does not exist, or a column or file of it cannot be used.
     """
+    if range is not None and source in ("digits", "binarized-mnist"):
+        raise UserError(f"--range is for data of your own, not for {source}: leave it out")
     if source == "digits":
         return digits()
-    if source in ("mnist", "fashion-mnist"):
-        return idx_folder(find_folder(source))
     if source == "binarized-mnist":
         return binarized_mnist(find_folder("binarized_mnist"))
+    return splits_of(source, parts_of(source), range)
+
+
+def parts_of(source: str) -> Parts:
+    """Split → column → array of any other source."""
+    if source in ("mnist", "fashion-mnist"):
+        return idx_parts(find_folder(source))
     if source.startswith("hub:"):
         return hub(source.removeprefix("hub:"))
-    return splits_from_path(Path(source))
-
-
-def splits_from_path(path: Path) -> Splits:
-    """A file by its ending, or a folder of idx files or of images."""
-    if not path.exists():
+    path = Path(source)
+    with reading(path):
+        there, is_folder = path.exists(), path.is_dir()
+    if not there:
         raise UserError(
-            f"no data {str(path)!r}: give digits, mnist, fashion-mnist, binarized-mnist, hub:NAME, "
+            f"no data {source!r}: give digits, mnist, fashion-mnist, binarized-mnist, hub:NAME, "
             "or the path of a file or folder"
         )
-    if path.is_dir():
-        return idx_folder(path) if _idx_files(path) else image_folder(path)
-    readers: dict[str, Callable[[Path], Arrays]] = {
-        ".npz": _read_npz,
-        ".npy": lambda p: {"x": np.load(p, allow_pickle=False)},
-        ".csv": _read_csv,
-        ".parquet": _read_parquet,
-    }
-    if path.suffix not in readers:
-        raise UserError(f"{path}: {path.suffix or 'no ending'} is not one of {', '.join(readers)}")
-    try:
-        return split_columns(readers[path.suffix](path))
-    except (OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+    if is_folder:
+        return idx_parts(path) if idx_files(path) else image_parts(path)
+    return parts_of_file(path)
 
 
-def split_columns(arrays: Arrays) -> Splits:
-    """By names such as ``x_train`` and ``x_test``, else 80 / 10 / 10 % in a fixed permutation."""
-    named: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
-        column, _, part = name.rpartition("_")
-        if part in ("train", "valid", "test") and column:
-            named.setdefault(part, {})[column] = array
-    if "train" not in named:
-        return _permuted(arrays, (0.8, 0.9))
-    train = named["train"]
-    rows = len(next(iter(train.values())))
-    test = named.get("test") or {k: v[rows - rows // 10 :] for k, v in train.items()}
-    kept = rows if "test" in named else rows - rows // 10
-    cut = kept if "valid" in named else kept - kept // 12
-    valid = named.get("valid") or {k: v[cut:kept] for k, v in train.items()}
-    return Splits(
-        as_tensors({k: v[:cut] for k, v in train.items()}), as_tensors(valid), as_tensors(test)
-    )
+def parts_of_file(path: Path) -> Parts:
+    """Split → column → array, of a file by its ending.
 
+    A file of arrays that are named by splits (``x_train``, ``train``, ``test_images``) is divided
+    as it says; of any other all is "train".
 
-def as_tensors(arrays: Arrays) -> Columns:
-    """Arrays as tensors: images to floats in [0, 1] with channels first, the rest as they are."""
-    return Columns({name: _tensor(name, array) for name, array in arrays.items()})
+    Raises:
+        UserError: it cannot be read, or its ending is of another kind.
+    """
+    if path.suffix.lower() not in READERS:
+        known = ", ".join(READERS)
+        raise UserError(f"{path}: {path.suffix or 'no ending'} is not one of {known}")
+    with reading(regular(path)):
+        arrays = READERS[path.suffix.lower()](path)
+    if path.suffix.lower() in OF_ONE_LENGTH:
+        return {"train": arrays}
+    return by_split(path, arrays)
 
 
 def digits() -> Splits:
     """The 1,797 images of 8 × 8 that scikit-learn holds (17 grey levels)."""
     bunch = load_digits()
-    x = (bunch.images[:, None] / 16).astype(np.float32)
-    return _permuted({"x": x, "label": bunch.target}, (1297 / 1797, 1547 / 1797))
+    x = torch.from_numpy((bunch.images[:, None] / 16).astype(np.float32))
+    label = torch.from_numpy(bunch.target)
+    order = torch.from_numpy(np.random.default_rng(PERMUTATION_SEED).permutation(len(x)))
+    return Splits(*(Columns({"x": x[p], "label": label[p]}) for p in order.split((1297, 250, 250))))
 
 
 def idx_folder(folder: Path) -> Splits:
     """LeCun's four files, gzipped or not; the last twelfth of the training files is ``valid``."""
-    files = _idx_files(folder)
-    parts: dict[str, dict[str, np.ndarray]] = {"train": {}, "t10k": {}}
-    for part in parts:
-        for kind, column in (("images", "x"), ("labels", "label")):
-            found = [f for f in files if f.name.startswith(f"{part}-{kind}")]
-            if not found:
-                raise UserError(f"{folder} has no file {part}-{kind}-idx…-ubyte")
-            parts[part][column] = read_idx(found[0])
-    train = parts["train"]
-    cut = len(train["x"]) - len(train["x"]) // 12
-    return Splits(
-        as_tensors({k: v[:cut] for k, v in train.items()}),
-        as_tensors({k: v[cut:] for k, v in train.items()}),
-        as_tensors(parts["t10k"]),
-    )
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """One idx file of bytes (LeCun's format: two zeros, type, number of dims, dims, data)."""
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if len(raw) < 4 or raw[:3] != b"\x00\x00\x08":
-        raise UserError(f"{path} is not an idx file of unsigned bytes")
-    dims = np.frombuffer(raw, ">i4", count=raw[3], offset=4)
-    data = np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3])
-    if len(data) != np.prod(dims):
-        raise UserError(f"{path} is cut short: {len(data)} bytes of {np.prod(dims)}")
-    return data.reshape(dims)
+    return splits_of(str(folder), idx_parts(folder))
 
 
 def binarized_mnist(folder: Path) -> Splits:
@@ -158,143 +129,50 @@ def binarized_mnist(folder: Path) -> Splits:
     packed = folder / "binarized_mnist_packed.npz"
     parts = []
     for part in ("train", "valid", "test"):
-        if packed.exists():
-            pixels = np.unpackbits(np.load(packed)[part], axis=1)
-        else:
-            pixels = np.loadtxt(folder / f"binarized_mnist_{part}.amat", dtype=np.uint8)
-        x = torch.from_numpy(pixels.reshape(-1, 1, 28, 28)).float()
+        file = packed if packed.exists() else folder / f"binarized_mnist_{part}.amat"
+        with reading(file, "fetch it again"):
+            if file == packed:
+                pixels = np.unpackbits(np.load(regular(file), allow_pickle=False)[part], axis=1)
+            else:
+                pixels = np.loadtxt(regular(file), dtype=np.uint8)
+            x = torch.from_numpy(pixels.reshape(-1, 1, 28, 28)).float()
         parts.append(Columns({"x": x}))
     return Splits(*parts)
 
 
-def image_folder(folder: Path) -> Splits:
-    """Images of one size in a folder (subfolders are labels), read by ``datasets``."""
-    return _from_datasets(datasets_library().load_dataset("imagefolder", data_dir=str(folder)))
-
-
-def hub(name: str) -> Splits:
+def hub(name: str) -> Parts:
     """A data set of the Hugging Face hub, its numeric and image columns."""
-    return _from_datasets(datasets_library().load_dataset(name))
+    library = datasets_library()
+    with reading(f"hub:{name}", "give a set's name, and the access that it needs"):
+        found = library.load_dataset(name)
+        parts = {SPLITS[part]: hub_columns(rows) for part, rows in found.items() if part in SPLITS}
+    if "train" not in parts:
+        raise UserError(f"hub:{name} has the splits {', '.join(found)}: give a set with train")
+    return parts
 
 
-def _from_datasets(found: Mapping[str, Any]) -> Splits:
-    renamed = {"train": "train", "validation": "valid", "test": "test"}
-    arrays = {
-        f"{'x' if column == 'image' else column}_{renamed[part]}": _stack(column, dataset[column])
-        for part, dataset in found.items()
-        if part in renamed
-        for column in dataset.column_names
-    }
-    if set(found) == {"train"}:
-        return _permuted({n.removesuffix("_train"): a for n, a in arrays.items()}, (0.8, 0.9))
-    return split_columns(arrays)
+def hub_columns(rows: Any) -> Mapping[str, np.ndarray]:
+    """The columns of one split as arrays."""
+    arrays = {}
+    for name in rows.column_names:
+        if type(rows.features[name]).__name__ == "Image":
+            encoded_pictures = undecoded(rows, name)[name]
+            names = [f"{i} of column {name!r}" for i in range(len(rows))]
+            pictures = map(decode_picture, names, map(hub_bytes, encoded_pictures))
+            arrays["x" if name == "image" else name] = levels(list(pictures), names)
+        else:
+            arrays[name] = plain(stack(name, list(rows[name])))
+    return arrays
 
 
-def _stack(column: str, rows: Any) -> np.ndarray:
-    arrays = [np.asarray(row) for row in rows]
-    shapes = {a.shape for a in arrays}
-    if len(shapes) > 1:
-        raise UserError(f"column {column!r} holds rows of shapes {sorted(shapes)}: give one size")
-    return np.stack(arrays)
+def undecoded(rows: Any, name: str) -> Any:
+    """A data set of ``datasets`` whose pictures stay files, for our own reader."""
+    return rows.cast_column(name, datasets_library().Image(decode=False))
 
 
-def _permuted(arrays: Arrays, cuts: tuple[float, float]) -> Splits:
-    rows = len(next(iter(arrays.values())))
-    order = np.random.default_rng(PERMUTATION_SEED).permutation(rows)
-    bounds = [0, round(cuts[0] * rows), round(cuts[1] * rows), rows]
-    parts = [order[a:b] for a, b in itertools.pairwise(bounds)]
-    return Splits(*(as_tensors({k: v[p] for k, v in arrays.items()}) for p in parts))
-
-
-def _tensor(name: str, array: np.ndarray) -> Tensor:
-    array = np.require(array, requirements=["C", "W"])
-    if array.dtype.kind not in "fiub":
-        raise UserError(f"column {name!r} is not numeric (its type is {array.dtype})")
-    tensor = torch.from_numpy(array)
-    if array.dtype == np.uint8 and array.ndim >= 3:
-        tensor = tensor.float() / 255
-        if tensor.dim() == 3:
-            tensor = tensor.unsqueeze(1)
-        elif tensor.shape[-1] in (1, 3, 4) and tensor.shape[1] not in (1, 3, 4):
-            tensor = tensor.movedim(-1, 1).contiguous()
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _read_npz(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files if file[name].dtype.kind in "fiub"}
-
-
-def _read_csv(path: Path) -> Arrays:
-    table = pd.read_csv(path)
-    if empty := [c for c in table if table[c].isna().any()]:
-        row = int(table[empty[0]].isna().to_numpy().argmax()) + 2
-        raise UserError(f"{path}: column {empty[0]!r} has no number in line {row}")
-    return {str(name): table[name].to_numpy() for name in table}
-
-
-def _read_parquet(path: Path) -> Arrays:
-    dataset = datasets_library().load_dataset("parquet", data_files=str(path), split="train")
-    return {name: _stack(name, dataset[name]) for name in dataset.column_names}
-
-
-def datasets_library() -> Any:
-    """The library ``datasets``, its progress bars off.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        datasets = importlib.import_module("datasets")
-    except ImportError:
-        raise UserError("this source needs the extra: pip install 'lowerbound[data]'") from None
-    datasets.disable_progress_bars()
-    return datasets
-
-
-def gensim_module(name: str) -> Any:
-    """A module of the library ``gensim``, such as ``gensim.utils``.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise UserError("word vectors need the extra: pip install 'lowerbound[words]'") from None
-
-
-def gensim_file(name: str) -> Path:
-    """The path of a file of gensim's test data.
-
-    Raises:
-        UserError: gensim is not installed, or lacks this file.
-    """
-    path = Path(gensim_module("gensim").__file__).parent / "test" / "test_data" / name
-    if not path.is_file():
-        raise UserError(f"gensim lacks {name}: pip install --force-reinstall gensim")
-    return path
-
-
-def find_folder(name: str) -> Path:
-    """The folder of this name under LOWERBOUND_DATA, ``data`` or ``../shared/data``.
-
-    Raises:
-        UserError: there is no such folder.
-    """
-    roots = [os.environ.get("LOWERBOUND_DATA"), "data", "../shared/data"]
-    candidates = [Path(root) / name for root in roots if root]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    looked = ", ".join(map(str, candidates))
-    raise UserError(
-        f"no folder {name!r} (looked for {looked}): put its files there, or set LOWERBOUND_DATA"
-    )
-
-
-def _idx_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if "-idx" in f.name)
+def hub_bytes(picture: Mapping[str, Any]) -> bytes:
+    """The file of a picture of ``datasets``."""
+    return picture["bytes"] or picture_bytes(Path(picture["path"]))
 
 
 def covariates(path: str | Path, target: str) -> tuple[Tensor, Tensor]:
@@ -306,9 +184,23 @@ def covariates(path: str | Path, target: str) -> tuple[Tensor, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no file {str(path)!r}: give a csv file with a column {target!r}")
-    table = as_tensors(_read_csv(path)).tensors
-    if target not in table or len(table) < 2:
-        raise UserError(f"{path} has columns {list(table)}: it needs {target!r} and a covariate")
-    x = torch.stack([column.float() for name, column in table.items() if name != target], -1)
+    with reading(path):
+        arrays = read_csv(path)
+    if target not in arrays or len(arrays) < 2:
+        raise UserError(f"{path} has columns {list(arrays)}: it needs {target!r} and a covariate")
+    numbers = {name: number_column(path, name, array) for name, array in arrays.items()}
+    x = torch.stack([column for name, column in numbers.items() if name != target], -1)
     x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
-    return torch.cat([torch.ones(len(x), 1), x], -1), table[target].float()
+    return torch.cat([torch.ones(len(x), 1), x], -1), numbers[target]
+
+
+def number_column(path: Path, name: str, array: np.ndarray) -> Tensor:
+    """A column (N,) as floats; of words, only two have an order that does not matter."""
+    if array.dtype.kind == "U":
+        if len(words := np.unique(array)) != 2:
+            raise UserError(
+                f"{path}: column {name!r} holds {len(words)} words: write a column of 0 and 1 for "
+                "each but one"
+            )
+        (array,) = encoded(name, [array])
+    return tensors(name, [array])[0].float()

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from inference.data.letters import SIGN, composed
 from inference.util.errors import UserError
 from inference.util.files import read_json, write_json
 
 END, UNKNOWN = 0, 1
 MARKS = ("<end>", "<unknown>")  # tokens of captions have no brackets
 # As the Penn Treebank: don't → do n't, dog's → dog 's, t-shirt stays whole.
-WORD = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:[-.,/][^\W_]+)*")
+WORD = re.compile(rf"n't\b|'(?:s|re|ve|ll|d|m)\b|{SIGN}+?(?=n't\b)|{SIGN}+(?:[-.,/]{SIGN}+)*")
 
 
 def tokenize(caption: str) -> list[str]:
-    """The lower-case words of a caption without punctuation, tokenised as coco-caption does."""
-    return WORD.findall(caption.lower().replace("’", "'"))
+    """The lower-case words of a caption without punctuation, tokenised as coco-caption does.
+
+    Combining marks (Indic vowels, Arabic points, accents of their own) belong to their letter.
+    """
+    return WORD.findall(composed(caption.lower()).replace("’", "'"))
 
 
 def frequent(counts: Mapping[str, int], minimum: int) -> list[str]:
@@ -81,7 +85,8 @@ class Vocabulary:
         if not path.is_file():
             raise UserError(f"no vocabulary {path}: give the file that a training wrote")
         words = read_json(path)
-        if not isinstance(words, list) or tuple(words[:2]) != MARKS:
+        are_words = isinstance(words, list) and all(isinstance(word, str) for word in words)
+        if not are_words or tuple(words[:2]) != MARKS or len(set(words)) < len(words):
             raise UserError(f"{path} holds no vocabulary: give the file that a training wrote")
         return Vocabulary(tuple(words))
 

@@ -32,6 +32,7 @@ PositiveFloat = Annotated[float, Rule(lambda x: 0 < x < math.inf, "a finite numb
 NonNegativeFloat = Annotated[float, Rule(lambda x: 0 <= x < math.inf, "a finite number from 0 on")]
 FiniteFloat = Annotated[float, Rule(math.isfinite, "a finite number")]
 Share = Annotated[float, Rule(lambda x: 0 <= x <= 1, "a share from 0 to 1")]
+ImageRange = tuple[FiniteFloat, FiniteFloat] | None
 MAY_CHANGE = "may change when a fit is resumed"
 MayChange = Annotated[T, MAY_CHANGE]
 NAMES_CODE = "may name code to be run"

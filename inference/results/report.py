@@ -70,4 +70,4 @@ def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path 
     console = Console()
     console.print(table)
     if directory is not None:
-        console.print(f"trace, checkpoint and pictures: {directory}", highlight=False)
+        console.print(tables.plain(f"trace, checkpoint and pictures: {directory}"))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,27 +17,76 @@ from typing import Any
 import torch
 
 from inference.util.errors import UserError
+from inference.util.reading import reason
+
+KEPT = 40  # characters of a file's name in that of a temporary one, which must not be too long
 
 SEAL = b"\nlowerbound sha256 "  # before the checksum at a checkpoint's end
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside ``path``; renames it to ``path`` when the block succeeds.
+    """Yields a new file beside ``path``; renames it to ``path`` when the block succeeds.
 
     Raises:
         UserError: it cannot be written (a full disk, no permission); an existing file is kept.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    beside = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left(path)
+        beside = _new_file(path)
         yield beside
         os.replace(beside, path)
     except (OSError, RuntimeError) as error:  # torch.save says RuntimeError for a full disk
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} could not be written, what it held is kept: {reason}") from error
+        raise UserError(
+            f"{path} could not be written, what it held is kept: {reason(error)}"
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> Path:
+    """An empty file that nobody else has, and no link, for this process to write."""
+    prefix = f".{path.name[:KEPT]}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(f".tmp{path.suffix}", prefix, path.parent)
+    umask = os.umask(0)
+    os.umask(umask)
+    os.fchmod(handle, 0o666 & ~umask)  # as any new file; mkstemp's is for the owner alone
+    os.close(handle)
+    return Path(name)
+
+
+def _clear_left(path: Path) -> None:
+    """Remove the temporary files of ``path`` that ended processes left."""
+    ours = re.compile(
+        rf"\.{re.escape(path.name[:KEPT])}\.(\d+)\.(\w+\.)?tmp{re.escape(path.suffix)}"
+    )
+    for file in path.parent.iterdir():
+        if (found := ours.fullmatch(file.name)) and not _is_running(int(found[1])):
+            file.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """A name for what is written of each file: its stem, numbered where another has it, too."""
+    stems = [path.stem for path in paths]
+    names: list[str] = []
+    for stem in stems:
+        numbered = (f"{stem}-{n}" for n in itertools.count(2))
+        others = {*names, *(s for s in stems if s != stem)}
+        names.append(next(n for n in itertools.chain([stem], numbered) if n not in others))
+    return names
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -50,7 +102,7 @@ def read_json(path: Path) -> Any:
         UserError: the file is not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not readable JSON; --overwrite starts anew") from error
 

@@ -15,6 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from inference.util.terminal import printable
+
 LINE_EVERY = 30.0  # seconds between lines in a log file
 REFRESH = 0.25  # seconds between updates of the bar
 
@@ -23,18 +25,18 @@ class Bar:
     """``with Bar("seed 0", total) as bar: bar.update(step, "ELBO −101.2")``."""
 
     def __init__(self, label: str, total: int, shown: bool = True) -> None:
-        self.label, self.total, self.shown = label, total, shown
+        self.label, self.total, self.shown = printable(label), total, shown
         self.start = 0  # done before, in a resumed run
         self.console = Console(stderr=True)
         self._next = 0.0
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]:.0f}/s"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self.console,
             disable=not (shown and self.console.is_terminal),
         )
@@ -65,5 +67,6 @@ class Bar:
             self.console.print(
                 f"{self.label}  {done}/{self.total}  {rate:.0f}/s  {left:.0f} s left  {note}",
                 highlight=False,
+                markup=False,
                 soft_wrap=True,
             )

@@ -203,7 +203,7 @@ def compare_directories(
     traces.write_trace(result.tree, out / "comparison.nc")
     console = Console()
     console.print(result.table())
-    console.print(f"picture and tree: {out}", highlight=False)
+    console.print(tables.plain(f"picture and tree: {out}"))
 
 
 def _row(

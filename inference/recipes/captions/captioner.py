@@ -19,7 +19,7 @@ from inference.data.columns import Columns
 from inference.data.vocabulary import Vocabulary
 from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import default_encoder
-from inference.recipes.captions.data.features import extract
+from inference.recipes.captions.data.features import extract, features_file
 from inference.recipes.captions.data.pictures import Captioned
 from inference.recipes.captions.options import CaptionerOptions as Options
 from inference.recipes.captions.report.figures import report
@@ -65,7 +65,8 @@ def prepared(options: Options) -> tuple[Captioned, Vocabulary, list[Columns]]:
     """The pictures, the vocabulary, and train, valid and test columns, see ``columns``."""
     captioned = load_captions(options.data)
     encoder = options.encoder or default_encoder(options.data)
-    file = f"{Path(options.data).name}-{encoder}.npy".replace(":", "-")
+    names = [picture.name for picture in captioned.pictures]
+    file = features_file(options.data, names, encoder)
     grids = extract(captioned.pictures, encoder, options.features / file, options.device)
     vocabulary = Vocabulary.from_texts(captioned.captions("train"), options.minimum)
     table = torch.from_numpy(grids)

@@ -14,9 +14,12 @@ from inference.recipes.options import (
     MayChange,
     NonNegativeFloat,
     PositiveInt,
+    Rule,
     Share,
     WithBaseline,
 )
+
+Beam = Annotated[PositiveInt, Rule(lambda n: n <= 1000, "at most 1000")]
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class CaptionerOptions(WithBaseline):
     """Of Adam, at its largest."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
-    beam: MayChange[PositiveInt] = 5
+    beam: MayChange[Beam] = 5
     """Width of the beam search."""
     length_penalty: MayChange[NonNegativeFloat] = 0.3
     """α of the beam search's score, log p(y | a) / length^α."""
@@ -73,7 +76,7 @@ class CaptionOptions:
     """Directory of a finished fit of the recipe captioner."""
     images: Positional[tuple[Path, ...]]
     """Pictures (jpg, png, …)."""
-    beam: PositiveInt = 5
+    beam: Beam = 5
     """Width of the beam search."""
     length_penalty: NonNegativeFloat = 0.3
     """α of the beam search's score, log p(y | a) / length^α."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from guides.label_aware import LabelAware
 from guides.prior import Prior
 from inference.data.columns import Columns
-from inference.data.sources import Splits, load_splits
+from inference.data.sources import Range, Splits, load_splits
+from inference.data.values import labelled_images
 from inference.recipes.contract import Recipe
 from inference.recipes.glimpses.data.canvas import TASKS, Task, fixed
 from inference.recipes.glimpses.data.house_numbers import house_numbers
@@ -19,14 +20,13 @@ from inference.recipes.glimpses.options import GlimpsesOptions as Options
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report.figures import report
 from inference.recipes.named_estimators import named_baseline
-from inference.util.errors import UserError
 
 VALID_SEED, TEST_SEED = 1, 2  # of the canvases that are the same at every call
 
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    (train, valid, test), problem = prepared(options.data)
+    (train, valid, test), problem = prepared(options.data, options.range)
     model = program(options, problem, len(train))
     guide = LabelAware(model, problem.classes) if options.guide == "label" else Prior(model)
     return Recipe(
@@ -39,14 +39,15 @@ def build(options: Options) -> Recipe:
     )
 
 
-def prepared(data: str) -> tuple[list[Columns], Problem]:
+def prepared(data: str, range: Range | None = None) -> tuple[list[Columns], Problem]:
     """Train, valid and test columns x and y; canvases are drawn anew in training, else fixed."""
     task = TASKS.get(data)
-    splits = found(data, task)
+    splits = found(data, task, range)
     parts = [labelled(part) for part in (splits.train, splits.valid, splits.test)]
     if task is None:
         _, channels, height, width = parts[0].tensors["x"].shape
-        return parts, Problem((channels, height, width), int(parts[0].tensors["y"].max()) + 1)
+        classes = 1 + max(int(part.tensors["y"].max()) for part in parts)
+        return parts, Problem((channels, height, width), classes)
     train, valid, test = parts
     columns = [
         Columns(train.tensors, task),
@@ -56,13 +57,13 @@ def prepared(data: str) -> tuple[list[Columns], Problem]:
     return columns, Problem((1, task.height, task.width), task.classes, task.targets, task.end)
 
 
-def found(data: str, task: Task | None) -> Splits:
+def found(data: str, task: Task | None, range: Range | None = None) -> Splits:
     """The labelled images that the data are, or are made of."""
     if task is not None:
         return load_splits("mnist")
     if data.startswith("svhn:"):
         return house_numbers(Path(data.removeprefix("svhn:")))
-    return load_splits(data)
+    return load_splits(data, range)
 
 
 def labelled(images: Columns) -> Columns:
@@ -71,11 +72,5 @@ def labelled(images: Columns) -> Columns:
     Raises:
         UserError: the data are no labelled images.
     """
-    x, y = images.tensors.get("x"), images.tensors.get("label")
-    if x is None or y is None or x.dim() != 4 or y.is_floating_point():
-        shapes = {name: tuple(column.shape) for name, column in images.tensors.items()}
-        raise UserError(
-            f"glimpses need columns 'x' (N, C, H, W) and 'label' (N,) of whole numbers; the data "
-            f"have {shapes}"
-        )
+    x, y = labelled_images("the recipe glimpses", images.tensors)
     return Columns({"x": x, "y": y})

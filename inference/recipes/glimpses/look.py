@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pyro
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from inference.data.readers.pictures import decode_picture, in_colour, picture_bytes
 from inference.recipes.glimpses.options import GlimpsesOptions, LookOptions
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report import pictures
 from inference.recipes.glimpses.report.figures import predicted
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.files import load_checkpoint, read_json
+from inference.util.files import distinct, load_checkpoint, read_json
+from inference.util.reading import reading
+from inference.util.terminal import printable
 from ppl_models.glimpses import Glimpses
 
 PREFIX = "model."
@@ -24,19 +26,20 @@ PREFIX = "model."
 
 def run(options: LookOptions) -> None:
     """Print the most probable classes of each picture; keep a picture and a gif of the looks."""
-    model, problem, glimpse = trained(options.run)
+    with reading(f"the glimpses in {options.run}", "give the directory of another run"):
+        model, problem, glimpse = trained(options.run)
     images = [read(file, problem.image) for file in options.images]
     x = torch.stack(images).to(next(model.parameters()).dtype)
     with rng.forked(0):
         with torch.no_grad(), pyro.plate("draws", options.draws, dim=-2):
             probabilities = predicted(model, model(x)).mean(1)
         walks = pictures.walks(model, x)
+    names = distinct(options.images)
     for i, file in enumerate(options.images):
-        print(f"{file}: {spoken(probabilities[:, i], problem.end)}")
-        pictures.animate(walks[i], glimpse, options.run / "looks" / f"{file.stem}.gif")
-    names = [file.stem for file in options.images]
+        print(printable(f"{file}: {spoken(probabilities[:, i], problem.end)}"))
+        pictures.animate(walks[i], glimpse, options.run / "looks" / f"{names[i]}.gif")
     pictures.draw(walks, names, glimpse, options.run / "looks" / "looks.png")
-    print(f"where it looked: {options.run / 'looks'}")
+    print(printable(f"where it looked: {options.run / 'looks'}"))
 
 
 def spoken(probabilities: Tensor, end: int | None) -> str:
@@ -80,10 +83,8 @@ def read(file: Path, shape: tuple[int, int, int]) -> Tensor:
         UserError: it cannot be read, or has another size than those of training.
     """
     channels, height, width = shape
-    try:
-        picture = Image.open(file).convert("RGB" if channels == 3 else "L")
-    except (OSError, UnidentifiedImageError) as error:
-        raise UserError(f"{file} cannot be read as a picture: {error}") from None
+    picture = decode_picture(str(file), picture_bytes(file))
+    picture = in_colour(picture).convert("RGB" if channels == 3 else "L")
     if picture.size != (width, height):
         raise UserError(
             f"{file} is {picture.size[1]} × {picture.size[0]}; this run looks at {height} × "

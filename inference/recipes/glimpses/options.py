@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from inference.recipes.options import (
     EstimatorName,
+    ImageRange,
     MayChange,
     NonNegativeFloat,
     PositiveFloat,
@@ -25,6 +26,8 @@ class GlimpsesOptions(WithBaseline):
     data: str = "digits"
     """translated, cluttered, cluttered-100, pairs, addition, sequences (made of MNIST),
     svhn:FOLDER, or a source of labelled images."""
+    range: ImageRange = None
+    """Values of black and white in the data's images [found, and said]."""
     network: Literal["ram", "dram"] = "ram"
     """One recurrent layer (Mnih et al. 2014), or two LSTMs and convolutions (Ba et al. 2014)."""
     context: bool = True

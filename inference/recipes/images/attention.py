@@ -12,6 +12,7 @@ from pyro.distributions import Categorical
 from guides.hard_attention import Looker
 from inference.data.columns import Columns
 from inference.data.sources import load_splits
+from inference.data.values import labelled_images
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.options import AttentionOptions as Options
 from inference.results import evaluate
@@ -22,12 +23,13 @@ from ppl_models.hard_attention import Glimpser, PatchAttention
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load_splits(options.data)
+    splits = load_splits(options.data, options.range)
     train, valid, test = (
         patches(split, options.patch) for split in (splits.train, splits.valid, splits.test)
     )
     _, locations, features = train.tensors["a"].shape
-    glimpser = Glimpser(features, locations, int(train.tensors["y"].max()) + 1)
+    classes = 1 + max(int(part.tensors["y"].max()) for part in (train, valid, test))
+    glimpser = Glimpser(features, locations, classes)
     steps, size = options.steps_of_attention, len(train)
     return Recipe(
         model=PatchAttention(glimpser, steps, size),
@@ -44,12 +46,7 @@ def patches(images: Columns, side: int) -> Columns:
     Raises:
         UserError: the data are no labelled images, or smaller than a patch.
     """
-    x, y = images.tensors.get("x"), images.tensors.get("label")
-    if x is None or y is None or x.dim() != 4:
-        found = {name: tuple(column.shape) for name, column in images.tensors.items()}
-        raise UserError(
-            f"attention needs columns 'x' (N, C, H, W) and 'label' (N,); the data have {found}"
-        )
+    x, y = labelled_images("attention", images.tensors)
     if side > min(x.shape[2:]):
         height, width = x.shape[2:]
         raise UserError(f"--patch is {side}: give at most the {height} × {width} of an image")

@@ -18,7 +18,7 @@ from ppl_models.networks import mlp
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load_splits(options.data)
+    splits = load_splits(options.data, options.range)
     train, valid, test = map(flat_binary, (splits.train, splits.valid, splits.test))
     pixels, size = train.tensors["x"].shape[1], len(train)
     code = (options.variables, options.classes)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from inference.recipes.options import (
     EstimatorName,
+    ImageRange,
     MayChange,
     NonNegativeInt,
     PositiveFloat,
@@ -22,6 +23,8 @@ class VAEOptions(Training):
 
     data: str = "digits"
     """digits, mnist, fashion-mnist, binarized-mnist, hub:NAME, or the path of a file or folder."""
+    range: ImageRange = None
+    """Values of black and white in the data's images [found, and said]."""
     latent_dim: PositiveInt = 20
     """Length of z."""
     hidden: tuple[PositiveInt, ...] = (400,)
@@ -46,6 +49,8 @@ class SBNOptions(WithBaseline):
 
     data: str = "binarized-mnist"
     """binarized-mnist, or any source of images in [0, 1]: grey levels are binarised dynamically."""
+    range: ImageRange = None
+    """Values of black and white in the data's images [found, and said]."""
     latent_dims: tuple[PositiveInt, ...] = (200,)
     """Units of the stochastic layers, from the bottom up."""
     network: Literal["linear", "nonlinear"] = "linear"
@@ -66,6 +71,8 @@ class AttentionOptions(Training):
 
     data: str = "digits"
     """A source of labelled images."""
+    range: ImageRange = None
+    """Values of black and white in the data's images [found, and said]."""
     patch: PositiveInt = 2
     """Side of a patch, pixels."""
     steps_of_attention: PositiveInt = 4
@@ -84,6 +91,8 @@ class CategoricalVAEOptions(Training):
 
     data: str = "digits"
     """Any source of images in [0, 1]: grey levels are binarised dynamically."""
+    range: ImageRange = None
+    """Values of black and white in the data's images [found, and said]."""
     variables: PositiveInt = 20
     """V, the number of latent variables."""
     classes: PositiveInt = 10

@@ -30,7 +30,7 @@ def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
     if not options.latent_dims:
         raise UserError("--latent-dims is empty: give the units of one layer or more")
-    splits = load_splits(options.data)
+    splits = load_splits(options.data, options.range)
     train, valid, test = map(flat_binary, (splits.train, splits.valid, splits.test))
     pixels = train.tensors["x"].shape[1]
     mean = train.tensors["x"].float().mean(0)

@@ -10,6 +10,7 @@ from torch import Size, nn
 from guides.amortized import AmortizedGaussian
 from inference.data.columns import Columns
 from inference.data.sources import load_splits
+from inference.data.values import images, refuse_beyond_unit
 from inference.recipes.contract import Figures, Recipe
 from inference.recipes.images.data.binarize import binarize
 from inference.recipes.images.options import VAEOptions as Options
@@ -24,7 +25,7 @@ from ppl_models.vae import VAE
 
 def build(options: Options) -> Recipe:
     """The program and data that the options describe."""
-    splits = load_splits(options.data)
+    splits = load_splits(options.data, options.range)
     train, valid, test = (
         image_columns(s, options) for s in (splits.train, splits.valid, splits.test)
     )
@@ -47,18 +48,9 @@ def image_columns(split: Columns, options: Options) -> Columns:
     Raises:
         UserError: there is no such column, or the likelihood cannot score it.
     """
-    x = split.tensors.get("x")
-    if x is not None and x.dim() == 3:  # grey images without a channel
-        x = x[:, None]
-    if x is None or x.dim() != 4:
-        found = {name: tuple(column.shape) for name, column in split.tensors.items()}
-        raise UserError(
-            f"the VAE needs a column 'x' of images (N, C, H, W) or (N, H, W); the data have {found}"
-        )
-    if options.likelihood != "gaussian" and (x.min() < 0 or x.max() > 1):
-        raise UserError(
-            "column 'x' has values outside of [0, 1]: scale it, or use --likelihood gaussian"
-        )
+    x = images("the VAE", split.tensors)
+    if options.likelihood != "gaussian":
+        refuse_beyond_unit(x, ", or use --likelihood gaussian")
     return Columns({"x": x}, binarize("x") if options.binarize == "dynamic" else None)
 
 

@@ -24,6 +24,8 @@ from inference.recipes.rationales.report.scores import at_rate
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.files import load_checkpoint, read_json
+from inference.util.reading import reading, text_of
+from inference.util.terminal import printable
 
 PREFIX = "model."
 DRAWS = 50
@@ -31,7 +33,8 @@ DRAWS = 50
 
 def run(options: HighlightOptions) -> None:
     """Print each text with its rationale marked, and what the model says of it."""
-    model, recipe, vocabulary, labels = trained(options.run)
+    with reading(f"the rationales in {options.run}", "give the directory of another run"):
+        model, recipe, vocabulary, labels = trained(options.run)
     longest = 1 if recipe.unit == "word" else recipe.longest
     console = Console(highlight=False)
     for file in options.texts:
@@ -40,7 +43,8 @@ def run(options: HighlightOptions) -> None:
         with rng.forked(0), torch.no_grad():
             found = answer(model, x, DRAWS)
         chosen = int(found.averaged[0].argmax())
-        print(f"{file}: {labels[chosen]} ({float(found.averaged[0, chosen]):.0%})")
+        label = labels[chosen]
+        print(printable(f"{file}: {label} ({float(found.averaged[0, chosen]):.0%})"))
         sizes = np.array([len(part.words) for part in units(document, longest)])
         kept = at_rate(found.scores[0].double().numpy()[: len(sizes)], sizes, options.rate)
         console.print(marked(document, over_words(document, kept, longest)), "")
@@ -56,7 +60,7 @@ def marked(document: Document, kept: np.ndarray) -> Text:
         elif keep and not inside:
             text.append("»", "bold")
         inside = keep
-        text.append(f"{word} ", "bold" if keep else "")
+        text.append(f"{printable(word)} ", "bold" if keep else "")
     return text.append("«", "bold") if inside else text
 
 
@@ -66,11 +70,7 @@ def read(file: Path, limit: int) -> Document:
     Raises:
         UserError: it cannot be read, is empty, or has more words than training allowed.
     """
-    try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as a text: {error}") from None
-    document = Document(str(file), sentences_of(content), "")
+    document = Document(str(file), sentences_of(text_of(file)), "")
     refuse_unusable(document, limit)
     return document
 

@@ -12,6 +12,7 @@ from inference.recipes.options import (
     EstimatorName,
     MayChange,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     Rule,
@@ -63,7 +64,7 @@ class RationalesOptions(WithBaseline):
     """Initial vectors of the words: none (drawn), glove, or a file of them."""
     frozen: bool = False
     """Keep the words' vectors as they are."""
-    pairs: int = 0
+    pairs: NonNegativeInt = 0
     """Rows of a table of vectors for neighbouring words; 0 for none."""
     dropout: Share = 0.0
     """Dropout of the words' vectors, in training."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from inference.recipes.words.options import NeighboursOptions
@@ -63,9 +62,9 @@ def neighbour_table(vectors: KeyedVectors, query: str) -> Table:
     Raises:
         UserError: as ``neighbours``.
     """
-    shown = tables.new_table("", (escape(query), "cosine"))
+    shown = tables.new_table("", (query, "cosine"))
     for word, cosine in neighbours(vectors, query):
-        shown.add_row(escape(word), f"{cosine:.3f}")
+        shown.add_row(word, f"{cosine:.3f}")
     return shown
 
 

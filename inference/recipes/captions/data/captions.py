@@ -29,17 +29,23 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.data.sources import PERMUTATION_SEED, datasets_library, find_folder
+from inference.data.letters import composed
+from inference.data.libraries import datasets_library, find_folder
+from inference.data.readers.pictures import ENDINGS, MOST_BYTES, picture_bytes
+from inference.data.readers.tables import parquet_table
+from inference.data.sources import hub_bytes, undecoded
+from inference.data.splits import permutation
 from inference.recipes.captions.data.pictures import Captioned, Picture, Split
 from inference.recipes.captions.data.scenes import scenes
 from inference.util.errors import UserError
+from inference.util.reading import decoded, reading, regular
 
 Read = Callable[[], bytes]
 Files = Mapping[str, list[Read]]  # found by file name in any folder
@@ -74,7 +80,7 @@ def load_captions(source: str) -> Captioned:
     if source == "flickr8k":
         return captions_from_path(find_folder("flickr8k") / "flickr8k_224.zip", source)
     if source.startswith("hub:"):
-        return _from_datasets(source, datasets_library().load_dataset(source[4:]))
+        return _from_hub(source)
     return captions_from_path(Path(source), source)
 
 
@@ -94,28 +100,35 @@ def captions_from_path(path: Path, name: str) -> Captioned:
     if path.suffix == ".zip":
         return _from_files(name, _archive(path), None)
     if path.suffix == ".parquet":
-        library = datasets_library()
-        return _from_datasets(name, library.load_dataset("parquet", data_files=str(path)))
+        return _from_parquet(name, path)
     return _from_files(name, _folder(path.parent), path.name)
 
 
 def _folder(path: Path) -> Files:
     files: dict[str, list[Read]] = {}
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            files.setdefault(file.name, []).append(file.read_bytes)
+    with reading(path):
+        for file in sorted(path.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                files.setdefault(composed(file.name), []).append(partial(picture_bytes, file))
     return files
 
 
 def _archive(path: Path) -> Files:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise UserError(f"{path} is not a zip archive ({error}): fetch it again") from error
     files: dict[str, list[Read]] = {}
-    for member in archive.namelist():
-        files.setdefault(PurePosixPath(member).name, []).append(partial(archive.read, member))
+    with reading(path, "fetch it again"):
+        archive = zipfile.ZipFile(regular(path))
+        for member in archive.infolist():
+            name = composed(PurePosixPath(member.filename).name)
+            if not member.is_dir() and not name.startswith("."):
+                files.setdefault(name, []).append(partial(_member, archive, member))
     return files
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    with archive.open(member) as file:
+        if len(data := file.read(MOST_BYTES + 1)) > MOST_BYTES:
+            raise ValueError(f"it holds more than {MOST_BYTES >> 20} MB")
+    return data
 
 
 def _from_files(source: str, files: Files, listing: str | None) -> Captioned:
@@ -128,7 +141,8 @@ def _from_files(source: str, files: Files, listing: str | None) -> Captioned:
             "or dataset_NAME.json (Karpathy's), or NAME.token.txt there"
         )
     where = f"{source}: {listing}"
-    entries = list(reader(where, _text(where, files[listing][0])))
+    with reading(where, "correct it"):
+        entries = list(reader(where, decoded(files[listing][0](), where)))
     if not any(entry.split for entry in entries):
         entries = _listed(files, entries) or _permuted(entries)
     kept = [entry for entry in entries if entry.split in SPLITS]
@@ -152,13 +166,6 @@ def _captioned(source: str, where: str, found: Iterable[tuple[Entry, Read]]) -> 
     return Captioned(source, tuple(pictures))
 
 
-def _text(where: str, read: Read) -> str:
-    try:
-        return read().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 text ({error}): convert it") from error
-
-
 def _from_json(where: str, text: str) -> Iterator[Entry]:
     """Karpathy's layout, or ours: ``file`` and ``captions`` for ``filename`` and ``sentences``."""
     try:
@@ -168,40 +175,58 @@ def _from_json(where: str, text: str) -> Iterator[Entry]:
     except (KeyError, TypeError):
         raise UserError(f"{where} has no list 'images': give Karpathy's layout") from None
     for number, image in enumerate(images):
-        try:
-            name = PurePosixPath(image["filename"] if "filename" in image else image["file"]).name
+        item = f"{where}: item {number} of 'images'"
+        with reading(item, "it needs filename, split and sentences"):
+            name = image["filename"] if "filename" in image else image["file"]
             said = image["captions"] if "captions" in image else map(_sentence, image["sentences"])
-            yield Entry(name, str(image["split"]), tuple(map(str, said)))
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"{where}: item {number} of 'images' cannot be used ({error!r}): "
-                "it needs filename, split and sentences"
-            ) from None
+            yield Entry(_file_name(name), str(image["split"]), captions_of(item, said))
 
 
-def _sentence(sentence: Mapping[str, Any]) -> str:
-    return sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
+def _sentence(sentence: Any) -> Any:
+    if isinstance(sentence, Mapping):
+        return sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
+    return sentence
+
+
+def captions_of(where: str, said: Any) -> tuple[str, ...]:
+    """The captions of a picture: a text or several.
+
+    Raises:
+        UserError: one is none.
+    """
+    found = (said,) if isinstance(said, str) else tuple(said if said is not None else (None,))
+    for caption in found:
+        if not isinstance(caption, str):
+            raise UserError(f"{where} has the caption {caption!r}: write a text, or delete it")
+    return found
+
+
+def _file_name(name: str) -> str:
+    """A listed file's name alone, as files are found by it."""
+    return composed(PurePosixPath(name.strip().replace("\\", "/")).name)
 
 
 def _from_csv(where: str, text: str) -> Iterator[Entry]:
     lines = csv.reader(io.StringIO(text))
-    next(lines, None)  # the header
     rows: list[tuple[str, str]] = []
-    for row in lines:
+    for number, row in enumerate(lines):
+        if not row or (number == 0 and not row[0].strip().lower().endswith(ENDINGS)):
+            continue  # an empty line, or the header
         if len(row) < 2 or not row[0] or "\n" in row[1]:
             raise UserError(f"{where}: line {lines.line_num} is not image,caption: correct it")
-        rows.append((row[0], ",".join(row[1:])))
+        rows.append((_file_name(row[0]), ",".join(row[1:])))
     yield from _grouped(rows)
 
 
 def _from_token(where: str, text: str) -> Iterator[Entry]:
     rows: list[tuple[str, str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        name, mark, rest = line.partition("#")
-        _, tab, caption = rest.partition("\t")
-        if not (name and mark and tab):
+    for number, line in enumerate(text.split("\n"), 1):
+        head, tab, caption = line.partition("\t")
+        name, mark, _ = head.rpartition("#")
+        if line.strip() and not (name and mark and tab):
             raise UserError(f"{where}: line {number} is not NAME#0, a tab, a caption: correct it")
-        rows.append((name, caption))
+        if line.strip():
+            rows.append((_file_name(name), caption))
     yield from _grouped(rows)
 
 
@@ -226,45 +251,70 @@ def _listed(files: Files, entries: list[Entry]) -> list[Entry]:
         for part in ("train", "dev", "test")
         for file in files
         if file.endswith(f"{part}Images.txt")
-        for name in _text(file, files[file][0]).split()
+        for name in decoded(files[file][0](), file).split("\n")
     }
+    split = {_file_name(name): part for name, part in split.items()}
     return [entry._replace(split=split[entry.name]) for entry in entries if entry.name in split]
 
 
 def _permuted(entries: list[Entry]) -> list[Entry]:
     """80 / 10 / 10 %, independent of the order of the entries."""
     entries = sorted(entries)
-    order = np.random.default_rng(PERMUTATION_SEED).permutation(len(entries))
+    order = permutation(len(entries))
     part = np.searchsorted([round(0.8 * len(entries)), round(0.9 * len(entries))], order, "right")
     names = ("train", "valid", "test")
     return [e._replace(split=names[p]) for e, p in zip(entries, part, strict=True)]
 
 
-def _from_datasets(source: str, found: Mapping[str, Any]) -> Captioned:
+class Rows(NamedTuple):
+    """A table: the names of its columns, its rows but for the pictures, and a picture by row."""
+
+    names: Sequence[str]
+    rows: Callable[[], Iterable[Mapping[str, Any]]]
+    read: Callable[[int], bytes]
+
+
+def _from_hub(source: str) -> Captioned:
+    library = datasets_library()
+    with reading(source, "give a set's name, and the access that it needs"):
+        found = library.load_dataset(source.removeprefix("hub:"))
+        return _from_rows(source, {part: _hub_rows(dataset) for part, dataset in found.items()})
+
+
+def _hub_rows(dataset: Any) -> Rows:
+    return Rows(
+        dataset.column_names,
+        lambda: dataset.remove_columns("image"),
+        lambda row: hub_bytes(undecoded(dataset, "image")[row]["image"]),
+    )
+
+
+def _from_parquet(source: str, path: Path) -> Captioned:
+    table = parquet_table(path)
+    rows = Rows(
+        table.column_names,
+        lambda: table.drop_columns(["image"]).to_pylist(),
+        lambda row: table["image"][row].as_py()["bytes"],
+    )
+    with reading(path):
+        return _from_rows(source, {"train": rows})
+
+
+def _from_rows(source: str, found: Mapping[str, Rows]) -> Captioned:
     entries, reads = [], {}
-    for part, dataset in found.items():
-        dataset = _undecoded(source, dataset)
-        texts = [column for column in dataset.column_names if CAPTIONS.fullmatch(column)]
+    for part, (names, rows, read) in found.items():
+        if "image" not in names:
+            raise UserError(f"{source} has columns {names}: it needs an 'image'")
+        texts = [column for column in names if CAPTIONS.fullmatch(column)]
         if not texts:
-            raise UserError(f"{source} has columns {dataset.column_names}: it needs a 'caption'")
-        for i, row in enumerate(dataset.remove_columns("image")):
+            raise UserError(f"{source} has columns {names}: it needs a 'caption'")
+        for i, row in enumerate(rows()):
             name = f"{part}-{i}"
-            said = [row[c] if isinstance(row[c], list) else [row[c]] for c in texts]
+            said = [s for c in texts for s in captions_of(f"{source}: row {i}", row[c])]
             own = row.get("split", part if len(found) > 1 else None)
-            entries.append(Entry(name, own, tuple(s or "" for some in said for s in some)))
-            reads[name] = partial(_bytes, dataset, i)
+            entries.append(Entry(name, own, tuple(said)))
+            reads[name] = partial(read, i)
     if not any(entry.split for entry in entries):
         entries = _permuted(entries)
     kept = [entry for entry in entries if entry.split in SPLITS]
     return _captioned(source, source, ((entry, reads[entry.name]) for entry in kept))
-
-
-def _undecoded(source: str, dataset: Any) -> Any:
-    if "image" not in dataset.column_names:
-        raise UserError(f"{source} has columns {dataset.column_names}: it needs an 'image'")
-    return dataset.cast_column("image", datasets_library().Image(decode=False))
-
-
-def _bytes(dataset: Any, row: int) -> bytes:
-    image = dataset[row]["image"]
-    return image["bytes"] or Path(image["path"]).read_bytes()

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 
 from inference.util.errors import UserError
 
+OURS = ("efficientnet-lite0", "efficientnet-lite2", "pixels")
 ENCODER_NAMES = (
     "efficientnet-lite0, efficientnet-lite2, pixels, timm:NAME, torchvision:NAME, MODULE:FACTORY"
 )
@@ -181,7 +182,7 @@ def _named(name: str) -> Iterator[None]:
 def _own(name: str, module: str, factory: str) -> Encoder:
     try:
         build = getattr(importlib.import_module(module), factory)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UserError(f"no encoder {name!r} ({error}): give one of {ENCODER_NAMES}") from error
     network = build()
     if not isinstance(network, nn.Module):

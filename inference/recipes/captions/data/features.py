@@ -1,7 +1,8 @@
 """Grid features of pictures from a frozen encoder: extracted once, into a memory-mapped file.
 
-Beside ``FILE`` (an .npy array of float16) stands ``FILE.json``: the encoder, a hash of the
-pictures' names, the shape, and how many are done.  An interrupted extraction is resumed.
+Beside ``FILE`` (an .npy array of float16) stands ``FILE.json``: the encoder, the shape, how many
+pictures are done, and a hash of their names and bytes, so that a replaced picture is noticed.  An
+interrupted extraction is resumed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +24,9 @@ from inference.recipes.captions.data.pictures import Picture
 from inference.util.errors import UserError
 from inference.util.files import write_json
 from inference.util.progress import Bar
+from inference.util.reading import reading, text_of
 
+READER = 2  # counts changes of what pictures are read as
 BATCH = 32  # always cut at its multiples, so that a resumed extraction gives the same bits
 
 
@@ -64,40 +68,66 @@ def extract(
         raise UserError(f"features file {file}: give a name that ends on .npy")
     if not pictures:
         raise UserError(f"features file {file}: there is no picture to encode, give one")
-    record = _read(file, encoder, _hash(pictures))
+    record = _read(file, encoder, pictures)
     if record is None or record.done < len(pictures):
         network = load_encoder(encoder).to(device)
         record = record or _begin(file, network, pictures)
         _continue(file, record, network, pictures, progress)
-    return np.load(file, mmap_mode="c")
+    with reading(file, "delete it"):
+        return np.load(file, mmap_mode="c", allow_pickle=False)
 
 
-def _hash(pictures: Sequence[Picture]) -> str:
-    return hashlib.sha256("\n".join(p.name for p in pictures).encode()).hexdigest()[:16]
+class Digest:
+    """A hash of the first pictures of a set, to be continued with the next."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        names = "\n".join(picture.name for picture in pictures)
+        self.hash = hashlib.sha256(f"{READER}\n{names}".encode(errors="surrogateescape"))
+
+    def add(self, pictures: Sequence[Picture]) -> str:
+        """The hash with these pictures' bytes."""
+        for picture in pictures:
+            self.hash.update(hashlib.sha256(picture.content()).digest())
+        return self.hash.hexdigest()[:16]
+
+
+def features_file(source: str, names: Sequence[str], encoder: str) -> str:
+    """A file name for the features of a set: no two sets of pictures have one."""
+    place = str(Path(source).resolve()) if Path(source).exists() else source
+    key = hashlib.sha256("\n".join([place, encoder, *names]).encode(errors="surrogateescape"))
+    kind = re.sub(r"[^\w.-]+", "-", f"{Path(source).name}-{encoder}")
+    return f"{kind[-80:]}-{key.hexdigest()[:8]}.npy"
 
 
 def _sidecar(file: Path) -> Path:
     return file.with_name(file.name + ".json")
 
 
-def _read(file: Path, encoder: str, pictures: str) -> Record | None:
+def _read(file: Path, encoder: str, pictures: Sequence[Picture]) -> Record | None:
     """The file's record; None where there is no file."""
     remedy = "delete it, or name another file"
     if not _sidecar(file).exists():
         if file.exists():
             raise UserError(f"{file} has no {_sidecar(file).name} beside it: {remedy}")
         return None
-    try:
-        record = Record(**json.loads(_sidecar(file).read_text()))
-    except (TypeError, ValueError):
-        raise UserError(f"{_sidecar(file)} is not a record of features: {remedy}") from None
+    record = _record(_sidecar(file), remedy)
     if record.encoder != encoder:
         raise UserError(f"{file} holds features of {record.encoder}, not of {encoder}: {remedy}")
-    if record.pictures != pictures:
+    others = record.shape[0] != len(pictures)
+    if others or record.pictures != Digest(pictures).add(pictures[: record.done]):
         raise UserError(f"{file} holds features of other pictures: {remedy}")
     if record.done and not _written(file, record):
         raise UserError(f"{file} lacks features that {_sidecar(file).name} counts: delete both")
-    return replace(record, shape=tuple(record.shape))
+    return record
+
+
+def _record(file: Path, remedy: str) -> Record:
+    with reading(f"{file} is not a record of features: it", remedy):
+        record = Record(**json.loads(text_of(file)))
+        rows, locations, size = map(int, record.shape)
+        if not (0 <= record.done <= rows and min(rows, locations, size) > 0):
+            raise ValueError(f"it counts {record.done} of shape {record.shape}")
+        return replace(record, shape=(rows, locations, size))
 
 
 def _written(file: Path, record: Record) -> bool:
@@ -118,7 +148,7 @@ def _row(shape: Sequence[int]) -> int:
 
 def _begin(file: Path, network: Encoder, pictures: Sequence[Picture]) -> Record:
     shape = (len(pictures), *network([pictures[0].open()]).shape[1:])
-    record = Record(network.name, _hash(pictures), shape, 0)
+    record = Record(network.name, Digest(pictures).add([]), shape, 0)
     with _keeping(file):  # before the file: one without a record is not ours
         write_json(_sidecar(file), asdict(record))
     return record
@@ -128,6 +158,8 @@ def _continue(
     file: Path, record: Record, network: Encoder, pictures: Sequence[Picture], progress: bool
 ) -> None:
     header, row = _header(record.shape), _row(record.shape)
+    digest = Digest(pictures)
+    digest.add(pictures[: record.done])
     with (
         Bar(f"features of {network.name}", len(pictures), progress) as bar,
         _keeping(file),
@@ -141,7 +173,7 @@ def _continue(
             out.write(_encode(network, batch, record.shape[1:]).tobytes())
             out.flush()
             os.fsync(out.fileno())  # features before their count
-            record = replace(record, done=start + len(batch))
+            record = replace(record, done=start + len(batch), pictures=digest.add(batch))
             write_json(_sidecar(file), asdict(record))
             if bar.due:
                 bar.update(record.done)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import PIL.Image
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from inference.data.columns import Columns
+from inference.data.readers.pictures import decode_picture, in_colour
 from inference.data.vocabulary import END, Vocabulary, tokenize
 from inference.util.errors import UserError
+from inference.util.reading import reading
 
 Split = Literal["train", "valid", "test"]
+REMEDY = "replace it, or take it and its captions out of the set"
 NOWHERE = -1  # location of a word that names no object
 
 
@@ -47,15 +48,16 @@ class Picture:
         Raises:
             UserError: it cannot be read or decoded.
         """
-        try:
-            return PIL.Image.open(io.BytesIO(self.read())).convert("RGB")
-        except Exception as error:  # Pillow's decoders raise many kinds
-            unknown = isinstance(error, PIL.UnidentifiedImageError)
-            reason = "no kind of picture that Pillow knows" if unknown else error
-            raise UserError(
-                f"picture {self.name} cannot be read ({reason}): replace it, or take it and its "
-                "captions out of the set"
-            ) from error
+        return in_colour(decode_picture(self.name, self.content(), REMEDY))
+
+    def content(self) -> bytes:
+        """The bytes of the encoded picture.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        with reading(f"picture {self.name}", REMEDY):
+            return self.read()
 
 
 @dataclass(frozen=True)

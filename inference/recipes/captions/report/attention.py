@@ -20,6 +20,8 @@ from inference.util.errors import UserError
 GLOW, STRONGEST = "#ff7a00", 0.6
 POINT = "#00e5ff"
 COLUMNS = 7
+MOST_PIXELS = 600  # on a side, of a picture as it is shown
+TALLEST = 4.0  # panel, in its widths
 
 Point = tuple[float, float]
 
@@ -76,9 +78,11 @@ class Example:
 
 def plot_attention(example: Example, path: Path) -> None:
     """A PNG of the picture alone and a panel for each word: its attention, a point where drawn."""
-    figure, axes = _panels(len(example.words) + 1, example.picture.size)
-    axes[0].imshow(example.picture)
-    grey = example.picture.convert("L")
+    picture = example.picture.copy()
+    picture.thumbnail((MOST_PIXELS, MOST_PIXELS))
+    figure, axes = _panels(len(example.words) + 1, picture.size)
+    axes[0].imshow(picture)
+    grey = picture.convert("L")
     shown = zip(axes[1:], example.words, example.glow(), example.points(), strict=True)
     for axis, word, glow, point in shown:
         axis.set_title(word, fontsize=12, pad=3, parse_math=False)
@@ -90,7 +94,7 @@ def _panels(count: int, size: tuple[int, int]) -> tuple[Figure, list[Axes]]:
     """The layout of panels in rows of nearly equal length."""
     rows = -(-count // COLUMNS)
     columns = -(-count // rows)
-    height = 1.5 * size[1] / size[0] + 0.25
+    height = 1.5 * min(size[1] / size[0], TALLEST) + 0.25
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
     figure = Figure(figsize=(1.5 * columns, height * rows), layout=layout)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)

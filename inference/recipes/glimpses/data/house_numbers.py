@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 
-from inference.data.columns import Columns
-from inference.data.sources import Splits
+from inference.data.readers.arrays import read_mat
+from inference.data.splits import Splits, last_rows, splits_of
+from inference.data.values import Arrays
 from inference.util.errors import UserError
+from inference.util.reading import reading, regular
 
 
 def house_numbers(folder: Path) -> Splits:
@@ -20,28 +19,23 @@ def house_numbers(folder: Path) -> Splits:
     Raises:
         UserError: a file is missing, or is none of Netzer et al. 2011.
     """
-    train, test = (read(folder / f"{part}_32x32.mat") for part in ("train", "test"))
-    cut = len(train) - len(train) // 12
-    return Splits(
-        Columns({name: column[:cut] for name, column in train.tensors.items()}),
-        Columns({name: column[cut:] for name, column in train.tensors.items()}),
-        test,
-    )
+    parts = {part: read(folder / f"{part}_32x32.mat") for part in ("train", "test")}
+    return splits_of(str(folder), last_rows(str(folder), parts), (0, 255))
 
 
-def read(path: Path) -> Columns:
+def read(path: Path) -> Arrays:
     """Arrays X (32, 32, 3, N) of bytes and y (N, 1) of 1 … 10, where 10 stands for the digit 0."""
     if not path.exists():
         raise UserError(f"no {path}: put train_32x32.mat and test_32x32.mat there")
-    try:
-        found = loadmat(path)
-        x, y = found["X"], found["y"]
-    except (KeyError, ValueError, TypeError, MatReadError) as error:
-        raise UserError(f"{path} holds no arrays X and y of house numbers: {error}") from None
+    with reading(path, "give the files of house numbers as they are published"):
+        found = read_mat(regular(path))
+    if not {"X", "y"} <= found.keys():
+        raise UserError(f"{path} holds no arrays X and y of house numbers: fetch it again")
+    x, y = found["X"], found["y"]
     if x.ndim != 4 or x.shape[2] != 3 or y.size != x.shape[3]:
         raise UserError(
             f"{path}: X of shape {x.shape} and y of {y.size} labels; house numbers have "
             "(32, 32, 3, N) and N"
         )
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(3, 2, 0, 1))).float() / 255
-    return Columns({"x": images, "label": torch.from_numpy(y.reshape(-1).astype(np.int64) % 10)})
+    images = np.ascontiguousarray(x.transpose(3, 2, 0, 1))
+    return {"x": images, "label": y.reshape(-1).astype(np.int64) % 10}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 from inference.data.columns import Batch, Columns, Transform
+from inference.data.values import images as rows_of_pixels
+from inference.data.values import refuse_beyond_unit
 
 
 def binarize(column: str = "x") -> Transform:
@@ -21,7 +23,12 @@ def binarize(column: str = "x") -> Transform:
 
 
 def flat_binary(images: Columns) -> Columns:
-    """Images as rows of binary pixels x (N, D); grey levels are binarised anew for each batch."""
-    x = images.tensors["x"].flatten(1)
+    """Images as rows of binary pixels x (N, D); grey levels are binarised anew for each batch.
+
+    Raises:
+        UserError: there are none, or their values are no probabilities.
+    """
+    x = rows_of_pixels("a model of binary images", images.tensors, most_dims=2)
+    refuse_beyond_unit(x)
     is_binary = bool(((x == 0) | (x == 1)).all())
     return Columns({"x": x}, None if is_binary else binarize("x"))

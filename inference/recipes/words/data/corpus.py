@@ -14,14 +14,15 @@ a .bz2 file         such a dump
 ==================  ===============================================================================
 
 Text is lower-cased.  Words are separated by blanks (so are punctuation marks, where the text
-separates them), or found by ``gensim.utils.tokenize`` (letters alone, no digits); dumps are always
-read in the second way.  The token ``<unk>`` is dropped; ``N`` is kept as ``n``.  Files are read
-twice, so that memory holds only word counts and eight bytes a token.
+separates them), or are letters with their marks, no digits (as ``gensim.utils.tokenize``); dumps
+are always read in the second way.  The token ``<unk>`` is dropped; ``N`` is kept as ``n``.  Files
+are read twice, so that memory holds only word counts and eight bytes a token.
 """
 
 from __future__ import annotations
 
 import bz2
+import io
 import itertools
 import re
 import tarfile
@@ -30,23 +31,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, NamedTuple, TextIO
-from xml.etree.ElementTree import ParseError
+from typing import IO, Literal, NamedTuple, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference.data.sources import find_folder, gensim_file, gensim_module
+from inference.data.letters import LETTER, composed
+from inference.data.libraries import find_folder, gensim_file, gensim_module
 from inference.data.vocabulary import frequent
 from inference.recipes.words.data import text
 from inference.util.errors import UserError
 from inference.util.progress import Bar
+from inference.util.reading import reading, regular, stream, unpacked
 
 BROWN = re.compile(r"c[a-r]\d\d")
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 MAX_LINE = 1 << 20  # characters read at a time
-Reader = Callable[[BinaryIO, Path], Iterator[list[str]]]
+RATIO = 200  # of a dump to what it is packed; it is about 5
+WORD = re.compile(f"{LETTER}+")
+Reader = Callable[[io.BufferedReader, Path], Iterator[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def load_corpus(
     Args:
         source: see this module; several are joined by commas.
         minimum: how often a word must occur.
-        tokens: words are separated by blanks, or found by gensim.
+        tokens: words are separated by blanks, or are letters alone.
 
     Raises:
         UserError: a source does not exist or is not a text, a file holds no words, or fewer than
@@ -152,7 +156,7 @@ def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str
     done = 0
     for path, read in files:
         empty = True
-        with text.readable(path, tarfile.TarError, ParseError) as raw:
+        with reading(path), regular(path).open("rb") as raw:
             for words in read(raw, path):
                 sentence = words if tokens == "blanks" else letters(" ".join(words))
                 empty = empty and not sentence
@@ -164,23 +168,25 @@ def sentences(files: Iterable[File], tokens: str, bar: Bar) -> Iterator[list[str
             raise UserError(f"{path} holds no words: give a longer text, or leave it out")
 
 
-def words_of_lines(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+def words_of_lines(raw: io.BufferedReader, path: Path) -> Iterator[list[str]]:
     """The words of each line.
 
     Raises:
         UserError: the file is binary.
     """
-    with text.decoded(raw, path) as file:
-        for line in _pieces(file):
+    with stream(unpacked(raw)) as file:
+        for line in _pieces(file, path):
             if "\0" in line:
                 raise UserError(f"{path} is a binary file: give a text")
-            yield text.known_words(line.lower().split())
+            yield text.known_words(composed(line.lower()).split())
 
 
-def _pieces(file: TextIO) -> Iterator[str]:
+def _pieces(file: TextIO, path: Path) -> Iterator[str]:
     """Lines; a line of more than ``MAX_LINE`` characters is cut into pieces between words."""
     rest = ""
     while piece := file.readline(MAX_LINE):
+        if len(rest) >= MAX_LINE:
+            raise UserError(f"{path} has {MAX_LINE} characters without a blank: give a text")
         whole = len(piece) < MAX_LINE or piece.endswith("\n")
         line = rest + piece
         line, _, rest = (line, "", "") if whole else line.rpartition(" ")
@@ -194,14 +200,14 @@ def tagged(raw: IO[bytes], path: Path) -> Iterator[list[str]]:
     Raises:
         UserError: a word has no tag.
     """
-    for number, line in enumerate(raw, 1):
+    for number, line in enumerate(iter(lambda: raw.readline(MAX_LINE), b""), 1):
         pairs = [pair.rpartition("/") for pair in line.decode("latin-1").lower().split()]
         if bare := [pair for pair in pairs if not pair[0]]:
             raise UserError(f"{path}, line {number}: {bare[0][2]!r} is not word/tag: correct it")
         yield [word for word, _, _ in pairs]
 
 
-def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+def archive(raw: io.BufferedReader, path: Path) -> Iterator[list[str]]:
     """The sentences of all files of the Brown corpus in a .tgz.
 
     Raises:
@@ -220,19 +226,35 @@ def archive(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
         raise UserError(f"{path} holds no files ca01 … cr09 of the Brown corpus: unpack its texts")
 
 
-def dump(raw: BinaryIO, path: Path) -> Iterator[list[str]]:
+class Rationed:
+    """Bytes that end with an error where they become too many, as those of a bomb."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self.file, self.most = file, most
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        found = self.file.read(size)
+        self.most -= len(found)
+        if self.most < 0:
+            raise ValueError(f"it would be more than {RATIO} times what it is packed")
+        return found
+
+
+def dump(raw: io.BufferedReader, path: Path) -> Iterator[list[str]]:
     """The paragraphs of a dump's articles, without redirects and other short pages."""
     wiki = gensim_module("gensim.corpora.wikicorpus")
     with bz2.open(raw) as file:
-        for _, page, _ in wiki.extract_pages(file, filter_namespaces=("0",)):
+        rationed = Rationed(file, RATIO * path.stat().st_size)
+        for _, page, _ in wiki.extract_pages(rationed, filter_namespaces=("0",)):
             paragraphs = [letters(p.lower()) for p in wiki.filter_wiki(page).splitlines()]
             if sum(map(len, paragraphs)) >= wiki.ARTICLE_MIN_WORDS:
                 yield from paragraphs
 
 
 def letters(line: str) -> list[str]:
-    """The words of a line, of letters alone, as gensim tokenises it."""
-    return list(gensim_module("gensim.utils").tokenize(line))
+    """The words of a line, of letters with their marks alone."""
+    return WORD.findall(line)
 
 
 def numbered(sentences: Iterable[list[str]], words: list[str]) -> Corpus:

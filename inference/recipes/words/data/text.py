@@ -14,28 +14,27 @@ is the unknown word.
 
 from __future__ import annotations
 
-import gzip
-import io
 import itertools
-import zlib
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from inference.data.columns import Columns
-from inference.data.sources import find_folder
+from inference.data.letters import composed
+from inference.data.libraries import find_folder
 from inference.data.vocabulary import Vocabulary
 from inference.util.errors import UserError
+from inference.util.reading import opened_text
 
 UNKNOWN_MARK = "<unk>"
 PARTS = ("train", "valid", "test")
+MAX_LINE = 1 << 20  # characters
 
 
 @dataclass(frozen=True)
@@ -89,41 +88,27 @@ def part_lines(path: Path, begin: float, end: float) -> Iterator[str]:
     """The lines of a file in a range of fractions, read lazily.
 
     Raises:
-        UserError: it cannot be read as UTF-8 text.
+        UserError: it cannot be read as text.
     """
-    with readable(path) as raw, decoded(raw, path) as file:
-        count = sum(1 for _ in file)
-    with readable(path) as raw, decoded(raw, path) as file:
-        yield from itertools.islice(file, round(begin * count), round(end * count))
+    with opened_text(path) as file:
+        count = sum(1 for _ in text_lines(file, path))
+    with opened_text(path) as file:
+        lines = text_lines(file, path)
+        yield from itertools.islice(lines, round(begin * count), round(end * count))
 
 
-@contextmanager
-def readable(path: Path, *kinds: type[Exception]) -> Iterator[BinaryIO]:
-    """Turns errors of reading a file into a ``UserError``.
-
-    Args:
-        path: of the file.
-        kinds: errors of its format, beside those of files, gzip and UTF-8.
+def text_lines(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of a text.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: one has more than a million characters, or the file is binary.
     """
-    expected: tuple[type[Exception], ...] = (OSError, EOFError, UnicodeDecodeError, zlib.error)
-    try:
-        with path.open("rb") as raw:
-            yield raw
-    except expected + kinds as error:
-        raise UserError(f"{path} cannot be read as text: {error}") from None
-
-
-def unpacked(raw: BinaryIO, path: Path) -> BinaryIO:
-    """The bytes of this file, gunzipped where its name says so."""
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw
-
-
-def decoded(raw: BinaryIO, path: Path) -> TextIO:
-    """The bytes of this file, unpacked, as UTF-8 text."""
-    return io.TextIOWrapper(unpacked(raw, path), encoding="utf-8")
+    while line := file.readline(MAX_LINE):
+        if "\0" in line:
+            raise UserError(f"{path} is a binary file: give a text")
+        if len(line) == MAX_LINE:
+            raise UserError(f"{path} has a line of {MAX_LINE} characters: break it into lines")
+        yield composed(line)
 
 
 def split_words(part: Iterable[str]) -> Iterator[list[str]]:

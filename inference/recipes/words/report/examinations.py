@@ -14,7 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from inference.data.sources import gensim_file
+from inference.data.libraries import gensim_file
 from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.contract import Figures
 from inference.results.report import Estimate

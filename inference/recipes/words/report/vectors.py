@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inference.data.sources import gensim_module
-from inference.recipes.words.data.text import decoded, readable, unpacked
+from inference.data.libraries import gensim_module
 from inference.util.errors import UserError
 from inference.util.files import replacing
+from inference.util.reading import most_bytes, opened, opened_text, reading
 
 if TYPE_CHECKING:  # optional dependency
     from gensim.models import KeyedVectors
 
 VECTORS_FILE = "vectors.txt"  # in a run's directory
+FOREIGN = "backslashreplace"  # bytes that are not UTF-8: in words of others' vectors
 FORMATS = {".txt": False, ".vec": False, ".bin": True}  # ending → whether binary
 
 
@@ -110,7 +111,7 @@ def _sizes(line: str, path: Path) -> tuple[int, int]:
 def _load_text(path: Path) -> KeyedVectors:
     places: dict[str, int] = {}
     rows: list[np.ndarray] = []
-    with readable(path) as raw, decoded(raw, path) as file:
+    with opened_text(path, FOREIGN) as file:
         count, width = _sizes(file.readline(), path)
         for line, content in enumerate(file, 2):
             word, row = _row(content, width, f"{path}, line {line}")
@@ -144,17 +145,15 @@ def _row(content: str, width: int, where: str) -> tuple[str, np.ndarray]:
 
 
 def _load_binary(path: Path) -> KeyedVectors:
-    with readable(path) as raw:
-        count, width = _sizes(_first_line(unpacked(raw, path)), path)
-    if path.suffix == ".bin" and path.stat().st_size < 4 * count * width:
+    with opened(path) as raw:
+        count, width = _sizes(raw.readline(100).decode("utf-8", "replace"), path)
+    if most_bytes(path) < 4 * count * width:
         raise UserError(
             f"{path} is cut short: {count} vectors of {width} do not fit; write it again"
         )
     keyed = gensim_module("gensim.models.keyedvectors").KeyedVectors
-    try:
-        found = keyed.load_word2vec_format(str(path), binary=True)
-    except (OSError, EOFError, ValueError, MemoryError) as error:
-        raise UserError(f"{path} is cut short or damaged ({error}): write it again") from None
+    with reading(path, "write it again"):
+        found = keyed.load_word2vec_format(str(path), binary=True, unicode_errors=FOREIGN)
     if (words := len(found.key_to_index)) != count:
         raise UserError(
             f"{path} holds {words} different words, but says {count}: some are repeated; write it "
@@ -163,7 +162,3 @@ def _load_binary(path: Path) -> KeyedVectors:
     if not np.isfinite(found.vectors).all():
         raise UserError(f"{path} holds vectors that are not finite: write it again")
     return _with_norms(found)
-
-
-def _first_line(file: BinaryIO) -> str:
-    return file.readline(100).decode("utf-8", "replace")

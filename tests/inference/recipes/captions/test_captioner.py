@@ -90,7 +90,7 @@ def test_mistakes_are_a_sentence(trained, pictures, tmp_path, capsys):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     for arguments, sentence in (
-        ((trained, broken), "picture broken.jpg cannot be read"),
+        ((trained, broken), "broken.jpg cannot be read (no kind of picture"),
         ((trained, tmp_path / "none.jpg"), "none.jpg cannot be read"),
         ((tmp_path, pictures / "0.png"), "holds no finished captioner (config.json is missing)"),
     ):

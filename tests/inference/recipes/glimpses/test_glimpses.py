@@ -67,7 +67,7 @@ def test_look_refuses_other_sizes_other_files_and_unfinished_runs(run, tmp_path,
     (tmp_path / "text.png").write_text("no picture")
     for arguments, words in (
         ([str(run), str(tmp_path / "tall.png")], "is 9 × 8; this run looks at 8 × 8"),
-        ([str(run), str(tmp_path / "text.png")], "cannot be read as a picture"),
+        ([str(run), str(tmp_path / "text.png")], "text.png cannot be read (no kind of picture"),
         ([str(tmp_path), str(tmp_path / "tall.png")], "holds no finished glimpses"),
     ):
         with pytest.raises(SystemExit) as stop:
@@ -92,7 +92,7 @@ def test_impossible_options_are_refused_in_words(options, words):
 
 def test_data_without_images_or_labels_are_refused():
     with pytest.raises(UserError, match="whole numbers"):
-        labelled(Columns({"x": torch.zeros(3, 1, 8, 8), "label": torch.zeros(3)}))
+        labelled(Columns({"x": torch.zeros(3, 1, 8, 8), "label": torch.full((3,), 0.5)}))
     with pytest.raises(UserError, match="'label'"):
         labelled(Columns({"x": torch.zeros(3, 1, 8, 8)}))
 

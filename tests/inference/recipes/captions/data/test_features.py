@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from inference import UserError
+from inference.recipes.captions.data import features
 from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import load_encoder
-from inference.recipes.captions.data.features import BATCH, extract
+from inference.recipes.captions.data.features import BATCH, extract, features_file
 from tests.support.pictures import pictures, png
 
 
@@ -35,10 +36,11 @@ def test_pixels_are_the_cells_of_the_picture_and_know_their_place(tmp_path):
     assert features[2, 7, 192:].tolist() == [0, 1, 0, 0, 0, 0, 0, 1]
 
 
-def test_a_file_is_not_computed_again_and_not_written_through(tmp_path):
+def test_a_file_is_not_computed_again_and_not_written_through(tmp_path, monkeypatch):
     first = extract(pictures(3), "pixels", tmp_path / "f.npy")
     torch.from_numpy(first).zero_()
-    again = extract(pictures(3, read=lambda seed: 1 / 0), "pixels", tmp_path / "f.npy")
+    monkeypatch.setattr(features, "load_encoder", None)
+    again = extract(pictures(3), "pixels", tmp_path / "f.npy")
     assert np.abs(again).sum() > 0
 
 
@@ -47,9 +49,32 @@ def test_a_broken_picture_is_named_and_what_was_done_is_kept(tmp_path):
     with pytest.raises(UserError, match=rf"picture {BATCH + 5}.png cannot be read"):
         extract(pictures(read=torn), "pixels", file)
     assert record(file)["done"] == BATCH
-    late = pictures(read=lambda seed: png(seed) if seed >= BATCH else 1 / 0)
+    begun = file.read_bytes()
     whole = extract(pictures(), "pixels", tmp_path / "whole.npy")
-    assert np.array_equal(extract(late, "pixels", file), whole)
+    assert np.array_equal(extract(pictures(), "pixels", file), whole)
+    assert begun[-100:] == file.read_bytes()[len(begun) - 100 : len(begun)]
+
+
+def test_a_replaced_picture_is_noticed(tmp_path):
+    """Names are alike, as those of any two parquet files; the bytes are not."""
+    extract(pictures(3), "pixels", tmp_path / "f.npy")
+    with pytest.raises(UserError, match=r"f.npy holds features of other pictures: delete it"):
+        extract(
+            pictures(3, read=lambda seed: png(seed + (seed == 2))), "pixels", tmp_path / "f.npy"
+        )
+
+
+def test_two_sets_of_pictures_never_share_a_file(tmp_path):
+    names = [f"{i}.png" for i in range(3)]
+    for place in ("one", "two"):
+        (tmp_path / place / "photos").mkdir(parents=True)
+    one, two = (
+        features_file(str(tmp_path / p / "photos"), names, "pixels") for p in ("one", "two")
+    )
+    assert one != two
+    assert one != features_file(str(tmp_path / "one" / "photos"), names[:2], "pixels")
+    assert one.startswith("photos-pixels-")
+    assert "/" not in features_file("hub:somebody/set", names, "timm:hf-hub/x")
 
 
 KILLED = """

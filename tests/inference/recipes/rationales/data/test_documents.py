@@ -59,7 +59,7 @@ def test_a_table_of_texts_and_labels(tmp_path):
         ({"rationale_token_spans": [[2, 7]]}, r"the span \[2, 7\) leaves its 6 words"),
         ({"rationale_token_spans": [[3, 2]]}, r"the span \[3, 2\) leaves"),
         ({"label": "POS"}, r"all training texts have the label \['POS'\]"),
-        ({"sentences": 3}, "line 1 is no text of the benchmark's form"),
+        ({"sentences": 3}, r"line 1, cannot be read .'sentences' is no list"),
     ],
 )
 def test_unusable_texts_are_refused_in_words(tmp_path, changes, words):
@@ -76,9 +76,9 @@ def test_unusable_files_are_refused_in_words(tmp_path):
     with pytest.raises(UserError, match="has no column label"):
         load_texts(str(tmp_path / "a.csv"), 100)
     (tmp_path / "b.jsonl").write_text("{not json\n")
-    with pytest.raises(UserError, match="line 1 is no text"):
+    with pytest.raises(UserError, match=r"line 1, cannot be read .*: it needs 'sentences'"):
         load_texts(str(tmp_path / "b.jsonl"), 100)
-    (tmp_path / "c.jsonl.gz").write_bytes(b"plain")
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress(b"{}")[:-9])
     with pytest.raises(UserError, match="cannot be read"):
         load_texts(str(tmp_path / "c.jsonl.gz"), 100)
     with pytest.raises(UserError, match="there are 9 texts: give 10"):
@@ -134,6 +134,20 @@ def test_vectors_from_a_file(tmp_path):
     path.write_text("y 1 2 3\n")
     with pytest.raises(UserError, match="none of the texts' words"):
         initial_vectors(str(path), vocabulary)
+
+
+def test_a_line_separator_within_a_text_ends_no_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows_of = [{**row, "sentences": ["one\u2028two"]} for row in rows()]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows_of))
+    assert load_texts(str(path), 100).train[0].sentences == [["one", "two"]]
+
+
+def test_a_rare_label_is_trained_on_and_its_absence_said(tmp_path, capsys):
+    texts = "".join(f"good {i}.,{'rare' if i < 2 else 'often'}\n" for i in range(40))
+    (tmp_path / "a.csv").write_text(f"text,label\n{texts}")
+    assert load_texts(str(tmp_path / "a.csv"), 100).labels == ["often", "rare"]
+    assert "text has the label rare" in capsys.readouterr().err
 
 
 def test_sentences_of_a_running_text():

@@ -66,7 +66,7 @@ def test_mistakes(folder):
     for source, sentence in (
         ("nowhere", "no text 'nowhere': give ptb, a file, or a folder of train.txt, valid.txt"),
         (str(folder), "the part 'valid' holds no words"),
-        (str(folder / "latin.txt"), "latin.txt cannot be read as text"),
+        (str(folder / "latin.txt"), "latin.txt is not UTF-8"),
         (str(folder / "other"), r"other has no file train.txt \(or train.txt.gz\)"),
     ):
         with pytest.raises(UserError, match=sentence):

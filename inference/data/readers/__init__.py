@@ -1,0 +1,1 @@
+"""Readers of files and folders that no domain owns."""
