@@ -12,6 +12,7 @@ latent with its exact posterior as guide (``Augmented``): then log p(y, λ) − 
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -24,6 +25,7 @@ from torch.distributions.transforms import PowerTransform
 from ppl_models.inverse_gaussian import InverseGaussian
 from ppl_models.label_heads import NO_LABEL, LabelHead
 
+Size = torch.Size | list[int] | tuple[int, ...]
 NEAREST = 1e-6  # least |1 − u|: at the margin itself, 1/λ has no mean
 
 
@@ -56,8 +58,8 @@ class Augmented(Hinge):
     def forward(self, s: Tensor, y: Tensor) -> None:
         """Score labels y (B,) with λ."""
         known = y != NO_LABEL
-        flat = dist.ImproperUniform(constraints.positive, (), (self.classes,))
-        scale = pyro.sample("lambda", flat.mask(known))
+        flat = Flat(torch.zeros_like(s[..., :1]).expand(*s.shape[:-1], self.classes))
+        scale = pyro.sample("lambda", flat.to_event(1).mask(known))
         u = self.margins(s, y)
         pyro.factor("y", log_joint(scale, u, self.gamma).sum(-1) * known)
 
@@ -65,6 +67,35 @@ class Augmented(Hinge):
         """Draw λ from p(λ | y, s)."""
         q = posterior(self.margins(s, y), self.gamma)
         pyro.sample("lambda", q.to_event(1).mask(y != NO_LABEL))
+
+
+class Flat(dist.TorchDistribution):
+    """The measure of density 1 on λ > 0.
+
+    It has no draws.  Where a program runs without its guide, to find its sites, λ is 1.
+
+    Args:
+        like: of the batch shape.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.positive
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        super().__init__(like.shape, validate_args=False)
+
+    def expand(self, batch_shape: Size, _instance: None = None) -> Flat:
+        """The same measure with a larger batch shape."""
+        return Flat(self.like.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(value)
+
+    def sample(self, sample_shape: Size = ()) -> Tensor:
+        """Ones."""
+        return torch.ones_like(self.like.expand(self._extended_shape(torch.Size(sample_shape))))
 
 
 def log_joint(scale: Tensor, u: Tensor, gamma: float) -> Tensor:

@@ -37,7 +37,7 @@ def draw(batch: Batch) -> Batch:
 
 def posterior(x: Tensor, directory: Path) -> tuple[Tensor, Tensor]:
     """(mean, scale) of the codes of images (N, C, H, W), (N, D) each."""
-    encoder = trained_encoder(directory, x.shape[1:])
+    encoder = trained_encoder(directory, x.shape[1:]).to(x.dtype)
     with torch.no_grad():
         parts = [encoder(x[rows]) for rows in slices(len(x), AT_ONCE)]
     mean, log_scale = torch.cat(parts).chunk(2, -1)
@@ -72,4 +72,4 @@ def trained_encoder(directory: Path, shape: torch.Size) -> nn.Module:
             f"the VAE of {directory} is of images of another size than {tuple(shape)}: fit one of "
             "these images"
         ) from None
-    return encoder.eval().to(torch.get_default_dtype())
+    return encoder.eval()

@@ -98,7 +98,7 @@ def unpooling(x: Tensor, probs: Tensor, model: Deconvolutional, path: Path) -> N
         show(axes[0, b], mosaic(shown[b : b + 1], 1))
         for row, k in enumerate(chosen.tolist()):
             axis = axes[row + 1, b]
-            axis.imshow(maps[b, row].cpu(), cmap="magma", vmin=0, vmax=1)
+            axis.imshow(maps[b, row].cpu().numpy(), cmap="magma", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
             axis.hlines(np.arange(side, maps.shape[-2], side) - 0.5, *axis.get_xlim(), lw=0.3)
             axis.vlines(np.arange(side, maps.shape[-1], side) - 0.5, *axis.get_ylim(), lw=0.3)
