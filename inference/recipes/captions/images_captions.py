@@ -17,7 +17,7 @@ from inference.estimators import GumbelSoftmax
 from inference.recipes.captions.data.captions import load_captions
 from inference.recipes.captions.data.encoders import default_encoder
 from inference.recipes.captions.data.features import extract
-from inference.recipes.captions.data.pictures import Captioned
+from inference.recipes.captions.data.pictures import Captioned, Split
 from inference.recipes.captions.options import ImagesCaptionsOptions as Options
 from inference.recipes.captions.report.of_codes import report
 from inference.recipes.contract import Recipe
@@ -32,9 +32,10 @@ def build(options: Options) -> Recipe:
     captioned = load_captions(options.data)
     vocabulary = Vocabulary.from_texts(captioned.captions("train"), options.minimum)
     grids = grids_of(options, captioned)
+    shares: dict[Split, float] = {"train": options.captions, "valid": 1.0, "test": 1.0}
     parts = [
         columns(captioned.columns(split, vocabulary), grids, share)
-        for split, share in (("train", options.captions), ("valid", 1.0), ("test", 1.0))
+        for split, share in shares.items()
     ]
     image = grids.shape[1:]
     model = program(options, image, len(vocabulary), parts[0])

@@ -61,7 +61,7 @@ def with_m2(options: Options, images: Images, train: Columns, share: float) -> R
             *(mean_codes(part, options.codes) for part in parts[1:]),
         ]
     train, valid, judged = parts
-    features = train.tensors["x"].shape[1]
+    features = train.tensors["x"].shape[-1]
     model, guide = m2(options, features, images.classes, len(train), share)
     return Recipe(
         model,
@@ -88,7 +88,7 @@ def estimator(options: Options) -> ELBO | None:
 
 
 def flat(part: Columns) -> Columns:
-    """Images as rows (N, D), drawn anew as zeros and ones: M2's pixels are Bernoulli.
+    """Images as rows (N, D) of grey levels, the means of M2's Bernoulli pixels.
 
     Raises:
         UserError: pixels are no shares.

@@ -18,9 +18,8 @@ AT_ONCE = 1000  # images
 
 def drawn_codes(images: Columns, directory: Path) -> Columns:
     """x (N, D) drawn anew from q(z | image) for each batch, with the other columns."""
-    mean, scale = posterior(images.tensors["x"], directory)
-    others = {name: column for name, column in images.tensors.items() if name != "x"}
-    return Columns({"x": mean, "scale": scale, **others}, draw)
+    both = torch.stack(posterior(images.tensors["x"], directory), 1)
+    return Columns({**images.tensors, "x": both}, draw)
 
 
 def mean_codes(images: Columns, directory: Path) -> Columns:
@@ -30,9 +29,9 @@ def mean_codes(images: Columns, directory: Path) -> Columns:
 
 
 def draw(batch: Batch) -> Batch:
-    """A draw of each row's code."""
-    scale = batch.pop("scale")
-    return {**batch, "x": batch["x"] + scale * torch.randn_like(scale)}
+    """A draw of each row's code, of which x (B, 2, D) holds the mean and scale."""
+    mean, scale = batch["x"].unbind(1)
+    return {**batch, "x": mean + scale * torch.randn_like(scale)}
 
 
 def posterior(x: Tensor, directory: Path) -> tuple[Tensor, Tensor]:
