@@ -52,15 +52,11 @@ def build(options: Options) -> Recipe:
 def with_m2(options: Options, images: Images, train: Columns, share: float) -> Recipe:
     """M2 on the images, or on codes of them."""
     judged = images.test if options.judge == "test" else images.valid
-    parts = [train, images.valid, judged]
     if options.codes is None:
-        parts = [flat(part) for part in parts]
+        train, valid, judged = (flat(part) for part in (train, images.valid, judged))
     else:
-        parts = [
-            drawn_codes(train, options.codes),
-            *(mean_codes(part, options.codes) for part in parts[1:]),
-        ]
-    train, valid, judged = parts
+        train, valid = (drawn_codes(part, options.codes) for part in (train, images.valid))
+        judged = mean_codes(judged, options.codes)
     features = train.tensors["x"].shape[-1]
     model, guide = m2(options, features, images.classes, len(train), share)
     return Recipe(

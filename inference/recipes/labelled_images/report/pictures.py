@@ -56,12 +56,11 @@ def elements(model: Deconvolutional, top: int) -> Tensor:
 
 def dictionaries(parts: list[Tensor], path: Path) -> None:
     """A block of elements for each layer, the first below."""
-    figure = Figure(figsize=(9, 2.6 * len(parts)), layout="constrained")
-    for axis, part, number in zip(
-        figure.subplots(len(parts), 1, squeeze=False)[::-1, 0], parts, range(1, 99), strict=False
-    ):
+    figure = Figure(figsize=(9, 1.4 * len(parts)), layout="constrained")
+    axes = figure.subplots(len(parts), 1, squeeze=False)[::-1, 0]
+    for number, (axis, part) in enumerate(zip(axes, parts, strict=True), start=1):
         largest = part.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-        show(axis, mosaic((part / largest + 1) / 2, 20))
+        show(axis, mosaic((part / largest + 1) / 2, ELEMENTS // 2))
         axis.set_title(f"layer {number}: what an element puts into an image", fontsize=9)
     plots.save(figure, path)
 
@@ -113,7 +112,8 @@ def visible(images: Tensor) -> Tensor:
 
 def mosaic(images: Tensor, columns: int) -> np.ndarray:
     """Images (N, C, h, w) side by side, a pixel apart: (H, W) or (H, W, 3)."""
-    pad = torch.nn.functional.pad(images, (0, 1, 0, 1), value=1.0)
+    gap = int(len(images) > 1)
+    pad = torch.nn.functional.pad(images, (0, gap, 0, gap), value=1.0)
     lacking = -len(pad) % columns
     pad = torch.cat([pad, pad.new_ones(lacking, *pad.shape[1:])])
     lines = pad.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4).flatten(1, 2).flatten(2)

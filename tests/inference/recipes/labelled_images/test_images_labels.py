@@ -49,7 +49,7 @@ def test_the_svm_learns_drawn_or_summed_out(head, tmp_path):
 def test_m1_m2_learns_from_few_labels(tmp_path):
     main(["fit", "vae", "--epochs", "10", "--latent-dim", "10", "--out", str(tmp_path / "m1")])
     m2 = ["--model", "m2", "--codes", str(tmp_path / "m1"), "--latent-dim", "5", "--hidden", "50"]
-    m2 += ["--labels", "100", "--epochs", "6", "--learning-rate", "5e-3"]
+    m2 += ["--labels", "100", "--epochs", "25", "--batch-size", "64", "--learning-rate", "5e-3"]
     main(["fit", "images-labels", *m2, "--out", str(tmp_path / "m2")])
     assert figures_of(tmp_path / "m2")["error %"]["mean"] < 40
 
