@@ -47,7 +47,8 @@ def test_the_svm_learns_drawn_or_summed_out(head, tmp_path):
 
 
 def test_m1_m2_learns_from_few_labels(tmp_path):
-    m1 = ["--epochs", "20", "--latent-dim", "10", "--learning-rate", "1e-2"]
+    m1 = ["--epochs", "20", "--latent-dim", "10", "--likelihood", "gaussian"]
+    m1 += ["--learning-rate", "3e-3", "--batch-size", "64"]
     main(["fit", "vae", *m1, "--out", str(tmp_path / "m1")])
     m2 = ["--model", "m2", "--codes", str(tmp_path / "m1"), "--latent-dim", "5", "--hidden", "50"]
     m2 += ["--labels", "100", "--epochs", "25", "--batch-size", "64", "--learning-rate", "5e-3"]
