@@ -9,6 +9,7 @@ from pyro import poutine
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from guides.deconvolutional import Convolutional
+from inference.engine.program.copies import reset_modules
 from inference.engine.program.program import Program
 from inference.estimators import REBAR, GumbelSoftmax, LeaveOneOut, MovingAverage, ScoreFunction
 from inference.results.evaluate import importance_weighted_bound
@@ -213,6 +214,16 @@ def test_draws_together_are_draws_one_by_one():
             alone.nodes["s"]["fn"].base_dist.loc, together.nodes["s"]["fn"].base_dist.loc[k]
         )
         torch.testing.assert_close(poutine.condition(model, values)(X), means[k])
+
+
+def test_another_seed_draws_every_weight_anew():
+    model, guide = programs()
+    before = [p.detach().clone() for p in [*model.parameters(), *guide.encoder.parameters()]]
+    reset_modules(Program(model, guide))
+    after = [*model.parameters(), *guide.encoder.parameters()]
+    for one, other in zip(before, after, strict=True):
+        constant = other.dim() == 0 or bool((other == 0).all())  # α₀ and biases
+        assert constant or not bool((one == other).any())
 
 
 MNIST = [Layer(30, 8, 3), Layer(80, 6)]
