@@ -22,6 +22,7 @@ ALL = (
     "vae",
     "attention",
     "glimpses",
+    "unpooling",
     "discrete",
     "sites",
     "vocabulary",

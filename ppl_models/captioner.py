@@ -111,6 +111,25 @@ def counted(logits: Tensor, counts: Tensor) -> Tensor:
     return logits.where(counts.unsqueeze(-1), 0.0)
 
 
+def soft_reading(n: Captioner, a: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits (…, B, T, words) of each word of y (B, T) given those before, and the T weights α_t.
+
+    Args:
+        n: the networks.
+        a: (…, B, L, D) features.
+        y: words, then END.
+    """
+    said, logits, looks = previous(y), [], []
+    state, keys = n.start(a), n.key(a)
+    for t in range(y.shape[-1]):
+        alpha = n.look(keys, state).softmax(-1)
+        z = n.context(alpha, a, state)
+        state = n.step(said[:, t], z, state)
+        logits.append(n.speak(said[:, t], z, state))
+        looks.append(alpha)
+    return torch.stack(logits, -2), looks
+
+
 class SoftAttention(PyroModule):
     """y_t ~ Categorical(speak(…)) with the expected context, and the doubly stochastic penalty.
 
@@ -130,16 +149,11 @@ class SoftAttention(PyroModule):
         Returns:
             The T weights α_t, (B, L) each, 0 after END.
         """
-        n, said, real = self.captioner, previous(y), alive(y)
+        real = alive(y)
         with pyro.plate("captions", self.size, subsample=y):
-            state, keys, logits, attention = n.start(a), n.key(a), [], []
-            for t in range(y.shape[-1]):
-                alpha = n.look(keys, state).softmax(-1)
-                z = n.context(alpha, a, state)
-                state = n.step(said[:, t], z, state)
-                logits.append(n.speak(said[:, t], z, state))
-                attention.append(alpha * real[:, t, None])
-            words = dist.Categorical(logits=torch.stack(logits, 1)).mask(real)
+            logits, looks = soft_reading(self.captioner, a, y)
+            attention = [alpha * real[:, t, None] for t, alpha in enumerate(looks)]
+            words = dist.Categorical(logits=logits).mask(real)
             pyro.sample("y", words.to_event(1), obs=y)
             if self.training and self.penalty:
                 missed = 1 - torch.stack(attention).sum(0)

@@ -7,6 +7,7 @@ import pytest
 from ppl_models import (
     captioner,
     decoding,
+    deconvolutional,
     density,
     glimpse_networks,
     glimpses,
@@ -15,6 +16,7 @@ from ppl_models import (
     regression,
     retina,
     skip_gram,
+    support_vector,
 )
 
 DEFAULTS = {
@@ -25,6 +27,9 @@ DEFAULTS = {
         "width": 1, "longest": 30, "length_penalty": 0.0, "unknown": False, "attention": "expected",
     },
     decoding.sample_captions: {"longest": 30, "unknown": False, "attention": "expected"},
+    deconvolutional.Layer: {"pool": 1},
+    deconvolutional.levels: {"same": False},
+    deconvolutional.Deconvolutional: {"head": None, "weight": 1.0},
     density.DensityNCE: {"log_z": 0.0},
     glimpse_networks.DRAM: {"width": 256, "channels": (32, 32, 64)},
     glimpse_networks.RAM: {"width": 256},
@@ -36,6 +41,7 @@ DEFAULTS = {
     regression.GaussianRegression: {"scale": 1.0},
     retina.Retina: {"scales": 1, "smooth": False},
     skip_gram.WordVectors: {"spread": 0.0},
+    support_vector.Hinge: {"gamma": 1.0},
 }  # fmt: skip
 
 

@@ -30,11 +30,14 @@ ESTIMATORS = {
 MODELS = {
     "captioner": ("networks captioner", "", ""),
     "categorical_vae": ("discrete", "", "categorical and not vectorised"),
+    "convolution": ("convolution", "deconvolutional", ""),
     "decoding": ("decoding", "", ""),
+    "deconvolutional": ("deconvolutional", "", ""),
     "density": ("density", "", "not fit_finds"),
     "glimpse_networks": ("glimpses", "", ""),
     "glimpses": ("glimpses", "", ""),
     "hard_attention": ("networks", "discrete", ""),
+    "inverse_gaussian": ("inverse_gaussian", "support_vector", ""),
     "language": ("networks", "nce", ""),
     "likelihoods": ("likelihoods", "vae", ""),
     "nce": ("nce", "", ""),
@@ -43,8 +46,11 @@ MODELS = {
     "regression": ("regression", "", ""),
     "retina": ("retina", "glimpses", ""),
     "sigmoid_belief": ("discrete", "", "(belief or sbn) and not vectorised"),
+    "semi_supervised": ("semi_supervised", "", ""),
     "skip_gram": ("skip_gram", "", "not places_of and not one_draw"),
+    "support_vector": ("support_vector", "", ""),
     "toys": ("toys", "", ""),
+    "unpooling": ("convolution", "deconvolutional", ""),
     "vae": ("vae", "", ""),
 }
 PROGRAM = {"objective": ("objective", "caches", ""), "terms": ("terms", "", "")}

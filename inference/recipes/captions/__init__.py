@@ -2,5 +2,8 @@
 
 from inference.recipes.captions import options
 
-RECIPES = {"captioner": options.CaptionerOptions}
+RECIPES = {
+    "captioner": options.CaptionerOptions,
+    "images_captions": options.ImagesCaptionsOptions,
+}
 COMMANDS = {"caption": options.CaptionOptions}

@@ -13,9 +13,11 @@ from inference.recipes.options import (
     EstimatorName,
     MayChange,
     NonNegativeFloat,
+    PositiveFloat,
     PositiveInt,
     Rule,
     Share,
+    Training,
     WithBaseline,
 )
 
@@ -60,6 +62,52 @@ class CaptionerOptions(WithBaseline):
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
     beam: MayChange[Beam] = 5
+    """Width of the beam search."""
+    length_penalty: MayChange[NonNegativeFloat] = 0.3
+    """α of the beam search's score, log p(y | a) / length^α."""
+
+
+@dataclass(frozen=True)
+class ImagesCaptionsOptions(Training):
+    """Captions of a deconvolutional model's code of a picture's grid, of all or few pictures."""
+
+    data: str = "scenes"
+    """scenes, scenes-clothing, flickr8k, hub:NAME, or a folder or file of captioned pictures."""
+    captions: Share = 1.0
+    """Share of the training pictures whose captions are shown."""
+    attention: bool = False
+    """Let words look at the places of the code's maps; else the code is one place."""
+    maps: PositiveInt = 64
+    """Dictionary elements of the first layer."""
+    kernel: PositiveInt = 1
+    """Side of its elements, places of the grid."""
+    pool: PositiveInt = 1
+    """Side of its blocks; 1 for no unpooling."""
+    top: PositiveInt = 32
+    """Dictionary elements of the second layer, of one place each."""
+    weight: PositiveFloat | None = None
+    """Of a caption beside a picture, xi [numbers in a grid / (words x share of captions)]."""
+    encoder: str | None = None
+    """Frozen encoder of pictures [pixels for scenes, else efficientnet-lite2]."""
+    features: MayChange[Path] = Path("features")
+    """Folder for the encoder's extracted features."""
+    hidden: PositiveInt = 512
+    """Width of the decoder's state and of its words."""
+    dropout: Share = 0.5
+    """Dropout rate in training."""
+    minimum: PositiveInt = 5
+    """How often a word must occur in the training captions to be in the vocabulary."""
+    temperature: PositiveFloat = 0.7
+    """Temperature of GumbelSoftmax, for the blocks' places."""
+    estimator: Literal["GumbelSoftmax"] = "GumbelSoftmax"
+    """Gradient estimator."""
+    batch_size: PositiveInt | None = 64
+    """Captions a step, of similar length."""
+    learning_rate: NonNegativeFloat = 1e-3
+    """Of Adam, at its largest."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """The learning rate's course."""
+    beam: MayChange[PositiveInt] = 5
     """Width of the beam search."""
     length_penalty: MayChange[NonNegativeFloat] = 0.3
     """α of the beam search's score, log p(y | a) / length^α."""

@@ -1,0 +1,1 @@
+"""Labelled images, and the codes of a VAE in their place."""
