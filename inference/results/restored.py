@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,8 @@ def parts_of(
     """What a ``Run`` is made of, by attribute; see ``Run.load``."""
     config = read_config(directory)
     states = seed_states(directory, config)
-    if program is None:  # recipes are found above this module
-        build = importlib.import_module("inference.cli.build")
-        made = build.rebuilt(directory, config, recipe)
+    if program is None:
+        made = rebuild()(directory, config, recipe)
         program, data, valid = (made.model, made.guide), made.train, made.valid
     refuse_callables(*program)
     place = device_of(device), dtype_of(config)
@@ -57,6 +56,18 @@ def parts_of(
         "config": config,
         "example": example,
     }
+
+
+def rebuild() -> Callable[..., Any]:
+    """What makes a recipe's program of a run's config: recipes are found above this module.
+
+    Raises:
+        UserError: the package is not installed, so that its entry points are unknown.
+    """
+    for found in entry_points(group="lowerbound", name="rebuild"):
+        chosen: Callable[..., Any] = found.load()
+        return chosen
+    raise UserError("recipes are found where lowerbound is installed: pip install -e .")
 
 
 def seed_states(directory: Path, config: Mapping[str, Any]) -> list[dict[str, Any]]:
