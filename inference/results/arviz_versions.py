@@ -24,7 +24,7 @@ def inference_data(tree: xr.DataTree) -> Any:
     """ArviZ's groups of a trace, as the object that the installed ArviZ works with."""
     az = arviz()
     chosen = {name: tree[name].to_dataset() for name in GROUPS if name in tree.children}
-    if not hasattr(az, "InferenceData"):  # 1.x
+    if not az.__version__.startswith("0."):
         return xr.DataTree.from_dict(chosen)
     return az.InferenceData(**chosen)
 
