@@ -15,19 +15,15 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.captions.report.attention import POINT, Example, Point
 from inference.recipes.contract import Figure, Figures
 from inference.results.report import Estimate, estimated
-from inference.util.files import replacing
+from inference.util.html import write_page
 
 MAX_PIXELS = 448  # pixels of a picture's longer side
 SHARPER = 4  # pixels a location; browsers interpolate linearly between them
 
-SAFE = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # no requests, no script
 LEGEND = "Bright: the word's attention to the location, relative to the largest in its caption."
 DRAWN = f"{LEGEND} Point: the drawn location."
 STYLE = f"""
-:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.45 system-ui, sans-serif; max-width: 70rem; margin: auto; padding: 1rem }}
-h1 {{ font-size: 1.6rem; margin: .5rem 0 }}
-h2 {{ margin: 2.5rem 0 .5rem }}
 h3 {{ font-size: 1.25rem; margin: 0 }}
 dl {{ display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; margin: .5rem 0 }}
 dd {{ margin: 0; font-variant-numeric: tabular-nums }}
@@ -69,16 +65,7 @@ def page(
     )
     drawn = any(e.places is not None for shown in examples.values() for e in shown)
     legend = DRAWN if drawn else LEGEND
-    text = (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{SAFE}">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>\n"
-        f"<header><h1>{escape(title)}</h1>{_list(figures)}"
-        f"<small>{legend}</small></header>\n{sections}</html>\n"
-    )
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_page(path, title, STYLE, f"{_list(figures)}<small>{legend}</small>", sections)
 
 
 def choose(scores: np.ndarray, count: int) -> dict[str, list[int]]:

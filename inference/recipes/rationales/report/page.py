@@ -14,16 +14,12 @@ from inference.recipes.rationales.data.documents import Document, units
 from inference.recipes.rationales.report import scores
 from inference.recipes.rationales.report.judged import Judged
 from inference.results.report import plain
-from inference.util.files import replacing
+from inference.util.html import write_page
 
 SHOWN = 3  # texts under each heading
 RATE = 0.3  # of words that are marked
-SAFE = "default-src 'none'; style-src 'unsafe-inline'"  # no requests, no script
 STYLE = """
-:root { color-scheme: light dark }
 body { font: 16px/1.6 system-ui, sans-serif; max-width: 52rem; margin: auto; padding: 1rem }
-h1 { font-size: 1.6rem; margin: .5rem 0 }
-h2 { margin: 2.5rem 0 .5rem }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td { padding: .1rem 1rem .1rem 0 }
 td + td { text-align: right }
@@ -55,17 +51,8 @@ def page(path: Path, judged: Judged, labels: Sequence[str], figures: Figures) ->
         + "</section>\n"
         for heading, rows in choose(judged).items()
     )
-    title = "Rationales"
-    text = (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{SAFE}">'
-        f"<title>{title}</title><style>{STYLE}</style>\n"
-        f"<header><h1>{title}</h1><p><small>{LEGEND}</small></p>{table(figures)}</header>\n"
-        f"{sections}</html>\n"
-    )
-    with replacing(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    head = f"<p><small>{LEGEND}</small></p>{table(figures)}"
+    write_page(path, "Rationales", STYLE, head, sections)
 
 
 def choose(judged: Judged) -> dict[str, list[int]]:
