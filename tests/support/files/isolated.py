@@ -16,7 +16,7 @@ from inference.cli.main import main
 
 for module in (
     *(source.module for source in registry.recipes().values()),
-    *(command.module for command in registry.commands().values()),
+    *(command.module.partition(":")[0] for command in registry.commands().values()),
     *("datasets", "gensim.models", "gensim.corpora.wikicorpus", "pyarrow.parquet"),
 ):
     importlib.import_module(module)

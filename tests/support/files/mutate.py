@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import re
+import warnings
 import zipfile
 
 EXTREMES = (0, 1, 2, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 2**63 - 1)
@@ -185,7 +186,8 @@ def _zip(data, rng, depth):
                 continue
             elif name == chosen:
                 content += bytes(int(rng.integers(1 << 20)))
-            new.writestr(name, content)
+            with warnings.catch_warnings(action="ignore"):  # of two members of one name
+                new.writestr(name, content)
     return out.getvalue()
 
 
