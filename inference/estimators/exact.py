@@ -40,7 +40,6 @@ from inference.util.sites import (
     sample_sites,
     unmasked,
 )
-from inference.util.tensors import close
 
 LARGEST = 10_000_000  # entries of the table of all values
 MOST_RUNS = 2_048  # assignments that are run one by one
@@ -460,3 +459,13 @@ def hermite(fn: Any, nodes: int, dim: int) -> tuple[Tensor, Tensor]:
     values = inner.loc + inner.scale * math.sqrt(2) * x_.reshape(shape)
     log_weight = (w_ / math.sqrt(math.pi)).log().reshape(-1, *(1,) * (-dim - 1))
     return values, log_weight
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors have one shape and are equal up to rounding in ``a``'s type."""
+    if a.shape != b.shape:
+        return False
+    if not a.is_floating_point():
+        return torch.equal(a, b.to(a))
+    tolerance = torch.finfo(a.dtype).eps ** 0.5
+    return torch.allclose(a, b.to(a), rtol=tolerance, atol=tolerance, equal_nan=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from inference.estimators.exact import close
 from inference.results.draws.joint import Draws
 from inference.results.draws.sites import Site
-from inference.util.tensors import close
 
 
 def draw_difference(together: Draws, alone: Draws, k: int) -> str | None:

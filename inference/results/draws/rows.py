@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from inference.data.columns import Batch, row_count
+from inference.estimators.exact import close
 from inference.results.draws.joint import Draws
 from inference.results.draws.sampler import Sampler
 from inference.results.draws.sites import Site
-from inference.util.tensors import close
 
 
 def plate_of_rows(draws: Draws, rows: int, preferred: str | None) -> str | None:
