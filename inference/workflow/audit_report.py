@@ -111,36 +111,19 @@ class Audit:
     def table(self, step: int | None = None) -> Table:
         """A rich table of the estimators after ``step`` steps (the last), least effort first."""
         step = max(r.step for r in self.rows) if step is None else step
+        shown = sorted((r for r in self.rows if r.step == step), key=lambda r: (r.bound, r.effort))
+        cells, bounds = [_cells(r) for r in shown], {r.bound for r in shown}
+        what = "gradients"
+        if len(bounds) == 1:
+            what = f"gradients of {bounds.pop()}"
+            cells = [{k: v for k, v in row.items() if k != "bound"} for row in cells]
         table = tables.new_table(
-            f"gradients after {step} steps, {self.samples} of each; against {self.reference}",
-            (
-                "estimator",
-                "bound",
-                "bias %",
-                "|z|",
-                "variance",
-                "SNR",
-                "evals",
-                "ms",
-                "work",
-                "effort",
-            ),
+            f"{what} after {step} steps, {self.samples} of each; against {self.reference}",
+            list(cells[0]),
             self._caption(),
         )
-        shown = [r for r in self.rows if r.step == step]
-        for r in sorted(shown, key=lambda r: (r.bound, r.effort)):
-            table.add_row(
-                r.name,
-                r.bound,
-                _bias(r),
-                f"{r.worst_z:.1f}" if r.against else "–",
-                f"{r.variance:.3g}",
-                f"{r.signal_to_noise:.2g}",
-                str(r.evaluations),
-                f"{r.milliseconds:.2f}",
-                f"{r.work:.3g}",
-                f"{r.effort:.3g}",
-            )
+        for row in cells:
+            table.add_row(*row.values())
         return table
 
     def _caption(self) -> str:
@@ -191,6 +174,22 @@ class Audit:
         dims = ("estimator", "step", "parameter")
         group = xr.Dataset({"variance": (dims, values)}, coords={**coords, "parameter": parameters})
         return xr.DataTree.from_dict({"audit": audit, "by_parameter": group})
+
+
+def _cells(r: Verdict) -> dict[str, str]:
+    """A row of the table: heading → cell."""
+    return {
+        "estimator": r.name,
+        "bound": r.bound,
+        "bias %": _bias(r),
+        "|z|": f"{r.worst_z:.1f}" if r.against else "–",
+        "variance": f"{r.variance:.3g}",
+        "SNR": f"{r.signal_to_noise:.2g}",
+        "evals": str(r.evaluations),
+        "ms": f"{r.milliseconds:.2f}",
+        "work": f"{r.work:.3g}",
+        "effort": f"{r.effort:.3g}",
+    }
 
 
 def _bias(verdict: Verdict) -> str:

@@ -250,6 +250,7 @@ def test_the_toy_finds_its_optimum_and_draws_both_gradients(estimator, tmp_path)
     assert (tmp_path / "gradients.png").exists()
 
 
+@pytest.mark.slow
 def test_the_toy_of_rebar_finds_its_optimum_and_draws_five_courses(tmp_path):
     run("fit", "squared_distance", "--epochs", 150, "--learning-rate", 0.1, "--out", tmp_path)
     figures = json.loads((tmp_path / "figures.json").read_text())

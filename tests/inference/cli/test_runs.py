@@ -90,7 +90,8 @@ def test_a_mistake_is_one_sentence(two, tmp_path, capsys):
 GRID = ("--learning-rate", 1e-3, 0.01, "--latent-dim", 2, 3)
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_sweep_fits_a_grid_and_goes_on(jobs, tmp_path, capsys):
     sweep = ("sweep", "vae", "--hidden", 8, "--epochs", 2, "--jobs", jobs, "--out", tmp_path)
     run(*sweep, *GRID[:3])  # one of them alone: its directory is "run"

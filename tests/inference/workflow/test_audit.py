@@ -71,8 +71,8 @@ def test_the_exact_gradient_is_found_and_nobody_is_accused():
     quiet, loud = of(result, "DisARM"), of(result, "ScoreFunction")
     assert quiet.variance < 0.1 * loud.variance
     assert (quiet.evaluations, loud.evaluations) == (2, 1)
-    ranked = sorted(result.rows, key=lambda r: r.variance * r.milliseconds)
-    assert list(result.table().columns[0].cells) == [r.name for r in ranked]
+    ranked = sorted(result.rows, key=lambda r: r.second_moment * r.milliseconds)
+    assert list(map(str, result.table().columns[0].cells)) == [r.name for r in ranked]
 
 
 def test_a_bias_is_seen_and_what_cannot_be_seen_is_said():
@@ -91,7 +91,7 @@ def test_a_bias_is_seen_and_what_cannot_be_seen_is_said():
     assert TOLERANCE < pairs.resolution < 0.2
     assert enumerated.says == "unbiased"
     assert [r.bias for r in (pairs, enumerated)] == pytest.approx([0, 0], abs=0.01)
-    shown = [cell.partition("!")[0] for cell in result.table().columns[2].cells]
+    shown = [str(cell).partition("!")[0] for cell in result.table().columns[1].cells]
     assert set(shown) == {"<0", f"<{100 * pairs.resolution:.0f}", f"{100 * relaxed.bias:.0f}"}
 
 

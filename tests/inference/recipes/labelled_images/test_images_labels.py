@@ -39,13 +39,14 @@ def test_a_run_learns_and_leaves_its_pictures(run):
             assert np.asarray(picture.convert("L")).std() > 10
 
 
-@pytest.mark.parametrize("head", ["svm", "augmented-svm"])
+@pytest.mark.parametrize("head", ["svm", pytest.param("augmented-svm", marks=pytest.mark.slow)])
 def test_the_svm_learns_drawn_or_summed_out(head, tmp_path):
     options = [*FAST, "--head", head, "--epochs", "4", "--labels", "600", "--out", str(tmp_path)]
     main(["fit", "images-labels", *options])
     assert figures_of(tmp_path)["error %, mean of 20 draws"]["mean"] < 75
 
 
+@pytest.mark.slow
 def test_m1_m2_learns_from_few_labels(tmp_path):
     m1 = ["--epochs", "20", "--latent-dim", "10", "--likelihood", "gaussian"]
     m1 += ["--learning-rate", "3e-3", "--batch-size", "64"]
