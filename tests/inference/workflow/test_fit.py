@@ -64,7 +64,9 @@ def test_steps_follow_pyros_svi(estimator):
     assert not torch.equal(guide.a, torch.tensor(0.1))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [n if n == "both" else pytest.param(n, marks=pytest.mark.slow) for n in PROGRAMS]
+)
 def test_minibatch_elbo_is_unbiased(name):
     """Over all batches of an epoch, the mean is the whole data's; z-test at 4 standard errors."""
     model, guide, data = PROGRAMS[name]()

@@ -34,7 +34,7 @@ def autoguided():
     return model, AutoNormal(model), {"x": torch.linspace(-1, 3, 40)}
 
 
-@pytest.mark.parametrize("make", [program, autoguided])
+@pytest.mark.parametrize("make", [pytest.param(program, marks=pytest.mark.slow), autoguided])
 def test_the_numbers_of_one_after_another(make, tmp_path):
     options = {"epochs": 3, "seeds": [4, 1, 7]}
     quiet(*make(), directory=tmp_path / "in turn", **options)

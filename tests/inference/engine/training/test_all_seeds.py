@@ -73,6 +73,7 @@ def vae():
     return (Decoder(), Encoder()), {"x": torch.randn(40, 3)}
 
 
+@pytest.mark.slow
 def test_a_vae_with_warming_kl_clipping_and_a_ragged_last_batch():
     program, data = vae()
     optimizer = partial(torch.optim.Adam, lr=1e-2, fused=True)
@@ -91,7 +92,10 @@ def test_functions_with_pyro_param_on_the_whole_data():
     assert_same_seeds((model, guide), data, steps=12)
 
 
-ESTIMATORS = [ScoreFunction(baseline=MovingAverage()), LeaveOneOut(2), DisARM()]
+ESTIMATORS = [
+    ScoreFunction(baseline=MovingAverage()),
+    *(pytest.param(e, marks=pytest.mark.slow) for e in (LeaveOneOut(2), DisARM())),
+]
 
 
 @pytest.mark.usefixtures("_backend")
@@ -126,6 +130,7 @@ def test_a_transform_draws_from_each_seed_s_randomness():
     assert_same_seeds((model, guide), Columns(data, noisy), steps=4, batch_size=20)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_bit_for_bit_with_one_seed_done(tmp_path, monkeypatch):
     torch.manual_seed(0)
     fixed = {

@@ -84,7 +84,9 @@ def test_a_second_fit_is_refused_and_a_kill_frees_the_directory(tmp_path):
     assert quiet(*global_only(), steps=2, directory=tmp_path, overwrite=True).directory
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
+)
 def test_a_request_to_end_saves_first(number, tmp_path):
     process = started(tmp_path)
     time.sleep(0.3)

@@ -31,7 +31,9 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("attention", ["--attention", "--no-attention"])
+@pytest.mark.parametrize(
+    "attention", ["--attention", pytest.param("--no-attention", marks=pytest.mark.slow)]
+)
 def test_a_code_says_what_the_picture_shows(attention, pictures, tmp_path):
     options = [*FAST, attention, "--epochs", "20", "--batch-size", "16", "--dropout", "0"]
     options += ["--learning-rate", "1e-2", "--features", str(tmp_path), "--captions", "0.5"]

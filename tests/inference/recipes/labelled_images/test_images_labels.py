@@ -39,7 +39,7 @@ def test_a_run_learns_and_leaves_its_pictures(run):
             assert np.asarray(picture.convert("L")).std() > 10
 
 
-@pytest.mark.parametrize("head", ["svm", pytest.param("augmented-svm", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("head", [pytest.param("svm", marks=pytest.mark.slow), "augmented-svm"])
 def test_the_svm_learns_drawn_or_summed_out(head, tmp_path):
     options = [*FAST, "--head", head, "--epochs", "4", "--labels", "600", "--out", str(tmp_path)]
     main(["fit", "images-labels", *options])
