@@ -54,13 +54,9 @@ def mixes():
     """(name of a program, its rules' kinds, the default's kind), drawn with a fixed seed."""
     generator = random.Random(0)
     names = sorted(n for n, c in CASES.items() if c.kinds <= {"Bernoulli", "Normal"})
-    for i in range(MIXES):
-        yield pytest.param(
-            generator.choice(names),
-            generator.choice(list(KINDS)),
-            generator.choice(list(KINDS)),
-            marks=[] if i < 4 else pytest.mark.slow,
-        )
+    for _ in range(MIXES):
+        kinds = list(KINDS)
+        yield generator.choice(names), generator.choice(kinds), generator.choice(kinds)
 
 
 @pytest.mark.parametrize(("name", "first", "rest"), list(mixes()))
