@@ -6,20 +6,19 @@ ARM: Yin & Zhou 2019.  DisARM, also called U2G: Dong et al. 2020, Yin et al. 202
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
 from pyro.poutine import Trace
 from torch import Tensor
 
 from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
-from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
-from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.estimators.programs import ModelAndGuide, replay_prefix
+from inference.estimators.sitewise import OneByOne, Part
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
 
-class AntitheticPair(Sitewise):
+class AntitheticPair(OneByOne):
     """A pair b = 1[u < σ(φ)], b̃ = 1[1 − u < σ(φ)] at each Bernoulli site, all its bits together.
 
     Site by site in the guide's order: earlier sites keep their draws, later ones are redrawn, so
@@ -30,29 +29,14 @@ class AntitheticPair(Sitewise):
         UserError: a site is neither Bernoulli nor reparameterised.
     """
 
-    def part(
-        self,
-        choice: Choice,
-        ledger: Ledger,
-        draws: Sequence[TracePair],
-        programs: ModelAndGuide,
-    ) -> Part:
-        """The site's, by the other branch of each run."""
-        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-        found = [self._pair(*one, programs) for one in one_by_one(choice, ledger, draws)]
-        surrogates, branches = zip(*found, strict=True)
-        return Part(torch.stack(surrogates).sum(), branches)
-
     @abstractmethod
     def coefficient(
         self, gap: Tensor, u: Tensor, bit: Tensor, other: Tensor, logits: Tensor
     ) -> Tensor:
         """The gradient of the bound in the logits, from ``gap`` = f(b) − f(b̃)."""
 
-    def _pair(
-        self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
-    ) -> tuple[Tensor, Ledger]:
-        """(a scalar whose gradient is the site's, the other branch)."""
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
+        """The site's, by the other branch."""
         logits = bernoulli_logits(choice, type(self).__name__)
         bit = value_of(choice, trace)
         with torch.no_grad():
@@ -60,7 +44,8 @@ class AntitheticPair(Sitewise):
             other = (1 - u < torch.sigmoid(logits)).to(bit)
         branch = read_ledger([programs.run(replay_prefix(trace, choice.name, other))])
         gap = choice.beside_events(signal_of(choice, main) - signal_of(choice, branch))
-        return (self.coefficient(gap, u, bit, other, logits.detach()) * logits).sum(), branch
+        slope = self.coefficient(gap, u, bit, other, logits.detach())
+        return Part((slope * logits).sum(), [branch])
 
 
 class ARM(AntitheticPair):

@@ -6,7 +6,6 @@ rarely agree on the less probable value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,12 +14,12 @@ from torch import Tensor
 
 from inference.estimators.antithetic import bernoulli_logits, uniform_given
 from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
-from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
-from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.estimators.programs import ModelAndGuide, replay_prefix
+from inference.estimators.sitewise import OneByOne, Part
 from inference.util.errors import UserError
 
 
-class ARMS(Sitewise):
+class ARMS(OneByOne):
     """``Σ_k (f_k − f̄) (b_k − σ) ρ / (K − 1)`` in the logits of K antithetic draws of each site.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -48,23 +47,8 @@ class ARMS(Sitewise):
         super().__init__(num_particles, **options)
         self.antithetic = antithetic
 
-    def part(
-        self,
-        choice: Choice,
-        ledger: Ledger,
-        draws: Sequence[TracePair],
-        programs: ModelAndGuide,
-    ) -> Part:
-        """The site's, by K − 1 more branches of each run."""
-        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-        found = [self._draws(*one, programs) for one in one_by_one(choice, ledger, draws)]
-        surrogates, branches = zip(*found, strict=True)
-        return Part(torch.stack(surrogates).sum(), [b for some in branches for b in some])
-
-    def _draws(
-        self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
-    ) -> tuple[Tensor, list[Ledger]]:
-        """(a scalar whose gradient is the site's, the other branches)."""
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
+        """The site's, by K − 1 more branches."""
         logits = bernoulli_logits(choice, type(self).__name__)
         phi, first = logits.detach(), value_of(choice, trace)
         others = antithetic_bits(first, phi, self.antithetic)
@@ -74,7 +58,7 @@ class ARMS(Sitewise):
         bits = torch.stack([first, *others])
         centred = choice.beside_events(f - f.mean(0))
         slope = (centred * (bits - phi.sigmoid())).sum(0) * correction(phi, self.antithetic)
-        return (slope / (self.antithetic - 1) * logits).sum(), branches
+        return Part((slope / (self.antithetic - 1) * logits).sum(), branches)
 
 
 def antithetic_bits(first: Tensor, logits: Tensor, count: int) -> list[Tensor]:

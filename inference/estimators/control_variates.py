@@ -6,7 +6,6 @@ REBAR: Tucker et al. 2017.  RELAX: Grathwohl et al. 2018.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from inference.estimators.baselines import MovingAverage
 from inference.estimators.ledger import Choice, Ledger, read_ledger, signal_of, value_of
-from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
+from inference.estimators.programs import ModelAndGuide, replay_prefix
 from inference.estimators.relaxed import (
     LOWEST,
     Relax,
@@ -24,11 +23,11 @@ from inference.estimators.relaxed import (
     refuse_unrelaxable,
     relaxed_sample,
 )
-from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.estimators.sitewise import OneByOne, Part
 from inference.util.sites import base
 
 
-class REBAR(Sitewise):
+class REBAR(OneByOne):
     """``[f(b) − c(z̃)] ∇log q(b) + ∇c(z) − ∇c(z̃)``, c(z) = η f(σ(z/τ)) the relaxed signal.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -65,34 +64,22 @@ class REBAR(Sitewise):
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.average = MovingAverage()
 
-    def part(
-        self,
-        choice: Choice,
-        ledger: Ledger,
-        draws: Sequence[TracePair],
-        programs: ModelAndGuide,
-    ) -> Part:
-        """The site's, and that of τ and η; no branches, as relaxed draws are not the guide's."""
-        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
-        if not torch.is_grad_enabled():
-            return Part(torch.zeros(()))
-        one_each = one_by_one(choice, ledger, draws)
-        return Part(torch.stack([self._site(*one, programs) for one in one_each]).sum())
-
     def addition(self, z: Tensor, signal: Tensor) -> Tensor:
         """The learned addition to c, of the signal's shape (batch …): 0."""
         return torch.zeros_like(signal)
 
-    def _site(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Tensor:
-        """A scalar whose gradient is the site's, and for τ and η that of its variance."""
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
+        """The site's, and for τ and η that of its variance; relaxed draws are no branches."""
+        if not torch.is_grad_enabled():
+            return Part(torch.zeros(()))
         refuse_unrelaxable(type(self).__name__, choice.name, choice.fn)
         gradient, logits = self._gradient(choice, main, trace, programs)
         own = [p for p in self.parameters() if p.requires_grad]
         if not own:
-            return (gradient.detach() * logits).sum()
+            return Part((gradient.detach() * logits).sum())
         slopes = torch.autograd.grad(gradient.square().sum(), own, allow_unused=True)
         variance = sum((s * p).sum() for s, p in zip(slopes, own, strict=True) if s is not None)
-        return (gradient.detach() * logits).sum() - variance
+        return Part((gradient.detach() * logits).sum() - variance)
 
     def _gradient(
         self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide

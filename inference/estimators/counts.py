@@ -8,11 +8,8 @@ derivative, whose two halves are coupled (Pflug 1989; Heidergott & Vázquez-Abad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from pyro.poutine import Trace
-from torch import Tensor
 
 from inference.estimators.ledger import (
     Choice,
@@ -23,13 +20,13 @@ from inference.estimators.ledger import (
     value_of,
 )
 from inference.estimators.marginal import one_at_a_time
-from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
-from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.estimators.programs import ModelAndGuide, replay_prefix
+from inference.estimators.sitewise import OneByOne, Part
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
 
-class CoupledDifference(Sitewise):
+class CoupledDifference(OneByOne):
     """``Σ_d [f(z + e_d) − f(z)] ∇λ_d`` for each count d of a Poisson site.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -51,28 +48,14 @@ class CoupledDifference(Sitewise):
             plates may see several of their elements.
     """
 
-    def part(
-        self,
-        choice: Choice,
-        ledger: Ledger,
-        draws: Sequence[TracePair],
-        programs: ModelAndGuide,
-    ) -> Part:
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
         """The site's; a count that is one too many is no draw of the guide."""
-        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
         if (kind := distribution_name(choice.fn)) != "Poisson":
             raise UserError(
                 f"{type(self).__name__} handles Poisson sites, but site {choice.name!r} is a "
                 f"{kind}: use LeaveOneOut(num_particles=4)"
             )
-        refuse_coupled(choice, ledger, type(self).__name__)
-        one_each = one_by_one(choice, ledger, draws)
-        return Part(torch.stack([self._differences(*one, programs) for one in one_each]).sum())
-
-    def _differences(
-        self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide
-    ) -> Tensor:
-        """A scalar whose gradient is the site's."""
+        refuse_coupled(choice, main, type(self).__name__)
         rate, value = base(choice.fn).rate, value_of(choice, trace)
         f, surrogate = signal_of(choice, main), []
         own = rate.shape[len(choice.fn.batch_shape) :]  # the counts of one element
@@ -80,4 +63,4 @@ class CoupledDifference(Sitewise):
             run = programs.run(replay_prefix(trace, choice.name, value + number))
             gap = signal_of(choice, read_ledger([run])) - f
             surrogate.append((gap[(..., *(None,) * len(own))] * number * rate).sum())
-        return torch.stack(surrogate).sum()
+        return Part(torch.stack(surrogate).sum())

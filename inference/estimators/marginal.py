@@ -7,7 +7,7 @@ over is not drawn, so that it makes no noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,15 +22,15 @@ from inference.estimators.ledger import (
     signal_of,
     value_of,
 )
-from inference.estimators.programs import ModelAndGuide, TracePair, replay_prefix
-from inference.estimators.sitewise import Part, Sitewise, one_by_one
+from inference.estimators.programs import ModelAndGuide, replay_prefix
+from inference.estimators.sitewise import OneByOne, Part
 from inference.util.errors import UserError
 from inference.util.sites import base, distribution_name
 
 MARGINALISED = ("Bernoulli", "Categorical", "OneHotCategorical")
 
 
-class Marginal(Sitewise):
+class Marginal(OneByOne):
     """``Σ_d Σ_s f(z with z_d = s) ∇q(z_d = s)`` for each number d of a site.
 
     >>> import pyro, pyro.distributions as dist, torch
@@ -51,22 +51,10 @@ class Marginal(Sitewise):
             its plates may see several of their elements.
     """
 
-    def part(
-        self,
-        choice: Choice,
-        ledger: Ledger,
-        draws: Sequence[TracePair],
-        programs: ModelAndGuide,
-    ) -> Part:
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
         """The site's; the branches' draws are not the guide's."""
-        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
         refuse_unsummable(type(self).__name__, choice)
-        refuse_coupled(choice, ledger, type(self).__name__)
-        one_each = one_by_one(choice, ledger, draws)
-        return Part(torch.stack([self._sum(*one, programs) for one in one_each]).sum())
-
-    def _sum(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Tensor:
-        """A scalar whose gradient is the site's."""
+        refuse_coupled(choice, main, type(self).__name__)
         inner, value = base(choice.fn), value_of(choice, trace)
         f, surrogate = signal_of(choice, main), []
         own = inner.batch_shape[len(choice.fn.batch_shape) :]  # the numbers of one element
@@ -76,7 +64,7 @@ class Marginal(Sitewise):
                 gap = signal_of(choice, read_ledger([run])) - f  # Σ_s ∇q(s) f = 0
                 beside = gap[(..., *(None,) * len(own))]
                 surrogate.append((inner.log_prob(other).exp() * beside * number).sum())
-        return torch.stack(surrogate).sum()
+        return Part(torch.stack(surrogate).sum())
 
 
 def one_at_a_time(shape: torch.Size, like: Tensor) -> Tensor:

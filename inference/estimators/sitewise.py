@@ -9,7 +9,7 @@ so that unbiased parts of any kinds add up to an unbiased gradient.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,10 +68,25 @@ class Sitewise(Estimator):
         """
 
 
-def one_by_one(
-    choice: Choice, ledger: Ledger, draws: Sequence[TracePair]
-) -> Iterator[tuple[Choice, Ledger, Trace]]:
-    """The choice, the ledger and the guide's trace of each pair, for what handles one at a time."""
-    for draw in draws:
-        own = ledger if len(draws) == 1 else read_ledger([draw])
-        yield own.choices[choice.time], own, draw[1]
+class OneByOne(Sitewise):
+    """Parts that run the programs again from the draws of one run at a time."""
+
+    def part(
+        self,
+        choice: Choice,
+        ledger: Ledger,
+        draws: Sequence[TracePair],
+        programs: ModelAndGuide,
+    ) -> Part:
+        """The sum of ``one`` over the runs, with all their branches."""
+        ledger.refuse_factors(type(self).__name__, "LeaveOneOut(num_particles=4)")
+        parts = []
+        for draw in draws:
+            main = ledger if len(draws) == 1 else read_ledger([draw])
+            parts.append(self.one(main.choices[choice.time], main, draw[1], programs))
+        branches = [branch for part in parts for branch in part.branches]
+        return Part(torch.stack([part.surrogate for part in parts]).sum(), branches)
+
+    @abstractmethod
+    def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
+        """The part of a site in one run, of this ledger and this trace of the guide."""
