@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from inference.results.run import Run
     from inference.util.errors import UserError
     from inference.workflow.audit import audit
-    from inference.workflow.audit_report import Audit
+    from inference.workflow.auditing.report import Audit
     from inference.workflow.compare import Comparison, compare
     from inference.workflow.fit import fit
 
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Audit": "inference.workflow.audit_report",
+    "Audit": "inference.workflow.auditing.report",
     "Columns": "inference.data.columns",
     "Comparison": "inference.workflow.compare",
     "Run": "inference.results.run",

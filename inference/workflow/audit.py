@@ -26,8 +26,7 @@ from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
 from inference.util.progress import Bar
-from inference.workflow.audit_report import Audit, Verdict
-from inference.workflow.moments import (
+from inference.workflow.auditing.moments import (
     Moments,
     count_evaluations,
     directions,
@@ -37,8 +36,9 @@ from inference.workflow.moments import (
     settle,
     timed_gradient,
 )
-from inference.workflow.rare import with_rare_draws
-from inference.workflow.verdicts import (
+from inference.workflow.auditing.rare import with_rare_draws
+from inference.workflow.auditing.report import Audit, Verdict
+from inference.workflow.auditing.verdicts import (
     Measured,
     bound_of,
     exact_gradient,
@@ -73,8 +73,8 @@ def audit(
     gradient where every latent can be summed over (``Exact``), else the mean of the most precise
     of the other estimators that are unbiased by construction; each bound has its own.  Whether a
     bias was seen, whether none can be (``says``), and with which error and power, is defined in
-    ``inference.workflow.bias``.  Baselines and temperatures first adapt at the fixed parameters,
-    then stay fixed.
+    ``inference.workflow.auditing.bias``.  Baselines and temperatures first adapt at the fixed
+    parameters, then stay fixed.
 
     >>> from inference.estimators import DisARM, GumbelSoftmax
     >>> from ppl_models.toys import SquaredDistance, SquaredDistanceGuide

@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
-import xarray as xr
 from pyro.infer import ELBO, Trace_ELBO
 
-from inference.data.columns import Columns, Data, Streamed, as_columns
+from inference.data.columns import Columns, Data, Streamed
 from inference.engine import launch
-from inference.engine.gradient.all_seeds import AllSeedsGradient
-from inference.engine.gradient.captured import CapturedGradient
 from inference.engine.optimizers import Optimizable
-from inference.engine.processes import launched
+from inference.engine.processes import Processes, launched
 from inference.engine.program.checks.arguments import (
     refuse_callables,
     refuse_estimator,
     refuse_options,
-    refuse_signature,
     seeds_of,
 )
-from inference.engine.program.copies import Sent, copies, refuse_shared, reset_modules
-from inference.engine.program.program import Program, accepted_columns
+from inference.engine.program.copies import Sent
 from inference.engine.training.directory import RunDirectory
-from inference.engine.training.identity import bound_of, fit_identity
-from inference.engine.training.loop import TrainingRun
+from inference.engine.training.identity import fit_identity
 from inference.engine.training.plan import Plan, total_steps
-from inference.engine.training.recorder import regrouped
 from inference.engine.training.schedules import Schedule, constant
-from inference.engine.training.seed_training import SeedTraining, own_gradient
-from inference.engine.training.validation import refuse_other_columns
-from inference.results import traces
-from inference.results.draws.names import warn_of_changed_names
 from inference.results.run import Run
-from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.progress import Bar
-from inference.workflow.workers import side_by_side
+from inference.workflow.fitting.columns import chosen
+from inference.workflow.fitting.job import Callback, Job
 
-How = tuple[Optimizable, functools.partial[Bar], Callable[[SeedTraining], bool]]
-Worker = Callable[[tuple[int, RunDirectory]], dict[Any, Any]]
-Callback = Callable[[int, int, dict[str, float], Run], object]
 DEFAULT_OPTIMIZER = functools.partial(torch.optim.Adam, lr=1e-3)
 
 
@@ -166,13 +148,12 @@ def fit(
         functions={"schedule": schedule, "anneal": anneal},
         device=device,
     )
+    refuse_callbacks(callbacks)
     with launch.exit_together(), launched(device) as processes:
-        columns = as_columns(data)
-        names = accepted_columns(model, columns.names)
-        refuse_signature(guide, names)
+        train, held_out = chosen(model, guide, data, valid)
         plan = Plan(
-            rows=len(columns),
-            steps=total_steps(len(columns), batch_size, epochs, steps),
+            rows=len(train),
+            steps=total_steps(len(train), batch_size, epochs, steps),
             batch_size=batch_size,
             device=processes.device,
             precision=precision,
@@ -183,241 +164,45 @@ def fit(
             compile=compile,
             seeds_at_once=seeds_at_once,
         )
-        plan.refuse_processes(processes.size)
-        if jobs > 1 and (plan.seeds_at_once or processes.size > 1):
-            raise UserError(
-                "jobs are for seeds one by one in one process: leave out one of the two"
-            )
-        chosen = seeds_of(seeds)
-        train = _checked(columns, names)
-        held_out = _held_out(valid, names, plan, train)
-        with RunDirectory(
-            None if directory is None else Path(directory),
-            fit_identity(plan, chosen, elbo, config, train, held_out),
-            checkpoint_every,
-            processes,
-        ) as kept:
+        refuse_together(plan, held_out, processes, jobs)
+        home = None if directory is None else Path(directory)
+        numbers = seeds_of(seeds)
+        identity = fit_identity(plan, numbers, elbo, config, train, held_out)
+        with RunDirectory(home, identity, checkpoint_every, processes) as kept:
             kept.open(resume=resume, overwrite=overwrite, extend=extend)
-            programs = copies(model, guide, len(chosen))
-            train, held_out = _placed(train, plan), held_out and _placed(held_out, plan)
-            fixed = {"data": train, "valid": held_out, "plan": plan, "processes": processes}
-            bar = functools.partial(Bar, total=plan.steps, shown=progress and processes.rank == 0)
-            home = kept.path if processes.rank == 0 else None
-            fits = functools.partial(
-                _run, bound_of(elbo), kept.config, (home, plan.dtype, plan.device)
+            job = Job(
+                sent=Sent(model, guide),
+                seeds=numbers,
+                estimator=elbo,
+                optimizer=optimizer,
+                plan=plan,
+                processes=processes,
+                data=train.to(plan.device, plan.dtype),
+                valid=held_out and held_out.to(plan.device, plan.dtype),
+                callbacks=callbacks,
+                shown=progress,
             )
-            how = optimizer, bar, stopping(callbacks, fits)
-            sent = Sent(model, guide)
-            worker = functools.partial(_one_seed, sent, chosen[0], elbo, fixed, how)
-            shown = progress and jobs > 1
-            ahead = functools.partial(_ahead, chosen, plan.steps, kept, worker, jobs, shown)
-            with rng.forked():
-                begun = _begun(programs, chosen, elbo, fixed)
-                trained = _trained(begun, kept, *how, ahead if jobs > 1 else None)
-            run = fits(trained)
+            run = job.run(kept, jobs)
             if not kept.trained:
                 run.keep_groups()
             run.save()
     return run
 
 
-def _checked(columns: Columns | Streamed, names: Sequence[str]) -> Columns | Streamed:
-    """The columns that the model takes, all finite."""
-    chosen = columns.select(names)
-    if isinstance(chosen, Columns):
-        chosen.refuse_nonfinite()
-    return chosen
-
-
-def _placed(columns: Columns | Streamed, plan: Plan) -> Columns | Streamed:
-    """The columns on the program's device."""
-    return columns.to(plan.device, plan.dtype)
-
-
-def _held_out(
-    valid: Data | None, names: Sequence[str], plan: Plan, train: Columns | Streamed
-) -> Columns | Streamed | None:
-    """The same for held-out data, if there are any, of the training data's kind."""
-    if valid is None:
-        if plan.patience is not None:
-            raise UserError("patience stops on the held-out bound: give valid data, too")
-        return None
-    columns = as_columns(valid)
-    if missing := [n for n in names if n not in columns.names]:
-        raise UserError(f"the held-out data lack column {missing[0]!r}")
-    held_out = _checked(columns, names)
-    refuse_other_columns("the held-out data", held_out, train)
-    return held_out
-
-
-def _begun(
-    programs: Sequence[Program], seeds: Sequence[int], estimator: ELBO, fixed: Mapping[str, Any]
-) -> Iterator[SeedTraining]:
-    """Each seed's training, made lazily."""
-    plan = fixed["plan"]
-    for i, (seed, program) in enumerate(zip(seeds, programs, strict=True)):
-        program.to(plan.device, plan.dtype)
-        with program.scope():
-            pyro.set_rng_seed(seed)
-            if i:
-                reset_modules(program, programs[0])
-            training = SeedTraining(program, copy.deepcopy(estimator), seed=seed, **fixed)
-            refuse_shared(program, programs[:i])
-        if not i:
-            with rng.forked():  # a transform of columns may draw
-                first = fixed["data"].order(plan.batch_size, seed, 0)[:1]
-                warn_of_changed_names(program, next(iter(fixed["data"].batches(first))))
-        yield training
-
-
-def _trained(
-    begun: Iterator[SeedTraining],
-    directory: RunDirectory,
-    optimizer: Optimizable,
-    bar: functools.partial[Bar],
-    stops: Callable[[SeedTraining], bool],
-    ahead: Callable[[], None] | None = None,
-) -> list[SeedTraining]:
-    """Run the trainings to their end, one after another or all at once.
-
-    ``ahead`` is called first, once the directory is claimed: it may train the seeds elsewhere.
-    """
-    done: list[SeedTraining] = []
-    streams: list[rng.Stream] = []
-    for seed in begun:
-        done.append(seed)
-        if seed.plan.seeds_at_once:
-            streams.append(seed.keep_stream())
-            continue
-        with seed.within():
-            training = TrainingRun([seed], seed.gradient(), optimizer)
-        training.stops = stops
-        directory.claim(training)
-        if ahead is not None and len(done) == 1:
-            ahead()
-        directory.train(training, bar(f"seed {seed.seed}"))
-    if streams:
-        gradient = AllSeedsGradient(
-            [own_gradient(s, CapturedGradient, s.plan.clip_norm) for s in done], streams
-        )
-        training = TrainingRun(done, gradient, optimizer)
-        training.stops = stops
-        directory.train(training, bar(f"{len(done)} seeds"))
-        gradient.release()
-    return done
-
-
-def stopping(
-    callbacks: Sequence[Callback], fits: Callable[[Sequence[SeedTraining]], Run]
-) -> Callable[[SeedTraining], bool]:
-    """Calls the callbacks after an epoch of a seed; whether one of them stops it.
-
-    Raises:
-        UserError: they are not a list of functions.
-    """
+def refuse_callbacks(callbacks: Sequence[Callback]) -> None:
+    """Raise a ``UserError`` if they are not a list of functions."""
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise UserError(
             "callbacks must be a list of functions f(step, epoch, metrics, run), callbacks=[f]"
         )
 
-    def stops(seed: SeedTraining) -> bool:
-        if not callbacks:
-            return False
-        with rng.forked(), seed.program.scope():
-            run = fits([seed])
-            try:
-                for callback in callbacks:
-                    callback(seed.step, seed.epoch, seed.metrics(), run)
-            except StopIteration:
-                return True
-        return False
 
-    return stops
-
-
-def _run(
-    bound: str,
-    config: Mapping[str, Any],
-    where: tuple[Path | None, torch.dtype, torch.device],
-    trained: Sequence[SeedTraining],
-) -> Run:
-    """The run of these seeds, as far as they are."""
-    about = {"bound": bound, "data": config["data"]}
-    held_out = about | {"data": config["held_out_data"]}
-    trace = _trace(trained, {"svi": about, "held_out": held_out})
-    programs, first = [seed.program for seed in trained], trained[0]
-    return Run(trace, programs, first.data, *where, first.valid, config)
-
-
-def _ahead(
-    seeds: Sequence[int],
-    steps: int,
-    directory: RunDirectory,
-    worker: Worker,
-    jobs: int,
-    shown: bool,
+def refuse_together(
+    plan: Plan, held_out: Columns | Streamed | None, processes: Processes, jobs: int
 ) -> None:
-    """Train the seeds that have not ended in worker processes; the directory has their states."""
-    known = directory.states
-    ended = {s for s, state in known.items() if state["finished"] and state["steps"] == steps}
-    parts = [(seed, directory.part(seed)) for seed in seeds if seed not in ended]
-    label = f"{len(parts)} seeds, {jobs} at a time"
-    directory.join(side_by_side(worker, parts, jobs, label, shown))
-
-
-def _one_seed(
-    sent: Sent,
-    first: int,
-    estimator: ELBO,
-    fixed: Mapping[str, Any],
-    how: How,
-    task: tuple[int, RunDirectory],
-) -> dict[Any, Any]:
-    """In a worker: the state of one seed after its training; the first seed is made beside it."""
-    seed, part = task
-    optimizer, bar, stops = how
-    seeds = list(dict.fromkeys([first, seed]))
-    with part, rng.forked(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # this process has said them
-        part.hold()
-        programs = copies(*sent.unpacked(), len(seeds))
-        *_, last = list(_begun(programs, seeds, estimator, fixed))
-        _trained(iter([last]), part, optimizer, functools.partial(bar, shown=False), stops)
-    return part.states
-
-
-def _trace(trained: Sequence[SeedTraining], about: Mapping[str, Any]) -> xr.DataTree:
-    """Group ``svi`` with dims (seed, step), and ``held_out`` where there were held-out data.
-
-    Args:
-        trained: the seeds.
-        about: group → attributes: which bound of which data it holds.
-    """
-    seeds = [t.seed for t in trained]
-    names = (*trained[0].recorder.names, "seconds")
-    records = [(t.recorder.fetch(), t.recorder.steps(t.step)) for t in trained]
-    if len(windows := {t.recorder.window for t in trained}) > 1:  # some seeds stopped early
-        records = [regrouped(*record, max(windows)) for record in records]
-    svi = traces.svi_group(names, seeds, [s for _, s in records], [r for r, _ in records])
-    examples = _examples(svi["step"], trained[0]).where(svi["elbo"].notnull())
-    svi["examples"] = examples.transpose("seed", "step")
-    svi["examples"].attrs["units"] = traces.UNITS["examples"]
-    groups = {"svi": svi}
-    if trained[0].valid is not None:
-        histories = [torch.tensor(t.held_out.history, dtype=torch.float64) for t in trained]
-        groups["held_out"] = traces.svi_group(
-            ("elbo", "elbo_error"),
-            seeds,
-            [h[:, 0].long() for h in histories],
-            [h[:, 1:] for h in histories],
-        )
-    for name, group in groups.items():
-        group.attrs |= about[name]
-    return xr.DataTree.from_dict(groups)
-
-
-def _examples(step: xr.DataArray, training: SeedTraining) -> xr.DataArray:
-    """Number of data seen after ``step`` steps; an epoch's last batch may be short."""
-    plan = training.plan
-    within = step % plan.steps_per_epoch * (plan.batch_size or plan.rows)
-    return step // plan.steps_per_epoch * plan.rows + within
+    """Raise a ``UserError`` for options that exclude, or need, one another."""
+    plan.refuse_processes(processes.size)
+    if jobs > 1 and (plan.seeds_at_once or processes.size > 1):
+        raise UserError("jobs are for seeds one by one in one process: leave out one of the two")
+    if plan.patience is not None and held_out is None:
+        raise UserError("patience stops on the held-out bound: give valid data, too")

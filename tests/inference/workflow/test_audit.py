@@ -18,8 +18,8 @@ from inference.estimators import (
     Pathwise,
     ScoreFunction,
 )
-from inference.workflow.bias import TOLERANCE
-from inference.workflow.moments import Moments
+from inference.workflow.auditing.bias import TOLERANCE
+from inference.workflow.auditing.moments import Moments
 from ppl_models.toys import (
     ExpectedSquare,
     ExpectedSquareGuide,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from inference.workflow.bias import (
+from inference.workflow.auditing.bias import (
     FAMILY_WISE_ERROR,
     POWER,
     Sample,

@@ -13,7 +13,7 @@ from inference.engine.program.program import Program
 from inference.estimators import REBAR, DisARM, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
 from inference.workflow import moments
 from inference.workflow.audit import audit
-from inference.workflow.moments import (
+from inference.workflow.auditing.moments import (
     Moments,
     count_evaluations,
     directions,

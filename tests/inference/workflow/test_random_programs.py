@@ -12,7 +12,7 @@ import torch
 
 from inference import audit
 from inference.estimators import Exact, LeaveOneOut, ScoreFunction
-from inference.workflow.bias import FAMILY_WISE_ERROR, POWER
+from inference.workflow.auditing.bias import FAMILY_WISE_ERROR, POWER
 from tests.support.binomial import most
 from tests.support.made_up import Around, FromTable, table_of
 from tests.support.random_programs import random_program

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import poisson
 
-from inference.workflow.rare import MAX_RARE_DRAWS, MakeRare, with_rare_draws
+from inference.workflow.auditing.rare import MAX_RARE_DRAWS, MakeRare, with_rare_draws
 
 SMALL = 1e-5
 

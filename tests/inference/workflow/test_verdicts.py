@@ -23,9 +23,9 @@ from inference.estimators import (
     ScoreFunction,
     Wrapped,
 )
-from inference.workflow.bias import FAMILY_WISE_ERROR, log_wealth, resolution
-from inference.workflow.moments import Moments
-from inference.workflow.verdicts import (
+from inference.workflow.auditing.bias import FAMILY_WISE_ERROR, log_wealth, resolution
+from inference.workflow.auditing.moments import Moments
+from inference.workflow.auditing.verdicts import (
     ExactGradient,
     Measured,
     bound_of,

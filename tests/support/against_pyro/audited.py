@@ -14,9 +14,9 @@ from torch import Tensor
 from inference import audit
 from inference.engine.program.program import Program as Audited
 from inference.util import rng
-from inference.workflow.audit_report import Audit
-from inference.workflow.moments import gradient_of, of_the_bound
-from inference.workflow.verdicts import exact_gradient
+from inference.workflow.auditing.moments import gradient_of, of_the_bound
+from inference.workflow.auditing.report import Audit
+from inference.workflow.auditing.verdicts import exact_gradient
 from tests.programs import Made, Program
 from tests.support.against_pyro import by_hand
 from tests.support.against_pyro.by_hand import SEED, Values

@@ -27,9 +27,9 @@ from inference.engine.program.program import Program
 from inference.estimators import IWAE, VIMCO, DReG, Exact, ReweightedWakeSleep
 from inference.util.errors import UserError
 from inference.util.sites import sample_sites
-from inference.workflow.audit_report import EXACT, Verdict
-from inference.workflow.bias import Sample, log_level, log_wealth, resolution
-from inference.workflow.moments import Moments, gradient_of, rounding
+from inference.workflow.auditing.bias import Sample, log_level, log_wealth, resolution
+from inference.workflow.auditing.moments import Moments, gradient_of, rounding
+from inference.workflow.auditing.report import EXACT, Verdict
 
 MULTI_SAMPLE = (IWAE, VIMCO, DReG, ReweightedWakeSleep, RenyiELBO)
 OTHER_BOUNDS = (Trace_MMD, TraceTailAdaptive_ELBO)

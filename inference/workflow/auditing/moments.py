@@ -19,7 +19,7 @@ from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.engine.sparse_rows import as_dense
 from inference.util.sites import sample_sites
-from inference.workflow.bias import Sample
+from inference.workflow.auditing.bias import Sample
 
 FEW, DIRECTIONS = 32, 32
 SETTLING_STEPS = 100  # steps for baselines and temperatures to adapt, at fixed parameters

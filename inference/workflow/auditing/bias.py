@@ -6,7 +6,7 @@ stake λ who bets against E d = 0 has, after draws d₁ … d_n of the differenc
 wealth Π (1 + λ dᵢ).  If E d = 0, the expected wealth is 1, so that the average wealth W of several
 gamblers has E W = 1, and P(W ≥ 1/α) ≤ α (Markov): a test of level α for any n and any distribution
 within ±r, with stakes of at most 1/(2r).  The range r must cover draws that did not occur, too:
-``inference.workflow.rare`` looks for them.
+``inference.workflow.auditing.rare`` looks for them.
 
 Source: Waudby-Smith and Ramdas 2024, "Estimating means of bounded random variables by betting".
 """
