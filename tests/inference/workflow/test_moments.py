@@ -11,8 +11,8 @@ from pyro.nn import PyroModule
 
 from inference.engine.program.program import Program
 from inference.estimators import REBAR, DisARM, LeaveOneOut, MovingAverage, Pathwise, ScoreFunction
-from inference.workflow import moments
 from inference.workflow.audit import audit
+from inference.workflow.auditing import moments
 from inference.workflow.auditing.moments import (
     Moments,
     count_evaluations,
