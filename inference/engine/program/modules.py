@@ -38,6 +38,16 @@ def modules_of(**callees: StochasticFunction) -> dict[str, nn.Module]:
     return found
 
 
+def constrained(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    """Name → value of every ``PyroParam``."""
+    return {
+        f"{path}.{name}": getattr(module, name)
+        for root, top in modules.items()
+        for path, module in top.named_modules(prefix=root)
+        for name in getattr(module, "_pyro_params", ())
+    }
+
+
 def _search(name: str, thing: Any, seen: set[int]) -> Iterator[tuple[str, nn.Module]]:
     """Modules within an object, outermost first; ``seen`` holds objects already searched."""
     if isinstance(thing, CLOSED) or id(thing) in seen:

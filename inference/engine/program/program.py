@@ -26,7 +26,7 @@ from inference.engine.program.checks.plates import (
     refuse_uncovered,
 )
 from inference.engine.program.checks.rows import refuse_other_rows
-from inference.engine.program.modules import evaluating, modules_of, untouched
+from inference.engine.program.modules import constrained, evaluating, modules_of, untouched
 from inference.engine.program.state import (
     met,
     others,
@@ -174,10 +174,15 @@ class Program:
         return self.plate_size or row_count(batch)
 
     def values(self) -> dict[str, Tensor]:
-        """Constrained parameter values by name, detached copies."""
+        """Parameter values by name, detached copies.
+
+        A constrained one has its constrained value; a ``PyroParam`` (an autoguide's scales) also
+        what is optimised, under Pyro's own ``NAME_unconstrained``.
+        """
         with self.scope():
             store = pyro.get_param_store()
             named = {n: store[n] if n in store else p for n, p in self.parameters.items()}  # noqa: SIM401
+            named |= constrained(dict(self.modules()))
             return {name: value.detach().clone() for name, value in named.items()}
 
     def state_dict(self) -> dict[str, Any]:

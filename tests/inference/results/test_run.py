@@ -47,7 +47,7 @@ def test_a_run_is_read_back_whole(tmp_path):
         was, now = run.program(seed).values(), again.program(seed).values()
         assert was.keys() == now.keys()
         assert all(torch.equal(was[name], now[name]) for name in was)
-    first, second = (again.program(s).values()["guide.locs.w_unconstrained"] for s in (3, 5))
+    first, second = (again.program(s).values()["guide.locs.w"] for s in (3, 5))
     assert not torch.equal(first, second)
     assert again.trace["svi"].to_dataset().identical(run.trace["svi"].to_dataset())
     assert again.config["batch_size"] == 8
@@ -63,7 +63,7 @@ def test_new_rows_are_predicted_as_before(tmp_path):
         np.testing.assert_array_equal(was["y"], now["y"])
     assert "posterior" not in again.trace.children
     mean = again.predict(new, 4000)["y"].mean(("chain", "draw")).to_numpy()
-    w = again.program().values()["guide.locs.w_unconstrained"]
+    w = again.program().values()["guide.locs.w"]
     np.testing.assert_allclose(mean, new["x"] @ w, atol=6 * 3 / 4000**0.5)
 
 
@@ -187,3 +187,12 @@ def test_what_a_directory_names_is_not_run(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="latent-dim is -1"):
         Run.load(tmp_path)
+
+
+def test_params_are_constrained(tmp_path):
+    """An autoguide's scales under their own name, beside what is optimised."""
+    params = fitted(tmp_path, seeds=1).params
+    w, scale = ("guide.locs.w", "guide.scales.w")
+    assert set(params) == {w, scale, f"{w}_unconstrained", f"{scale}_unconstrained"}
+    optimised = params[f"{scale}_unconstrained"]
+    torch.testing.assert_close(params[scale], torch.nn.functional.softplus(optimised))
