@@ -77,6 +77,7 @@ class CapturedGradient(PlainGradient):
             self._restored,
             announce=lambda note: self.announce(note),  # looks ``announce`` up when called
             setting=lambda: tuple(module.training for module in modules),
+            parameters=lambda: self.parameters,
         )
 
     def __call__(self, batch: Batch, beta: float = 1.0) -> StepResult:

@@ -54,7 +54,8 @@ def keyed_vectors(
 
 
 def _with_norms(vectors: KeyedVectors) -> KeyedVectors:
-    vectors.fill_norms()
+    # in double precision: gensim's own squares overflow from 1e19 on, and vanish below 1e-23
+    vectors.norms = np.linalg.norm(vectors.vectors.astype(np.float64), axis=1)
     vectors.norms[vectors.norms == 0] = 1.0  # a zero vector has cosine 0 to all others
     return vectors
 

@@ -313,3 +313,11 @@ def test_hidden_areas():
     boxes = np.array([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0]])
     others = np.array([[1.0, 1.0, 3.0, 4.0], [-1.0, 0.0, 0.5, 0.25], [2.0, 0.0, 3.0, 9.0]])
     assert pictures.hidden_area(boxes, others).tolist() == [1.125, 0.0]
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_cosines_of_vectors_of_any_length(size):
+    """Their squares are beyond single precision."""
+    rows = torch.tensor([[1.0, 0.0], [3.0, 4.0], [0.0, -2.0]])
+    found = dict(neighbours(keyed_vectors(["a", "b", "c"], rows * size), "a"))
+    assert found == pytest.approx({"b": 0.6, "c": 0.0}, abs=1e-6)
