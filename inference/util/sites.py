@@ -7,6 +7,7 @@ from typing import Any
 
 from pyro.distributions import MaskedDistribution
 from pyro.poutine import Trace
+from torch import Tensor
 from torch.distributions import Independent, TransformedDistribution
 
 
@@ -30,18 +31,42 @@ def distribution_name(fn: Any) -> str:
     return type(base(fn)).__name__
 
 
-def described(trace: Trace) -> dict[str, str]:
-    """Name → distribution; sites x_0, x_1, … of one sequence are one entry."""
-    return {
-        re.sub(r"_\d+$", "_…", name): _family(base(site["fn"]))
-        for name, site in sample_sites(trace).items()
-    }
+def described(trace: Trace, dependent: Trace | None = None) -> dict[str, str]:
+    """Name → distribution, with its constants; sites x_0, x_1, … of one sequence are one entry.
+
+    Args:
+        trace: of the program.
+        dependent: another, in which all that depends on parameters or draws requires a gradient;
+            None for families alone.
+    """
+    like = {} if dependent is None else sample_sites(dependent)
+    found: dict[str, list[str]] = {}
+    for name, site in sample_sites(trace).items():
+        kind = _family(base(site["fn"])) + _constants(like.get(name))
+        found.setdefault(re.sub(r"_\d+$", "_…", name), []).append(kind)
+    return {name: " or ".join(dict.fromkeys(kinds)) for name, kinds in found.items()}
 
 
 def _family(fn: Any) -> str:
     parts = [base(fn.base_dist), *fn.transforms] if isinstance(fn, TransformedDistribution) else []
     inner = ", ".join(type(part).__name__ for part in parts)
     return f"{type(fn).__name__}({inner})" if inner else type(fn).__name__
+
+
+def _constants(site: Any) -> str:
+    """``(loc=0, scale=1)``: the arguments that are one number, whatever is learnt or drawn."""
+    if site is None or is_factor(site):
+        return ""
+    fn = base(site["fn"])
+    fn = base(fn.base_dist) if isinstance(fn, TransformedDistribution) else fn
+    own = {name: fn.__dict__.get(name) for name in sorted(fn.arg_constraints)}
+    numbers = {n: float(v.reshape(-1)[0]) for n, v in own.items() if _is_one_number(v)}
+    return f"({', '.join(f'{n}={v:.6g}' for n, v in numbers.items())})" if numbers else ""
+
+
+def _is_one_number(value: Any) -> bool:
+    fixed = isinstance(value, Tensor) and not value.requires_grad and value.numel() > 0
+    return fixed and bool((value == value.reshape(-1)[0]).all())
 
 
 def unmasked(fn: Any) -> Any:

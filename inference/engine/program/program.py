@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from inference.data.columns import Batch, row_count
 from inference.engine.program.caches import Caches
+from inference.engine.program.checks.constants import identified
 from inference.engine.program.checks.match import matching, undrawn_latents
 from inference.engine.program.checks.plates import (
     check_size,
@@ -39,7 +40,6 @@ from inference.engine.program.state import (
 from inference.estimators.programs import StochasticFunction
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.sites import described
 
 NO_PARAMETER = (
     "neither model nor guide has a parameter: there is nothing to fit (a module that a function or "
@@ -133,8 +133,8 @@ class Program:
         with poutine.trace(param_only=True) as capture, torch.no_grad(), self.untouched():
             trace, guide_trace = matching(self.traces, self.model, self.guide, batch)
         self.undrawn = undrawn_latents(trace, guide_trace)
-        guides = {f"guide {name}": kind for name, kind in described(guide_trace).items()}
-        self.sites = described(trace) | guides
+        with self.untouched():
+            self.sites = identified(self.traces, (trace, guide_trace), batch)
         self.__dict__.pop("_modules", None)  # an autoguide makes its parameters at its first run
         roots = roots_parameters(model=self.model, guide=self.guide)
         self.parameters = roots | others(roots, met(capture.trace))

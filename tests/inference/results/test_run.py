@@ -113,7 +113,7 @@ def test_another_program_is_refused(tmp_path):
         with pyro.plate("data", 40, subsample=x):
             pyro.sample("x", dist.StudentT(3.0, w, 1.0), obs=x)
 
-    with pytest.raises(UserError, match="sites, x = Normal, not StudentT"):
+    with pytest.raises(UserError, match=r"sites, x = Normal\(scale=1\), not StudentT\(df=3"):
         Run.load(tmp_path, student, guide)
     with pytest.raises(UserError, match="is of a program of yours: give it"):
         Run.load(tmp_path)

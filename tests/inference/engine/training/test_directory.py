@@ -11,6 +11,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import constraints
 
 from inference import Streamed, UserError, fit
 from inference.data.columns import Columns
@@ -160,7 +161,7 @@ def test_other_data_another_likelihood_or_lambda_are_refused(tmp_path, monkeypat
         resumed(tmp_path, model, guide, other, **how)
     with pytest.raises(UserError, match="other held-out data, by their hash"):
         resumed(tmp_path, model, guide, data, **how | {"valid": other})
-    with pytest.raises(UserError, match="sites, x = Normal, not StudentT"):
+    with pytest.raises(UserError, match=r"sites, x = Normal\(scale=1\), not StudentT\(df=3"):
         resumed(tmp_path, student, guide, data, **how)
     with pytest.raises(UserError, match=r"optimizer, lr = 0\.001, not 0\.1"):
         resumed(
@@ -170,6 +171,34 @@ def test_other_data_another_likelihood_or_lambda_are_refused(tmp_path, monkeypat
         resumed(tmp_path, model, guide, data, **how, schedule=other_schedule)
     run = resumed(tmp_path, model, guide, data, **how)
     assert run.trace["svi"].sizes["step"] == 12
+
+
+@pytest.mark.parametrize(
+    ("prior", "noise", "difference"),
+    [
+        (2.0, 0.5, r"sites, w = Normal\(loc=0, scale=1\), not Normal\(loc=0, scale=2\)"),
+        (1.0, 0.6, r"sites, x = Normal\(scale=0\.5\), not Normal\(scale=0\.6\)"),
+    ],
+)
+def test_another_constant_is_refused(prior, noise, difference, tmp_path, monkeypatch):
+    """Whatever is learnt or drawn is none: w's draw, the guide's scale, which begins otherwise."""
+
+    def program(prior, noise, begin):
+        def model(x):
+            w = pyro.sample("w", dist.Normal(0.0, prior))
+            with pyro.plate("data", 40, subsample=x):
+                pyro.sample("x", dist.Normal(w, noise), obs=x)
+
+        def guide(x):
+            scale = pyro.param("scale", torch.tensor(begin), constraint=constraints.positive)
+            pyro.sample("w", dist.Normal(0.0, scale))
+
+        return model, guide, {"x": torch.linspace(-1, 1, 40)}
+
+    begun(tmp_path, monkeypatch, *program(1.0, 0.5, 0.1))
+    with pytest.raises(UserError, match=difference):
+        resumed(tmp_path, *program(prior, noise, 0.1))
+    assert resumed(tmp_path, *program(1.0, 0.5, 0.7)).trace["svi"].sizes["step"] == 12
 
 
 def other_schedule(progress):
