@@ -141,14 +141,17 @@ class Rectified(nn.Conv2d):
     """
 
     def reset_parameters(self) -> None:
+        """Gaussian weights, no biases."""
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
-        nn.init.zeros_(self.bias)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 class Unmoved(nn.Linear):
     """Begins near 1: a product with it begins as the other factor."""
 
     def reset_parameters(self) -> None:
+        """Torch's weights, and biases of 1."""
         super().reset_parameters()
         nn.init.ones_(self.bias)
 
