@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from inference.data.columns import Batch, Columns, Streamed, as_columns
 from inference.engine.program.checks.arguments import device_of, refuse_callables
@@ -85,6 +86,37 @@ def seed_states(directory: Path, config: Mapping[str, Any]) -> list[dict[str, An
             "on with it"
         )
     return states
+
+
+def part_of(
+    directory: Path, recipe: str, prefix: str, *others: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(options, weights) of a module of a recipe's finished run, the first seed's.
+
+    Args:
+        directory: of the run.
+        recipe: whose run it is.
+        prefix: of the names of the module's parameters and buffers.
+        others: further files that the recipe keeps there.
+
+    Raises:
+        UserError: the directory holds no finished run of the recipe.
+    """
+    files = [directory / name for name in ("config.json", "checkpoint.pt", *others)]
+    for file in files:
+        if not file.exists():
+            raise UserError(
+                f"{directory} holds no finished {recipe} ({file.name} is missing): give the "
+                f"directory of a lowerbound fit {recipe} that ran to its end"
+            )
+    config = read_config(directory)
+    options = config["recipe"] or {}
+    if (name := options.get("name")) != recipe:
+        kind = f"a fit of {name}" if name else "a program of your own"
+        raise UserError(f"{directory} holds {kind}: give a fit of the recipe {recipe}")
+    program = seed_states(directory, config)[0]["program"]
+    kept = program["parameters"] | program["buffers"]
+    return options, {n.removeprefix(prefix): t for n, t in kept.items() if n.startswith(prefix)}
 
 
 def dtype_of(config: Mapping[str, Any]) -> torch.dtype:

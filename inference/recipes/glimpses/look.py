@@ -14,14 +14,15 @@ from inference.recipes.glimpses.options import GlimpsesOptions, LookOptions
 from inference.recipes.glimpses.problem import Problem, program
 from inference.recipes.glimpses.report import pictures
 from inference.recipes.glimpses.report.figures import predicted
+from inference.results.restored import part_of
 from inference.util import rng
 from inference.util.errors import UserError
-from inference.util.files import distinct, load_checkpoint, read_json
+from inference.util.files import distinct, read_json
 from inference.util.reading import reading
 from inference.util.terminal import printable
 from ppl_models.glimpses import Glimpses
 
-PREFIX = "model."
+PREFIX, PROBLEM = "model.", "problem.json"
 
 
 def run(options: LookOptions) -> None:
@@ -58,21 +59,13 @@ def trained(directory: Path) -> tuple[Glimpses, Problem, int]:
     Raises:
         UserError: the directory holds no finished run of the recipe.
     """
-    files = [directory / name for name in ("config.json", "checkpoint.pt", "problem.json")]
-    for file in files:
-        if not file.exists():
-            raise UserError(
-                f"{directory} holds no finished glimpses ({file.name} is missing): give the "
-                "directory of a lowerbound fit glimpses that ran to its end"
-            )
-    config, checkpoint, found = read_json(files[0]), load_checkpoint(files[1]), read_json(files[2])
+    saved, weights = part_of(directory, "glimpses", PREFIX, PROBLEM)
+    found = read_json(directory / PROBLEM)
     problem = Problem(**{**found, "image": tuple(found["image"])})
     names = GlimpsesOptions.__dataclass_fields__
-    options = GlimpsesOptions(**{k: v for k, v in config["recipe"].items() if k in names})
+    options = GlimpsesOptions(**{k: v for k, v in saved.items() if k in names})
     model = program(options, problem, size=1)
-    parameters = next(iter(checkpoint.values()))["program"]["parameters"]
-    weights = {n.removeprefix(PREFIX): p for n, p in parameters.items() if n.startswith(PREFIX)}
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights)
     return model.eval(), problem, options.glimpse
 
 

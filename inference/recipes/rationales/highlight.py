@@ -21,13 +21,13 @@ from inference.recipes.rationales.options import HighlightOptions, RationalesOpt
 from inference.recipes.rationales.problem import Model, programs
 from inference.recipes.rationales.report.predictions import answer
 from inference.recipes.rationales.report.scores import at_rate
+from inference.results.restored import part_of
 from inference.util import rng
-from inference.util.errors import UserError
-from inference.util.files import load_checkpoint, read_json
+from inference.util.files import read_json
 from inference.util.reading import reading, text_of
 from inference.util.terminal import printable
 
-PREFIX = "model."
+PREFIX, VOCABULARY, LABELS = "model.", "vocabulary.json", "labels.json"
 DRAWS = 50
 
 
@@ -81,22 +81,11 @@ def trained(directory: Path) -> tuple[Model, RationalesOptions, Vocabulary, list
     Raises:
         UserError: the directory holds no finished run of the recipe.
     """
-    names = ("config.json", "checkpoint.pt", "vocabulary.json", "labels.json")
-    files = [directory / name for name in names]
-    for file in files:
-        if not file.exists():
-            raise UserError(
-                f"{directory} holds no finished rationales ({file.name} is missing): give the "
-                "directory of a lowerbound fit rationales that ran to its end"
-            )
-    config, checkpoint, labels = read_json(files[0]), load_checkpoint(files[1]), read_json(files[3])
-    vocabulary = Vocabulary.load(files[2])
+    saved, weights = part_of(directory, "rationales", PREFIX, VOCABULARY, LABELS)
+    vocabulary, labels = Vocabulary.load(directory / VOCABULARY), read_json(directory / LABELS)
     known = RationalesOptions.__dataclass_fields__
-    options = RationalesOptions(**{k: v for k, v in config["recipe"].items() if k in known})
-    program = next(iter(checkpoint.values()))["program"]
-    kept = program["parameters"] | program["buffers"]
-    weights = {n.removeprefix(PREFIX): p for n, p in kept.items() if n.startswith(PREFIX)}
+    options = RationalesOptions(**{k: v for k, v in saved.items() if k in known})
     vectors = torch.zeros_like(weights["reader.words"])
     model, _ = programs(options, vectors, len(labels), size=1)
-    model.load_state_dict(weights, strict=False)
+    model.load_state_dict(weights)
     return model.to(vectors.dtype).eval(), options, vocabulary, labels

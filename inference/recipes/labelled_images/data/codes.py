@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from inference.data.columns import Batch, Columns, slices
+from inference.results.restored import part_of
 from inference.util.errors import UserError
-from inference.util.files import load_checkpoint, read_json
 from ppl_models.networks import ConvEncoder, image_encoder
 
 PREFIX = "guide.encoder."
@@ -49,12 +49,7 @@ def trained_encoder(directory: Path, shape: torch.Size) -> nn.Module:
     Raises:
         UserError: the directory holds none, or one of images of another size.
     """
-    config, checkpoint = directory / "config.json", directory / "checkpoint.pt"
-    if not (config.exists() and checkpoint.exists()):
-        raise UserError(f"{directory} holds no finished VAE: give the directory of a fit of vae")
-    options = read_json(config)["recipe"]
-    if options["name"] != "vae":
-        raise UserError(f"{directory} holds a fit of {options['name']}: give one of the recipe vae")
+    options, weights = part_of(directory, "vae", PREFIX)
     out = 2 * options["latent_dim"]
     activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[options["activation"]]
     encoder = (
@@ -62,8 +57,6 @@ def trained_encoder(directory: Path, shape: torch.Size) -> nn.Module:
         if options["network"] == "conv"
         else image_encoder(shape, options["hidden"], out, activation)
     )
-    parameters = next(iter(load_checkpoint(checkpoint).values()))["program"]["parameters"]
-    weights = {n.removeprefix(PREFIX): p for n, p in parameters.items() if n.startswith(PREFIX)}
     try:
         encoder.load_state_dict(weights)
     except RuntimeError:
