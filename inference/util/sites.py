@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
 from pyro.distributions import MaskedDistribution
 from pyro.poutine import Trace
 from torch import Tensor
@@ -65,8 +66,12 @@ def _constants(site: Any) -> str:
 
 
 def _is_one_number(value: Any) -> bool:
-    fixed = isinstance(value, Tensor) and not value.requires_grad and value.numel() > 0
-    return fixed and bool((value == value.reshape(-1)[0]).all())
+    if not isinstance(value, Tensor) or value.requires_grad or not value.numel():
+        return False
+    if value.is_complex() or value.layout is not torch.strided:
+        return False
+    own = value[tuple(slice(None) if step else 0 for step in value.stride())]  # not expanded
+    return bool((own == own.reshape(-1)[0]).all())
 
 
 def unmasked(fn: Any) -> Any:
