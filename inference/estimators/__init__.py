@@ -12,7 +12,7 @@ from inference.estimators.multi_sample import IWAE, VIMCO, DReG
 from inference.estimators.pathwise import Pathwise
 from inference.estimators.per_site import PerSite
 from inference.estimators.relaxed import GumbelSoftmax
-from inference.estimators.score_function import LeaveOneOut, ScoreFunction
+from inference.estimators.score_function import LeaveOneOut, ScoreFunction, VarGrad
 from inference.estimators.straight_through import GumbelRao, ReinMax
 from inference.estimators.wake_sleep import ReweightedWakeSleep
 from inference.estimators.wrapped import DecayingAverage, Wrapped
@@ -41,5 +41,6 @@ __all__ = [
     "ReinMax",
     "ReweightedWakeSleep",
     "ScoreFunction",
+    "VarGrad",
     "Wrapped",
 ]

@@ -95,6 +95,11 @@ class LeaveOneOut(ScoreFunction):
     ``Σ_k (signal_k − mean_{j≠k} signal_j) ∇log q(z_k) / K``.  Unbiased; any site; K model
     evaluations, which the pathwise part shares.
 
+    Also exported as ``VarGrad`` (Richter et al. 2020): in the guide's parameters it is the gradient
+    of ½ Var_r log q/p at r = q, the variance within K fixed draws, ``Σ_k (f_k − f̄)² / (K − 1)``.
+    It is taken apart by site and plate: terms before a site are no part of its f, and a
+    reparameterised site has its path.
+
     Raises:
         UserError: K = 1.
     """
@@ -122,3 +127,6 @@ class LeaveOneOut(ScoreFunction):
         """(signal − mean of the others, 0)."""
         others = (signal.sum(0, keepdim=True) - signal) / (self.num_particles - 1)
         return signal - others, 0.0
+
+
+VarGrad = LeaveOneOut

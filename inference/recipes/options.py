@@ -46,6 +46,7 @@ EstimatorName = Literal[
     "Pathwise",
     "ScoreFunction",
     "LeaveOneOut",
+    "VarGrad",
     "ARM",
     "DisARM",
     "ARMS",

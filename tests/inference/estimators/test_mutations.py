@@ -38,6 +38,11 @@ BUGS = {
         "(signal.sum(0, keepdim=True) - signal) / (self.num_particles - 1)",
         "signal.mean(0, keepdim=True)",
     ),
+    "VarGrad without the others": (
+        "score_function.py",
+        "VarGrad = LeaveOneOut",
+        "VarGrad = ScoreFunction",
+    ),
     "weights normalised over the batch": (
         "multi_sample.py",
         "return self.log_weights().detach().softmax(0)",

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from inference.estimators import LeaveOneOut, NeuralBaseline, ScoreFunction
+from inference.estimators import LeaveOneOut, NeuralBaseline, ScoreFunction, VarGrad
 
 X = torch.tensor([0.4, -1.2, 2.0], dtype=torch.float64)
 
@@ -66,3 +66,30 @@ def test_leave_one_out_by_hand(vectorize):
     (expected,) = torch.autograd.grad(-surrogate, logits)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(loss.detach(), -signal.sum() / 3, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_var_grad_is_half_the_variance_of_the_log_ratio(vectorize):
+    """Its gradient at fixed draws, for each datum; a division by K would be off by a quarter."""
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def of_logits(x):
+        with pyro.plate("data", 3):
+            pyro.sample("k", dist.Categorical(logits=logits))
+
+    def of_place(x):
+        with pyro.plate("data", 3):
+            k = pyro.sample("k", dist.Categorical(torch.ones(3, 4) / 4))
+            pyro.sample("x", dist.Normal(1.5 * k, 0.7), obs=x)
+
+    options = {"vectorize_particles": vectorize, "max_plate_nesting": 1}
+    pyro.set_rng_seed(4)
+    loss = VarGrad(4, **options).differentiable_loss(of_place, of_logits, X)
+    (found,) = torch.autograd.grad(loss, logits)
+    pyro.set_rng_seed(4)
+    q = dist.Categorical(logits=logits)
+    k = q.expand([4, 3]).sample() if vectorize else torch.stack([q.sample() for _ in range(4)])
+    log_p = torch.tensor(0.25).log() + dist.Normal(1.5 * k, 0.7).log_prob(X)
+    ratio = q.log_prob(k) - log_p
+    (expected,) = torch.autograd.grad(0.5 * ratio.var(0, unbiased=True).sum(), logits)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
