@@ -1,15 +1,21 @@
-"""Gradients of counts by what one more would change.
+"""Gradients of counts by what one more, or one fewer, would change.
 
-    ∂ E f(z) / ∂ log λ = λ E [f(z + 1) − f(z)],   z ~ Poisson(λ)
+    ∂ E f(z) / ∂λ = E [f(z + 1) − f(z)],                   z ~ Poisson(λ)
+    ∂ E f(z) / ∂p = −E [(z + 1) (f(z + 1) − f(z))] / p,    z ~ Geometric(p), failures
+    ∂ E f(z) / ∂p = n E [f(y + 1) − f(y)],                 y ~ Binomial(n − 1, p)
 
-As the probabilities of a Poisson distribution satisfy ∂p(z) / ∂λ = p(z − 1) − p(z): a weak
-derivative, whose two halves are coupled (Pflug 1989; Heidergott & Vázquez-Abad 2008).
+The first and third are weak derivatives, whose two halves are coupled (Pflug 1989; Heidergott &
+Vázquez-Abad 2008); the first and second are −∂P(z ≤ k) / P(z = k), summed by parts (Cong et al.
+2019, GO).  A y is z without one of its n trials, a success with probability z / n.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.poutine import Trace
+from torch import Tensor
 
 from inference.estimators.ledger import (
     Choice,
@@ -27,7 +33,7 @@ from inference.util.sites import base, distribution_name
 
 
 class CoupledDifference(OneByOne):
-    """``Σ_d [f(z + e_d) − f(z)] ∇λ_d`` for each count d of a Poisson site.
+    """``Σ_d [f(z + e_d) − f(z)] ∇λ_d`` for each count d of a Poisson site; likewise for others.
 
     >>> import pyro, pyro.distributions as dist, torch
     >>> w = torch.tensor(0.0, requires_grad=True)
@@ -40,27 +46,41 @@ class CoupledDifference(OneByOne):
     2.0
 
     Earlier sites keep their draws, later ones are drawn anew.  All elements of a site's plates
-    count one more at once, as each has a signal of its own.  Unbiased; a site of D counts costs D
-    model evaluations.
+    count one more at once, as each has a signal of its own.  Unbiased; Poisson, Geometric and
+    Binomial sites; a site of D counts costs D model evaluations.
 
     Raises:
-        UserError: a site is neither Poisson nor reparameterised, or a later term outside of its
+        UserError: a site is none of these, nor reparameterised, or a later term outside of its
             plates may see several of their elements.
     """
 
     def one(self, choice: Choice, main: Ledger, trace: Trace, programs: ModelAndGuide) -> Part:
         """The site's; a count that is one too many is no draw of the guide."""
-        if (kind := distribution_name(choice.fn)) != "Poisson":
-            raise UserError(
-                f"{type(self).__name__} handles Poisson sites, but site {choice.name!r} is a "
-                f"{kind}: use LeaveOneOut(num_particles=4)"
-            )
         refuse_coupled(choice, main, type(self).__name__)
-        rate, value = base(choice.fn).rate, value_of(choice, trace)
+        inner, value = base(choice.fn), value_of(choice, trace)
+        step, slope = self._step(choice.name, inner, value)
         f, surrogate = signal_of(choice, main), []
-        own = rate.shape[len(choice.fn.batch_shape) :]  # the counts of one element
+        own = inner.batch_shape[len(choice.fn.batch_shape) :]  # the counts of one element
         for number in one_at_a_time(own, f):
-            run = programs.run(replay_prefix(trace, choice.name, value + number))
+            run = programs.run(replay_prefix(trace, choice.name, value + step * number))
             gap = signal_of(choice, read_ledger([run])) - f
-            surrogate.append((gap[(..., *(None,) * len(own))] * number * rate).sum())
+            surrogate.append((gap[(..., *(None,) * len(own))] * step * number * slope).sum())
         return Part(torch.stack(surrogate).sum())
+
+    def _step(self, name: str, inner: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+        """(±1 or 0, slope): ``±[f(z ± 1) − f(z)] ∇slope`` is the gradient of E f(z)."""
+        match distribution_name(inner):
+            case "Poisson":
+                return torch.ones_like(value), inner.rate
+            case "Geometric":
+                return torch.ones_like(value), -(value + 1) * inner.probs.log()
+            case "Binomial":
+                count = inner.total_count
+                fewer = torch.rand_like(value) * count < value
+                step = torch.where(fewer, -1.0, 1.0).to(value)
+                return torch.minimum(step, count - value), count * inner.probs
+            case kind:
+                raise UserError(
+                    f"{type(self).__name__} handles Poisson, Geometric and Binomial sites, but "
+                    f"site {name!r} is a {kind}: use LeaveOneOut(num_particles=4)"
+                )

@@ -99,7 +99,13 @@ BUGS = {
         "if term.time >= choice.time and outside:",
         "if False:",
     ),
-    "one more count of the rate's own": ("counts.py", "* number * rate", "* number * rate.log()"),
+    "one more count of the rate's own": (
+        "counts.py",
+        "torch.ones_like(value), inner.rate",
+        "torch.ones_like(value), inner.rate.log()",
+    ),
+    "a geometric success not counted": ("counts.py", "-(value + 1) * inner", "-value * inner"),
+    "a binomial trial always added": ("counts.py", "* count < value", "* count < 0"),
     "a path where the score is asked for": (
         "per_site.py",
         '{"has_rsample": False}',
