@@ -4,6 +4,7 @@ from inference.estimators.antithetic import ARM, DisARM
 from inference.estimators.arms import ARMS
 from inference.estimators.base import Estimator
 from inference.estimators.baselines import MovingAverage, NeuralBaseline
+from inference.estimators.carms import CARMS
 from inference.estimators.control_variates import REBAR, RELAX
 from inference.estimators.counts import CoupledDifference
 from inference.estimators.exact import Exact
@@ -20,6 +21,7 @@ from inference.estimators.wrapped import DecayingAverage, Wrapped
 __all__ = [
     "ARM",
     "ARMS",
+    "CARMS",
     "IWAE",
     "REBAR",
     "RELAX",

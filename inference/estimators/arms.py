@@ -80,5 +80,9 @@ def antithetic_bits(first: Tensor, logits: Tensor, count: int) -> list[Tensor]:
 def correction(logits: Tensor, count: int) -> Tensor:
     """ρ = q (1 − q) / (q − P), P = max(0, 2 q^{1/(K−1)} − 1)^{K−1}, q of the rarer value."""
     q = torch.sigmoid(-logits.abs())
-    both = (2 * q ** (1 / (count - 1)) - 1).clamp(min=0) ** (count - 1)
-    return (1 - q) / (1 - both / q.clamp(min=torch.finfo(q.dtype).tiny))
+    return (1 - q) / (1 - both_rare(q, count) / q.clamp(min=torch.finfo(q.dtype).tiny))
+
+
+def both_rare(q: Tensor, count: int) -> Tensor:
+    """P(b_j = b_k = rare) of two of K bits whose rarer value has probability q ≤ ½."""
+    return (2 * q ** (1 / (count - 1)) - 1).clamp(min=0) ** (count - 1)

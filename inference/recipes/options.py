@@ -50,6 +50,7 @@ EstimatorName = Literal[
     "ARM",
     "DisARM",
     "ARMS",
+    "CARMS",
     "Marginal",
     "CoupledDifference",
     "REBAR",

@@ -6,6 +6,7 @@ import torch
 from inference.estimators import (
     ARM,
     ARMS,
+    CARMS,
     IWAE,
     REBAR,
     RELAX,
@@ -24,6 +25,7 @@ BITS = {"Bernoulli", "Normal", "subsampled", "coupled"}
 ANY = BITS | {"Categorical", "OneHotCategorical"}
 RELAXABLE = ANY - {"Categorical"}
 NORMAL = {"Normal"}
+CATEGORIES = {"Categorical", "OneHotCategorical", "Normal"}
 APART = ANY - {"coupled"}
 
 
@@ -69,6 +71,13 @@ ELBOS = {
             4, 2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
         ),
         BITS,
+    ),
+    "CARMS": (lambda name: CARMS(3), CATEGORIES),
+    "CARMS, vectorised": (
+        lambda name: CARMS(
+            2, 2, vectorize_particles=True, max_plate_nesting=CASES[name].nesting + 1
+        ),
+        CATEGORIES,
     ),
     "Marginal": (lambda name: Marginal(), APART),
     "Marginal, vectorised": (

@@ -12,6 +12,7 @@ DEFAULTS = {
     "ARM": PYROS,
     "DisARM": PYROS,
     "ARMS": {"antithetic": 4, "num_particles": 1},
+    "CARMS": {"antithetic": 4, "num_particles": 1},
     "Marginal": PYROS,
     "CoupledDifference": PYROS,
     "PerSite": {"default": None},

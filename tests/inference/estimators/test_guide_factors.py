@@ -14,6 +14,7 @@ from inference.engine.program.program import Program
 from inference.estimators import (
     ARM,
     ARMS,
+    CARMS,
     IWAE,
     REBAR,
     RELAX,
@@ -208,6 +209,7 @@ SITEWISE = {
     "ARM": ARM,
     "DisARM": DisARM,
     "ARMS": ARMS,
+    "CARMS": CARMS,
     "Marginal": Marginal,
     "REBAR": REBAR,
     "RELAX": lambda: RELAX(torch.nn.Identity()),

@@ -81,13 +81,23 @@ BUGS = {
     "DisARM without the absolute value": ("antithetic.py", "logits.abs()", "logits"),
     "ARMS without its correction": (
         "arms.py",
-        "return (1 - q) / (1 - both / q.clamp(min=torch.finfo(q.dtype).tiny))",
+        "return (1 - q) / (1 - both_rare(q, count) / q.clamp(min=torch.finfo(q.dtype).tiny))",
         "return torch.ones_like(q)",
     ),
     "ARMS drawn without the first": (
         "arms.py",
         "(first != likely).to(logits)",
         "torch.bernoulli(q)",
+    ),
+    "CARMS as if categories passed were independent": (
+        "carms.py",
+        "by_place = before * correction",
+        "by_place = correction",
+    ),
+    "CARMS's unseen bits never 1": (
+        "carms.py",
+        "torch.where(behind, beyond,",
+        "torch.where(behind, 0,",
     ),
     "marginal's values weighed alike": (
         "marginal.py",
