@@ -9,7 +9,7 @@ from inference.estimators.control_variates import REBAR, RELAX
 from inference.estimators.counts import CoupledDifference
 from inference.estimators.exact import Exact
 from inference.estimators.marginal import Marginal
-from inference.estimators.multi_sample import IWAE, VIMCO, DReG
+from inference.estimators.multi_sample import IWAE, OVIS, VIMCO, DReG
 from inference.estimators.pathwise import Pathwise
 from inference.estimators.per_site import PerSite
 from inference.estimators.relaxed import GumbelSoftmax
@@ -23,6 +23,7 @@ __all__ = [
     "ARMS",
     "CARMS",
     "IWAE",
+    "OVIS",
     "REBAR",
     "RELAX",
     "VIMCO",

@@ -1,9 +1,10 @@
 """K-sample bounds ``log 1/K Σ_k w_k``, w = p(x, z)/q(z), and their gradients.
 
 IWAE: Burda et al. 2016.  Doubly reparameterised: Tucker et al. 2019.  VIMCO: Mnih & Rezende 2016.
-Weights are per unit: an element of the plates that all coupled sites share.  Where every latent is
-local, a unit is a datum with everything nested in it; a latent outside of the data's plate couples
-all data; latents in separate plates that share nothing are separate units.
+OVIS: Liévin et al. 2020.  Weights are per unit: an element of the plates that all coupled sites
+share.  Where every latent is local, a unit is a datum with everything nested in it; a latent
+outside of the data's plate couples all data; latents in separate plates that share nothing are
+separate units.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class DReG(MultiSample):
 
     The model's own parameters keep ``Σ_k w̃_k ∇log p(x, z_k)``.  Unbiased, zero for the guide at
     q = p(z | x); 2K model evaluations; reparameterised sites only (Tucker et al. 2019, equation 8).
+    Sites of a guide may depend on each other: what is left out is the score of all of them at fixed
+    draws, so that the path through earlier draws stays, as Bauer & Mnih 2021 derive for
+    hierarchies.  (Their second generalisation, of the prior's own score, is not here: it needs the
+    inverse of the prior's reparameterisation.)
     """
 
     rescores = True
@@ -140,14 +145,56 @@ class VIMCO(MultiSample):
 
     def __init__(self, num_particles: int = 2, **options: Any) -> None:
         if num_particles < 2:
-            raise UserError("VIMCO needs num_particles of 2 or more")
+            raise UserError(f"{type(self).__name__} needs num_particles of 2 or more")
         super().__init__(num_particles, **options)
 
     def surrogate(self, units: Units, fixed: Units) -> Tensor:
         """The bound, and the score of every draw that is not reparameterised."""
-        signal = units.leave_one_out().detach()
+        signal = self.signal(units).detach()
         scores = [units.score(choice) for choice in units.ledger.non_reparameterised()]
         return units.bound() + sum(units.total(signal * score) for score in scores)
+
+    def signal(self, units: Units) -> Tensor:
+        """(K, units …) what each particle's score is weighed by."""
+        return units.leave_one_out()
+
+
+class OVIS(VIMCO):
+    """VIMCO with the baseline that is the best for many particles, as far as γ says.
+
+    >>> import pyro, pyro.distributions as dist, torch
+    >>> guide = lambda x: pyro.sample("b", dist.Bernoulli(0.5))
+    >>> def model(x):
+    ...     b = pyro.sample("b", dist.Bernoulli(0.5))
+    ...     pyro.sample("x", dist.Bernoulli(0.25 + 0.5 * b), obs=x)
+    >>> 0.28 < OVIS(num_particles=8).loss(model, guide, torch.tensor(1.0)) < 1.39  # −log p(x|b)
+    True
+
+    ``Σ_k (L − w̃_k − c_k) ∇log q(z_k)`` for the guide, with the baseline ``c_k = L_{−k} − γ w̃_k +
+    (1 − γ) log(1 − 1/K)`` of Liévin et al. 2020, equation 17; L_{−k} is the bound of the other
+    K − 1 draws.  γ = 0 is for weights of which one has all (ESS near 1), and unbiased; γ = 1 for
+    even ones (ESS far above 1): biased by ``γ E Σ_k w̃_k ∇log q(z_k)``, as c_k sees z_k.  Any site
+    (reparameterised ones by the path); K model evaluations.
+
+    Args:
+        gamma: γ.
+
+    Raises:
+        UserError: K = 1, or γ is not in [0, 1].
+    """
+
+    unbiased = False
+
+    def __init__(self, num_particles: int = 2, *, gamma: float = 1.0, **options: Any) -> None:
+        super().__init__(num_particles, **options)
+        if not 0 <= gamma <= 1:
+            raise UserError(f"OVIS with gamma {gamma}: give a number from 0 to 1")
+        self.gamma, self.unbiased = gamma, gamma == 0
+
+    def signal(self, units: Units) -> Tensor:
+        """L − c_k, as w̃_k ∇log q is in the gradient of L; L − L_{−k} is log (1 − 1/K)/(1 − w̃_k)."""
+        even = math.log(1 - 1 / self.num_particles)
+        return self.gamma * (even + units.shares()) - units.log_share_of_others()
 
 
 def refuse_learned_delta(ledger: Ledger) -> None:
@@ -209,6 +256,12 @@ class Units:
             _eye(log_w), others[None], log_w[:, None].expand(-1, len(log_w), *log_w.shape[1:])
         )
         return log_w.logsumexp(0) - replaced.logsumexp(0)
+
+    def log_share_of_others(self) -> Tensor:
+        """(K, units …) log(1 − w̃_k), also where w̃_k rounds to 1."""
+        log_w = self.log_weights()
+        others = log_w[None].masked_fill(_eye(log_w), -math.inf)
+        return others.logsumexp(1) - log_w.logsumexp(0)
 
     def score(self, choice: Choice) -> Tensor:
         """(K, units …) log q of a site's draw."""

@@ -60,6 +60,7 @@ EstimatorName = Literal[
     "IWAE",
     "DReG",
     "VIMCO",
+    "OVIS",
     "ReweightedWakeSleep",
 ]
 

@@ -8,6 +8,7 @@ from inference.estimators import (
     ARMS,
     CARMS,
     IWAE,
+    OVIS,
     REBAR,
     RELAX,
     VIMCO,
@@ -93,6 +94,7 @@ BOUNDS = {
     "IWAE": (lambda name: IWAE(2), NORMAL),
     "DReG": (lambda name: DReG(2), NORMAL),
     "VIMCO": (lambda name: VIMCO(2), ANY),
+    "OVIS": (lambda name: OVIS(2, gamma=0.0), ANY),
 }
 WEIGHED = {name for name, case in CASES.items() if case.local or case.units}
 

@@ -21,6 +21,7 @@ DEFAULTS = {
     "REBAR": {"num_particles": 1, "temperature": 0.5, "scale": 1.0},
     "RELAX": {"num_particles": 1},
     "VIMCO": {"num_particles": 2},
+    "OVIS": {"num_particles": 2, "gamma": 1.0},
     "LeaveOneOut": PYROS | {"num_particles": 2},
     "Exact": {"nodes": 32},
     "GumbelSoftmax": {"num_particles": 1, "temperature": 0.5, "hard": False},
@@ -47,6 +48,7 @@ def test_what_is_biased_says_so():
     biased = {
         "GumbelRao",
         "GumbelSoftmax",
+        "OVIS",
         "ReinMax",
         "ReweightedWakeSleep",
         "Wrapped",

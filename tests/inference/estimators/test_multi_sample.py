@@ -1,5 +1,6 @@
 """K-sample bounds by hand: weights, shares and baselines written out for one datum and for two."""
 
+import functools
 import math
 
 import pyro
@@ -8,9 +9,13 @@ import pytest
 import torch
 
 from inference import UserError
-from inference.estimators import IWAE, VIMCO, DReG, ReweightedWakeSleep
+from inference.estimators import IWAE, OVIS, VIMCO, DReG, ReweightedWakeSleep
+from inference.estimators.ledger import Ledger, Term
+from inference.estimators.multi_sample import Units
+from tests.support.catalogue import CASES
 from tests.support.examples import BIT_DATA as X
 from tests.support.examples import bit_guide, bit_model
+from tests.support.oracle import critical, exact_pair_bound, flat, pairs_of, tables, worst_z
 
 K = 3
 
@@ -79,6 +84,48 @@ def test_dreg(vectorize):
     torch.testing.assert_close(gradients, (of_guide, of_model), rtol=1e-10, atol=0)
 
 
+def hierarchy(phi, theta):
+    """(log p, log q) as functions of (u, z): u ~ q, z ~ q(u), x of z, and p of both."""
+
+    def log_p(u, z):
+        prior = dist.Normal(0.0, 1.0).log_prob(u) + dist.Normal(theta * u, 0.8).log_prob(z)
+        return prior + dist.Normal(z, 0.7).log_prob(X)
+
+    def log_q(u, z):
+        return dist.Normal(phi * X, 0.9).log_prob(u) + dist.Normal(phi * u, 0.6).log_prob(z)
+
+    return log_p, log_q
+
+
+def test_dreg_of_a_hierarchical_guide():
+    """w̃² on the whole path, u's way through q(z | u) as well; no score of any site."""
+
+    def two_sites(phi, theta):
+        with pyro.plate("data", 2):
+            u = pyro.sample("u", dist.Normal(0.0, 1.0).expand([2]))
+            z = pyro.sample("z", dist.Normal(theta * u, 0.8))
+            pyro.sample("x", dist.Normal(z, 0.7), obs=X)
+
+    def two_guides(phi, theta):
+        with pyro.plate("data", 2):
+            u = pyro.sample("u", dist.Normal(phi * X, 0.9))
+            pyro.sample("z", dist.Normal(phi * u, 0.6))
+
+    phi, theta = leaves()
+    pyro.set_rng_seed(6)
+    noise = torch.stack([torch.stack([torch.randn(2), torch.randn(2)]) for _ in range(K)])
+    u = phi * X + 0.9 * noise[:, 0]
+    z = phi * u + 0.6 * noise[:, 1]
+    fixed_p, fixed_q = hierarchy(phi.detach(), theta.detach())
+    log_w = fixed_p(u, z) - fixed_q(u, z)
+    share = log_w.detach().softmax(0)
+    (of_guide,) = torch.autograd.grad(-(share**2 * log_w).sum(), phi)
+    of_model = -(share * hierarchy(phi, theta)[0](u.detach(), z.detach())).sum()
+    expected = of_guide, torch.autograd.grad(of_model, theta)[0]
+    _, gradients = found(DReG, (two_sites, two_guides), False)
+    torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=0)
+
+
 @pytest.mark.parametrize("vectorize", [False, True])
 def test_vimco(vectorize):
     """Σ_k (L − L_{−k}) ∇log q(b_k) + Σ_k w̃_k ∇log w_k, by a loop over particles."""
@@ -102,6 +149,58 @@ def test_vimco(vectorize):
     torch.testing.assert_close(loss, -bound.sum().detach(), rtol=1e-12, atol=0)
     expected = torch.autograd.grad(-surrogate, (phi, theta))
     torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 1.0])
+def test_ovis(gamma):
+    """Equation 17, by a loop over particles: Σ_k (L − w̃_k − c_k) ∇log q(b_k), and the model's."""
+    phi, theta = leaves()
+    pyro.set_rng_seed(6)
+    p = (phi * X).sigmoid().detach()
+    b = torch.stack([torch.bernoulli(p) for _ in range(K)])
+    log_q = dist.Bernoulli(logits=phi * X).log_prob(b)
+    log_p = dist.Bernoulli(0.3).log_prob(b) + dist.Normal(theta * b, 0.7).log_prob(X)
+    w = (log_p - log_q).exp().detach()
+    bound, share, surrogate = w.mean(0).log(), w / w.sum(0), 0.0
+    for k in range(K):
+        without = torch.stack([w[j] for j in range(K) if j != k]).mean(0).log()
+        baseline = without - gamma * share[k] + (1 - gamma) * math.log(1 - 1 / K)
+        surrogate = surrogate + ((bound - share[k] - baseline) * log_q[k]).sum()
+    surrogate = surrogate + (share * log_p).sum()
+    estimator = functools.partial(OVIS, gamma=gamma)
+    loss, gradients = found(estimator, (bit_model, bit_guide), False)
+    torch.testing.assert_close(loss, -bound.sum(), rtol=1e-12, atol=0)
+    expected = torch.autograd.grad(-surrogate, (phi, theta))
+    torch.testing.assert_close(gradients, expected, rtol=1e-10, atol=0)
+
+
+def test_ovis_is_finite_where_one_weight_is_all():
+    """w̃ = (1, e⁻⁸⁰): a signal of 80 and of 0."""
+    log_w = torch.tensor([[0.0], [-80.0]])
+    term = Term("x", log_w, {}, -1, False)
+    units = Units(Ledger([term], [], {}), {}, 2, 1.0)
+    found = OVIS(2, gamma=0.0).signal(units)
+    torch.testing.assert_close(found, torch.tensor([[80.0], [0.0]]), rtol=1e-12, atol=1e-30)
+
+
+def test_ovis_is_biased_by_what_its_docstring_says():
+    """γ E Σ_k w̃_k ∇log q(z_k), by enumeration; γ = 0 would be seen as wrong."""
+    case = CASES["two_layers"]
+    log_p, log_q, mass, leaves = tables(case)
+    log_w = (log_p - log_q).detach()
+    share = torch.sigmoid(log_w[:, None] - log_w[None])
+    first = (pairs_of(mass.detach(), share.dim()) * share).sum(1)
+    excess = 2 * (first * log_q).sum()  # of both particles
+    gradients = torch.autograd.grad(excess, list(leaves.values()), allow_unused=True)
+    expected = exact_pair_bound(case)[0] - flat(leaves, gradients).sum(0)
+    assert worst_z(case, OVIS(2), expected, 0.05, 2) < critical(2)
+    assert worst_z(case, OVIS(2, gamma=0.0), expected, 0.05, 2) > critical(2)
+
+
+@pytest.mark.parametrize("gamma", [-0.1, 1.5, math.nan])
+def test_ovis_refuses_other_gammas(gamma):
+    with pytest.raises(UserError, match=r"OVIS with gamma .*: give a number from 0 to 1"):
+        OVIS(2, gamma=gamma)
 
 
 def test_a_part_of_the_data_is_scaled():

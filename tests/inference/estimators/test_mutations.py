@@ -78,6 +78,16 @@ BUGS = {
         "(log_w.sum(0, keepdim=True) - log_w) / (self.particles - 1)",
         "log_w.mean(0, keepdim=True).expand(log_w.shape)",
     ),
+    "OVIS's γ everywhere": (
+        "multi_sample.py",
+        "self.gamma * (even + units.shares())",
+        "(even + self.gamma * units.shares())",
+    ),
+    "OVIS's others include itself": (
+        "multi_sample.py",
+        "log_w[None].masked_fill(_eye(log_w), -math.inf)",
+        "log_w[None].expand(len(log_w), *log_w.shape)",
+    ),
     "DisARM without the absolute value": ("antithetic.py", "logits.abs()", "logits"),
     "ARMS without its correction": (
         "arms.py",
