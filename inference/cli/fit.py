@@ -42,6 +42,7 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         clip_norm=options.clip_norm,
         valid=recipe.valid,
         patience=options.patience,
+        until=options.until,
         device=options.device,
         precision=options.precision,
         compile=options.compile,

@@ -87,6 +87,8 @@ class Training:
     """Clip the gradient to this global norm."""
     patience: PositiveInt | None = None
     """Stop after so many epochs without a better held-out bound, and keep the best."""
+    until: Literal["converged"] | None = None
+    """converged: stop when the parameters have settled, and keep their mean; at most --epochs."""
     seeds: PositiveInt = 1
     """Number of trainings, with different initial values and noise."""
     device: MayChange[str] = "cpu"

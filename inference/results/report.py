@@ -69,5 +69,7 @@ def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path 
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), "")
     console = Console()
     console.print(table)
+    if "stopped" in svi.attrs:
+        console.print(tables.plain(svi.attrs["stopped"]))
     if directory is not None:
         console.print(tables.plain(f"trace, checkpoint and pictures: {directory}"))

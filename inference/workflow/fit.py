@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from pyro.infer import ELBO, Trace_ELBO
+from pyro.optim.lr_scheduler import PyroLRScheduler
 
 from inference.data.columns import Columns, Data, Streamed
 from inference.engine import launch
@@ -49,6 +50,7 @@ def fit(
     clip_norm: float | None = None,
     valid: Data | None = None,
     patience: int | None = None,
+    until: str | None = None,
     device: str = "cpu",
     precision: str = "float32",
     compile: bool = False,
@@ -88,6 +90,12 @@ def fit(
         valid: held-out data, whose bound is estimated after each epoch.
         patience: stop after this many epochs in which the held-out bound did not improve by two
             standard errors, and keep the best parameters.
+        until: "converged": stop after the epoch in which the parameters of a seed have settled
+            under the constant learning rate, and keep their mean over the later part of training
+            (buffers are the last ones); ``epochs`` or ``steps`` are the most it takes.  See
+            ``inference.engine.training.records.convergence`` for the rule.  The trace says why each
+            seed stopped, ``run.trace["svi"].attrs["stopped"]``; one that has not settled warns and
+            keeps its last parameters.
         device: "cpu", "cuda", "cuda:1", …; of several processes, "cuda" gives each its own.
         precision: "float32", "float64" or "bf16-mixed".
         compile: capture the step (estimator, backward, clipping) once as a graph, and compile it:
@@ -161,10 +169,11 @@ def fit(
             anneal=anneal,
             clip_norm=clip_norm,
             patience=patience,
+            until=until,
             compile=compile,
             seeds_at_once=seeds_at_once,
         )
-        refuse_together(plan, held_out, processes, jobs)
+        refuse_together(plan, optimizer, held_out, processes, jobs)
         home = None if directory is None else Path(directory)
         numbers = seeds_of(seeds)
         identity = fit_identity(plan, numbers, elbo, config, train, held_out)
@@ -198,7 +207,11 @@ def refuse_callbacks(callbacks: Sequence[Callback]) -> None:
 
 
 def refuse_together(
-    plan: Plan, held_out: Columns | Streamed | None, processes: Processes, jobs: int
+    plan: Plan,
+    optimizer: Optimizable,
+    held_out: Columns | Streamed | None,
+    processes: Processes,
+    jobs: int,
 ) -> None:
     """Raise a ``UserError`` for options that exclude, or need, one another."""
     plan.refuse_processes(processes.size)
@@ -206,3 +219,8 @@ def refuse_together(
         raise UserError("jobs are for seeds one by one in one process: leave out one of the two")
     if plan.patience is not None and held_out is None:
         raise UserError("patience stops on the held-out bound: give valid data, too")
+    if plan.until is not None and isinstance(optimizer, PyroLRScheduler):
+        raise UserError(
+            "until watches iterates settle under one learning rate: leave out the scheduler, or "
+            "until"
+        )

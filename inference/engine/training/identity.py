@@ -59,6 +59,7 @@ def fit_identity(
         "anneal": describe_schedule(plan.anneal),
         "clip_norm": plan.clip_norm,
         "patience": plan.patience,
+        "until": plan.until,
         "compile": plan.compile,
         "precision": str(plan.dtype).removeprefix("torch.") + "-mixed" * mixed,
         "recipe": dict(config) if config else None,

@@ -21,7 +21,7 @@ from inference.engine.optimizers import Optimizable, adapter_of
 from inference.engine.program import nonfinite
 from inference.engine.program.program import defaults
 from inference.engine.training.interrupts import checkpointing
-from inference.engine.training.recorder import step_row
+from inference.engine.training.records.recorder import step_row
 from inference.engine.training.seed_training import SeedTraining
 from inference.util.errors import UserError
 from inference.util.progress import Bar
@@ -138,8 +138,7 @@ class TrainingRun:
         )
         step = self.step + 1
         for i, seed in self.going:
-            seed.step = step
-            seed.recorder.append(rows[i])
+            seed.record(step, rows[i])
             block_ends = result.loss.device.type != "cpu" and step % seed.recorder.block == 0
             if block_ends and not seed.recorder.last_is_finite("grad_norm"):
                 self._raise_nonfinite(i, batch, step)

@@ -29,6 +29,7 @@ class Plan:
         anneal: weight β of the KL over progress.
         clip_norm: largest global norm of the gradient (None: no clipping).
         patience: evaluations on held-out data without improvement before stopping.
+        until: "converged": stop when the iterates have settled, and keep their mean.
         compile: capture the step as a graph and compile it.
         seeds_at_once: train all seeds as one vectorised program.
 
@@ -45,6 +46,7 @@ class Plan:
     anneal: Schedule = constant
     clip_norm: float | None = None
     patience: int | None = None
+    until: str | None = None
     compile: bool = False
     seeds_at_once: bool = False
 
@@ -53,6 +55,20 @@ class Plan:
             raise UserError(f"precision {self.precision!r} is not one of {', '.join(DTYPES)}")
         if self.seeds_at_once and not self.compile:
             raise UserError("seeds_at_once vectorises the captured step: give compile, too")
+
+        if self.until is not None:
+            self._refuse_until()
+
+    def _refuse_until(self) -> None:
+        if self.until != "converged":
+            raise UserError(f'until is {self.until!r}: give "converged", or leave it out')
+        if self.patience is not None:
+            raise UserError("until and patience both say when to stop: leave out one of the two")
+        if self.schedule is not constant or self.annealed:
+            raise UserError(
+                "until watches iterates settle under one rate and one objective: leave out the "
+                "schedule and the annealing"
+            )
 
     @property
     def steps_per_epoch(self) -> int:

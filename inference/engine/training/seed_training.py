@@ -34,7 +34,8 @@ from inference.engine.program.objective import bound
 from inference.engine.program.program import Program
 from inference.engine.program.terms import Terms
 from inference.engine.training.plan import Plan
-from inference.engine.training.recorder import Recorder
+from inference.engine.training.records.convergence import Iterates
+from inference.engine.training.records.recorder import Recorder
 from inference.engine.training.validation import HeldOut, held_out_bounds, naming_other_columns
 from inference.util import rng
 from inference.util.errors import UserError
@@ -60,6 +61,7 @@ class SeedTraining:
     Attributes:
         terms: records the estimator's terms.
         recorder, held_out: records of the steps, and the held-out bounds.
+        iterates: record of the parameters, if training ends when they have settled.
         example: two rows of the first batch, on which the program can be initialised again.
         best: the program's state at the best held-out bound, if training may stop early.
         last: its state at the end, if the best has taken its place.
@@ -89,6 +91,7 @@ class SeedTraining:
         self.last: dict[str, Any] | None = None
         self.step, self.epoch, self.finished = 0, 0, False
         self.held_out = HeldOut(plan.patience)
+        self.iterates = Iterates() if plan.until else None
         pyro.set_rng_seed(seed)
         first = next(iter(data.batches(self._order(0)[:1])))
         self.example = {name: column[:2].cpu().clone() for name, column in first.items()}
@@ -130,12 +133,20 @@ class SeedTraining:
         position = self.step - self.epoch * self.plan.steps_per_epoch
         return self._order(self.epoch)[position:][: self.plan.steps - self.step]
 
+    def record(self, step: int, row: Tensor) -> None:
+        """Count a step, with its row of the record (names,)."""
+        self.step = step
+        self.recorder.append(row)
+        if self.iterates is not None:
+            self.iterates.observe(self.program.parameters, step)
+
     def end_epoch(self) -> None:
         """Evaluate, and decide whether to go on."""
         if self.valid is not None:
             self.evaluate(self.valid)
         self.epoch += 1
-        self.finished = self.step >= self.plan.steps or self.held_out.exhausted
+        settled = self.iterates is not None and self.iterates.settled(self.step)
+        self.finished = self.step >= self.plan.steps or self.held_out.exhausted or settled
 
     def evaluate(self, valid: Columns | Streamed) -> None:
         """Record the held-out bound; keep the program's state if it is the best so far."""
@@ -156,10 +167,13 @@ class SeedTraining:
         return found
 
     def restore_best(self) -> None:
-        """Restore the best parameters, if they were kept; the last are kept, too."""
+        """Restore the best parameters, or the mean that has settled; the last are kept, too."""
         if self.best is not None:
             self.last = self.program.state_dict()
             self.program.load_state_dict(self.best)
+        elif self.iterates is not None and self.iterates.mean:
+            self.last = self.program.state_dict()
+            self.iterates.put_mean(self.program.parameters)
 
     def state_dict(self) -> dict[str, Any]:
         """Parameters, random state, position in the data, records; a collective call."""
@@ -172,6 +186,7 @@ class SeedTraining:
             "rng": self.processes.gather(rng.get_state()),
             "recorder": self.recorder.state_dict(),
             "held_out": self.held_out.state_dict(),
+            "iterates": self.iterates and self.iterates.state_dict(),
             "best": self.best,
             "last": self.last,
             "steps": self.plan.steps,
@@ -184,9 +199,12 @@ class SeedTraining:
         A finished training goes on from its end if the plan has more steps than it had.
         """
         self.held_out.load_state_dict(state["held_out"])
+        if self.iterates is not None:
+            self.iterates.load_state_dict(state["iterates"], self.plan.device)
         self.step, self.epoch, self.finished = state["step"], state["epoch"], state["finished"]
         self.best, self.last = state["best"], state["last"]
-        if self.finished and self.plan.steps > state["steps"] and not self.held_out.exhausted:
+        at_its_end = self.held_out.exhausted or (self.iterates is not None and self.iterates.mean)
+        if self.finished and self.plan.steps > state["steps"] and not at_its_end:
             self._reopen()
         reopened = state["finished"] and not self.finished
         self.program.load_state_dict((reopened and state["last"]) or state["program"])

@@ -70,6 +70,7 @@ class Job:
                 trained = self.at_once(begun, directory)
             else:
                 trained = self.one_by_one(begun, directory, jobs)
+        warn_of_unsettled(trained)
         return self.result(trained, directory)
 
     def begun(self, programs: Sequence[Program], seeds: Sequence[int]) -> Iterator[SeedTraining]:
@@ -165,3 +166,14 @@ class Job:
     def bar(self, label: str) -> Bar:
         """Of a training."""
         return Bar(label, self.plan.steps, self.shown and self.processes.rank == 0)
+
+
+def warn_of_unsettled(trained: Sequence[SeedTraining]) -> None:
+    """Warn of each seed that was to be trained until it has converged, and has not."""
+    for seed in trained:
+        if seed.iterates is not None and not seed.iterates.mean:
+            warnings.warn(
+                f"seed {seed.seed}: {seed.iterates.verdict}; its last parameters are kept: give "
+                "more epochs (resume=True goes on), or another learning rate",
+                stacklevel=4,
+            )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import xarray as xr
 
-from inference.engine.training.recorder import regrouped
+from inference.engine.training.records.recorder import regrouped
 from inference.engine.training.seed_training import SeedTraining
 from inference.results import traces
 
@@ -25,6 +25,8 @@ def trace_of(trained: Sequence[SeedTraining], about: Mapping[str, Any]) -> xr.Da
         groups["held_out"] = _held_out(trained)
     for name, group in groups.items():
         group.attrs |= about[name]
+    if stopped := [f"seed {t.seed}: {t.iterates.verdict}" for t in trained if t.iterates]:
+        groups["svi"].attrs["stopped"] = "; ".join(stopped)
     return xr.DataTree.from_dict(groups)
 
 

@@ -16,7 +16,7 @@ from torch.distributions import constraints
 from inference import Streamed, UserError, fit
 from inference.data.columns import Columns
 from inference.engine.training.identity import describe_schedule, fingerprint
-from inference.engine.training.recorder import MAX_ROWS, Recorder, regrouped
+from inference.engine.training.records.recorder import MAX_ROWS, Recorder, regrouped
 from inference.engine.training.schedules import constant, cosine, warm_up
 from inference.util.files import load_checkpoint
 from tests.support.examples import global_only, local
@@ -330,8 +330,8 @@ def test_windows_double_as_steps_come():
 
 
 def test_seeds_that_end_in_windows_of_different_width_share_steps(tmp_path, monkeypatch):
-    monkeypatch.setattr("inference.engine.training.recorder.MAX_ROWS", 64)
-    monkeypatch.setattr("inference.engine.training.recorder.BLOCK", 16)
+    monkeypatch.setattr("inference.engine.training.records.recorder.MAX_ROWS", 64)
+    monkeypatch.setattr("inference.engine.training.records.recorder.BLOCK", 16)
     x = torch.linspace(0, 3, 20)
     stops = {0: 30, 1: 150}
 

@@ -1,0 +1,1 @@
+"""What a training keeps of its steps: their numbers, and the parameters that they led to."""
