@@ -163,7 +163,8 @@ def test_another_program_s_checkpoint_is_refused(tmp_path):
     fit(model, before, data, steps=2, directory=tmp_path, progress=False)
 
     def guide(x):
-        pyro.sample("w", dist.Normal(pyro.param("other", torch.tensor(0.0)), 1.0))
+        other = pyro.param("other", torch.tensor(0.0))
+        pyro.sample("w", dist.Normal(other, other.exp()))
 
     with pytest.raises(UserError, match="checkpoint is of another program"):
         fit(model, guide, data, steps=2, directory=tmp_path, resume=True, progress=False)
