@@ -84,9 +84,9 @@ class Verdict:
         return "unbiased" if self.resolution <= TOLERANCE else "cannot tell"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """Verdicts, their ``table()``, ``plot(path)`` and ``tree``.
+@dataclass(frozen=True, repr=False)
+class Audit(tables.ShownAsTables):
+    """Verdicts, their ``table()``, ``plot(path)`` and ``tree``; printed, a table for each moment.
 
     Attributes:
         rows: a verdict for each estimator and moment.
@@ -126,15 +126,20 @@ class Audit:
             table.add_row(*row.values())
         return table
 
+    def tables(self) -> list[Table]:
+        """One for each moment of training."""
+        return [self.table(step) for step in sorted({r.step for r in self.rows})]
+
     def _caption(self) -> str:
         lines = [
             "effort = E‖g‖² × ms, which training follows; work = variance × ms",
             "bias: % of the gradient's norm, ! where seen (family-wise error "
             f"{FAMILY_WISE_ERROR:g}), else what would be seen with probability {POWER:g}; ? is all",
         ]
-        return "\n".join([*lines, f"no exact gradient: {self.inexact}"][: 2 + bool(self.inexact)])
+        lines += [f"no exact gradient: {self.inexact}"] * bool(self.inexact)
+        return "\n".join(lines + [f"{name}: left out. {why}" for name, why in self.refused.items()])
 
-    def plot(self, path: Path) -> None:
+    def plot(self, path: str | Path) -> None:
         """Plot variance and effort of each estimator; against steps if there are several."""
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
