@@ -152,7 +152,7 @@ class Audit(tables.ShownAsTables):
             _curves(right, self.rows, "effort")
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
-        right.set_title("E‖g‖² × milliseconds: what training takes")
+        right.set_title("effort, E‖g‖² × milliseconds")
         plots.save(figure, path)
 
     @property
@@ -212,8 +212,9 @@ def _bars(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:
     bounds = len({r.bound for r in rows}) > 1
     names = [r.name + f" [{r.bound}]" * bounds + " (biased)" * r.biased for r in ordered]
     axis.barh(names, values, color=["0.7" if r.biased else "C0" for r in ordered])
-    if any(value > 0 for value in values):
+    if least := min((value for value in values if value > 0), default=0):
         axis.set_xscale("log")
+        axis.set_xlim(left=least / 3)
 
 
 def _curves(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:
