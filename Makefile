@@ -64,7 +64,7 @@ notebooks: $(READY)
 
 docs: $(BASE)
 	$(INSTALL) '.[docs]'
-	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -c docs . build/docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -c docs . build/docs
 	@echo "the site: build/docs/index.html"
 
 clean:

@@ -25,8 +25,8 @@ def training(axis: Axes, runs: Path) -> None:
         values = plots.smooth(svi["elbo"].to_numpy()).mean(0)
         relaxed = svi.attrs["bound"] != "ELBO"
         label = f"{name} (its own, relaxed bound)" if relaxed else name
-        line = {"color": colour, "ls": "--" if relaxed else "-"}
-        axis.plot(svi["step"].to_numpy(), values, label=label, **line)
+        style = "--" if relaxed else "-"
+        axis.plot(svi["step"].to_numpy(), values, style, color=colour, label=label)
     axis.set(xlabel="step", ylabel="training ELBO, nats per image", ylim=(-30.5, -23.5))
     axis.set_title("fit: four estimators on one program")
     axis.legend(frameon=False, loc="lower right")
@@ -41,7 +41,9 @@ def audited(axis: Axes, found: xr.Dataset) -> None:
     for place, i in enumerate(np.argsort(-effort)):
         axis.barh(place, effort[i], color=COLOURS[names[i].partition(":")[0]])
         says = f" biased by {100 * float(last['bias'][i]):.0f} %" if seen[i] else ""
-        axis.text(effort[i], place, f" {effort[i]:.{0 if effort[i] > 10 else 1}f}{says}", va="center")
+        axis.text(
+            effort[i], place, f" {effort[i]:.{0 if effort[i] > 10 else 1}f}{says}", va="center"
+        )
     axis.set_yticks(range(len(names)), [names[i] for i in np.argsort(-effort)])
     axis.set(xscale="log", xlim=(0.1, 6 * effort.max()), xlabel="E‖g‖² × milliseconds")
     axis.set_title("audit: what training takes, and at which bias")

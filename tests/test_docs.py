@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import inference
+import lowerbound
 from inference.cli import registry
 from inference.cli.main import ON_RECIPES, parsed, with_data
 
@@ -24,6 +26,11 @@ PYTHON = re.compile(r"^```python( slow)?\n(.*?)^```\n(?:\n```text\n(.*?)^```)?",
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 COMMAND = re.compile(r"^    +lowerbound ((?:.*\\\n)*.*)$", re.M)
 ELLIPSIS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def test_the_installed_name_is_the_same_face():
+    assert lowerbound.__all__ == inference.__all__
+    assert all(getattr(lowerbound, name) is getattr(inference, name) for name in inference.__all__)
 
 
 def named(path):

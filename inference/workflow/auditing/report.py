@@ -29,7 +29,7 @@ class Verdict:
         against: what its mean is compared with, "the exact gradient" or the name of an unbiased
             estimator of the same bound; "" if there is neither.
         worst_z: evidence for a bias, √(2 log wealth), see ``inference.workflow.auditing.bias``; on
-            the scale of a |z|, 0 without evidence; nan if there is nothing to compare with.
+            the scale of a z-score, 0 without evidence; nan if there is nothing to compare with.
         critical: threshold that ``worst_z`` exceeds in any of the audit's rows with probability at
             most ``FAMILY_WISE_ERROR`` if there is no bias.
         bias: ‖mean − reference‖ / ‖reference‖, less the expectation from noise alone.
