@@ -1,7 +1,7 @@
 """A step's time for a vocabulary a hundred times larger: noise-contrastive, and the full softmax.
 
-python -m benchmarks.vocabulary docs/vocabulary.png draws it against the vocabulary.  Steps are
-those of fit: gradient, norm, and Adagrad of the batch's rows.
+python -m benchmarks.vocabulary docs/systems/words-vocabulary.png draws it against the vocabulary.
+Steps are those of fit: gradient, norm, and Adagrad of the batch's rows.
 """
 
 from __future__ import annotations

@@ -40,11 +40,9 @@ def run(source: Source, options: AuditOptions) -> None:
         optimizer=recipe.optimizer or functools.partial(torch.optim.Adam, lr=options.learning_rate),
         skip_refused=True,
     )
-    for spec, why in found.refused.items():
-        console.print(tables.plain(f"{spec}: left out. {why}"))
     out = options.out or Path("runs") / f"{Path(source.name).stem}-audit"
-    for step in sorted(set(options.at)):
-        console.print(found.table(step))
+    for table in found.tables():
+        console.print(table)
     found.plot(out / "audit.png")
     traces.write_trace(found.tree, out / "audit.nc")
     console.print(tables.plain(f"picture and tree: {out}"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def elbo(tree: xr.DataTree, path: Path) -> None:
+def elbo(tree: xr.DataTree, path: str | Path) -> None:
     """Plot the ELBO of each seed, its held-out values, and the named terms."""
     svi = tree["svi"].to_dataset()
     terms = [str(n) for n in svi if str(n).startswith(("kl_", "log_likelihood_"))]
@@ -102,7 +102,7 @@ def show(axis: Axes, image: Tensor) -> None:
         axis.imshow(pixels[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, atomically."""
-    with replacing(path) as beside:
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a picture of the kind that the path ends on, atomically."""
+    with replacing(Path(path)) as beside:
         figure.savefig(beside, dpi=120)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from inference.util import tables
@@ -45,10 +45,12 @@ def plain(figures: Mapping[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path | None) -> None:
-    """Print the final bounds and the reported figures."""
-    table = tables.new_table(str(directory or "run"), ("figure", "value", "± standard error"))
+def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path | None) -> Table:
+    """A rich table of the final bounds (means over seeds and the last steps) and the figures."""
     svi = tree["svi"].to_dataset()
+    seeds, steps = svi.sizes["seed"], svi.sizes["step"]
+    title = f"{directory or 'run'}: {steps} steps of {seeds} seed{'s' * (seeds > 1)}"
+    table = tables.new_table(title, ("figure", "value", "± standard error"))
     last = svi.isel(step=slice(-max(1, svi.sizes["step"] // 20), None)).mean()
     for name in svi:
         if svi[name].attrs.get("units") == "nats per datum":
@@ -67,9 +69,6 @@ def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path 
             table.add_row(name, f"{mean:.3f}", f"{error:.3f}")
         else:
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), "")
-    console = Console()
-    console.print(table)
     if "stopped" in svi.attrs:
-        console.print(tables.plain(svi.attrs["stopped"]))
-    if directory is not None:
-        console.print(tables.plain(f"trace, checkpoint and pictures: {directory}"))
+        table.caption = tables.plain(svi.attrs["stopped"])
+    return table

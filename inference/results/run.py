@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import torch
 import xarray as xr
+from rich.console import Console
+from rich.table import Table
 
 from inference.data.columns import Columns, Streamed, as_columns
 from inference.engine.program.checks.arguments import is_count
@@ -16,15 +18,16 @@ from inference.engine.program.program import Program, accepted_columns
 from inference.engine.training.validation import naming_other_columns, refuse_other_columns
 from inference.results import restored, traces
 from inference.results.arviz_versions import inference_data
+from inference.util import tables
 from inference.util.errors import UserError
 from inference.util.files import write_json
 
 DataT = TypeVar("DataT", Columns, Streamed, Columns | Streamed)
 
 
-@dataclass
-class Run:
-    """What ``fit`` returns, and ``Run.load`` reads back on another day.
+@dataclass(repr=False)
+class Run(tables.ShownAsTables):
+    """What ``fit`` returns, and ``Run.load`` reads back on another day; printed, its final bounds.
 
     Attributes:
         trace: ``xarray.DataTree``; group ``svi`` has dims (seed, step), see
@@ -194,13 +197,30 @@ class Run:
         with naming_other_columns("the data", columns, like):
             return posterior_groups(program, columns, num_samples, assign, progress)
 
+    def table(self, figures: Mapping[str, Any] | None = None) -> Table:
+        """A rich table of the final bounds, and of further figures by name."""
+        from inference.results.report import figure_table
+
+        return figure_table(self.trace, figures or {}, self.directory)
+
+    def tables(self) -> list[Table]:
+        """The one that is shown."""
+        return [self.table()]
+
+    def plot(self, path: str | Path) -> None:
+        """Plot the ELBO and its terms against the step; the band spans the seeds."""
+        from inference.results import plots
+
+        plots.elbo(self.trace, path)
+
     def finish(self, figures: Mapping[str, Any]) -> None:
         """Write the trace, its plot and these figures; print the figures as a table."""
-        from inference.results import plots
-        from inference.results.report import figure_table, plain
+        from inference.results.report import plain
 
         self.save()
+        console = Console()
+        console.print(self.table(figures))
         if self.directory is not None:
-            plots.elbo(self.trace, self.directory / "elbo.png")
+            self.plot(self.directory / "elbo.png")
             write_json(self.directory / "figures.json", plain(figures))
-        figure_table(self.trace, figures, self.directory)
+            console.print(tables.plain(f"trace, checkpoint and pictures: {self.directory}"))

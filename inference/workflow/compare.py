@@ -58,8 +58,8 @@ class Row:
     khat: float
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(tables.ShownAsTables):
     """Runs side by side: ``rows``, ``table()``, ``plot(path)``, and ``tree`` with a ``run`` dim."""
 
     rows: Sequence[Row]
@@ -90,7 +90,11 @@ class Comparison:
             )
         return table
 
-    def plot(self, path: Path) -> None:
+    def tables(self) -> list[Table]:
+        """The one that is shown."""
+        return [self.table()]
+
+    def plot(self, path: str | Path) -> None:
         """Plot the training ELBO against steps and against seconds; the band spans the seeds."""
         svi = self.tree["svi"].to_dataset()
         figure = Figure(figsize=(10, 4), layout="constrained")

@@ -29,7 +29,7 @@ class Verdict:
         against: what its mean is compared with, "the exact gradient" or the name of an unbiased
             estimator of the same bound; "" if there is neither.
         worst_z: evidence for a bias, √(2 log wealth), see ``inference.workflow.auditing.bias``; on
-            the scale of a |z|, 0 without evidence; nan if there is nothing to compare with.
+            the scale of a z-score, 0 without evidence; nan if there is nothing to compare with.
         critical: threshold that ``worst_z`` exceeds in any of the audit's rows with probability at
             most ``FAMILY_WISE_ERROR`` if there is no bias.
         bias: ‖mean − reference‖ / ‖reference‖, less the expectation from noise alone.
@@ -84,9 +84,9 @@ class Verdict:
         return "unbiased" if self.resolution <= TOLERANCE else "cannot tell"
 
 
-@dataclass(frozen=True)
-class Audit:
-    """Verdicts, their ``table()``, ``plot(path)`` and ``tree``.
+@dataclass(frozen=True, repr=False)
+class Audit(tables.ShownAsTables):
+    """Verdicts, their ``table()``, ``plot(path)`` and ``tree``; printed, a table for each moment.
 
     Attributes:
         rows: a verdict for each estimator and moment.
@@ -126,15 +126,20 @@ class Audit:
             table.add_row(*row.values())
         return table
 
+    def tables(self) -> list[Table]:
+        """One for each moment of training."""
+        return [self.table(step) for step in sorted({r.step for r in self.rows})]
+
     def _caption(self) -> str:
         lines = [
             "effort = E‖g‖² × ms, which training follows; work = variance × ms",
             "bias: % of the gradient's norm, ! where seen (family-wise error "
             f"{FAMILY_WISE_ERROR:g}), else what would be seen with probability {POWER:g}; ? is all",
         ]
-        return "\n".join([*lines, f"no exact gradient: {self.inexact}"][: 2 + bool(self.inexact)])
+        lines += [f"no exact gradient: {self.inexact}"] * bool(self.inexact)
+        return "\n".join(lines + [f"{name}: left out. {why}" for name, why in self.refused.items()])
 
-    def plot(self, path: Path) -> None:
+    def plot(self, path: str | Path) -> None:
         """Plot variance and effort of each estimator; against steps if there are several."""
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -147,7 +152,7 @@ class Audit:
             _curves(right, self.rows, "effort")
             figure.legend(*right.get_legend_handles_labels(), loc="outside right upper")
         left.set_title("variance of one gradient")
-        right.set_title("E‖g‖² × milliseconds: what training takes")
+        right.set_title("effort, E‖g‖² × milliseconds")
         plots.save(figure, path)
 
     @property
@@ -207,8 +212,9 @@ def _bars(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:
     bounds = len({r.bound for r in rows}) > 1
     names = [r.name + f" [{r.bound}]" * bounds + " (biased)" * r.biased for r in ordered]
     axis.barh(names, values, color=["0.7" if r.biased else "C0" for r in ordered])
-    if any(value > 0 for value in values):
+    if least := min((value for value in values if value > 0), default=0):
         axis.set_xscale("log")
+        axis.set_xlim(left=least / 3)
 
 
 def _curves(axis: Any, rows: Sequence[Verdict], quantity: str) -> None:

@@ -54,6 +54,16 @@ def test_a_run_is_read_back_whole(tmp_path):
     assert again.config["versions"]["torch"] == torch.__version__
 
 
+def test_printed_it_says_its_final_bounds_and_it_draws_itself(tmp_path):
+    run = fitted(tmp_path)
+    assert "12 steps of 2 seeds" in " ".join(str(run).split())
+    last = float(run.trace["svi"]["elbo"][:, -1].mean())
+    assert f"elbo, training, nats per datum {last:.3f}" in " ".join(str(run).split())
+    assert str(run) == str(loaded(tmp_path))
+    run.plot(str(tmp_path / "a.svg"))
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+
+
 def test_new_rows_are_predicted_as_before(tmp_path):
     run, again = fitted(tmp_path), loaded(tmp_path)
     new = {"x": X[:7] * 3}

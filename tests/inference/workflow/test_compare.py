@@ -120,6 +120,7 @@ def test_bounds_of_different_kinds_are_not_ranked():
     assert [row.kind for row in mixed.rows] == ["ELBO", "L_5", "ELBO"]
     assert all(np.isnan(row.difference) for row in mixed.rows)
     assert "not ranked" in mixed.table().caption
+    assert all(name in str(mixed) for name in ("many", "L_5", "not ranked"))
     assert compare({n: runs[n] for n in ("elbo", "same")}).ranked
 
 
