@@ -66,7 +66,7 @@ def wrongs(program: Program, judged: Columns, draws: int) -> tuple[Tensor, Tenso
 
 def mean_code(guide: Any, x: Tensor) -> Tensor:
     """(B, D) the mean of q(s | X, E z): each block read at its expected place."""
-    with Expected(), poutine.block():
+    with poutine.block(), Expected():  # the inner is asked first; block answers for all outside
         return guide(x)
 
 
