@@ -18,6 +18,8 @@ from ppl_models.convolution import convolve
 from ppl_models.deconvolutional import Deconvolutional, Level, shape_of, weighted
 from ppl_models.unpooling import blocks
 
+STRENGTH = 4.0  # nats that a strong feature has ahead of none, at first
+
 
 class PerMap(nn.Module):
     """An MLP of one tanh layer for each of K maps: (…, K, h, w, in) → (…, K, h, w, out).
@@ -49,6 +51,23 @@ class PerMap(nn.Module):
         return out.unflatten(2, columns.shape[2:]).movedim((0, 1), (-4, -1))
 
 
+class Places(PerMap):
+    """Logits of a block's p² places by its features: at first, higher where a feature is strong.
+
+    Else every place is as likely as another at first, and reading at places is no more than a mean.
+    """
+
+    def __init__(self, maps: int, places: int) -> None:
+        super().__init__(maps, places, places, places)
+
+    def reset_parameters(self) -> None:
+        """STRENGTH · tanh(features)."""
+        super().reset_parameters()
+        with torch.no_grad():
+            self.first.copy_(torch.eye(self.first.shape[-1]))
+            self.second.copy_(STRENGTH * self.first)
+
+
 class Encoder(nn.Module):
     """The networks of the guide.
 
@@ -62,7 +81,7 @@ class Encoder(nn.Module):
         self.filters = nn.ParameterList(torch.empty(shape_of(level)) for level in levels)
         self.where = nn.ModuleDict(
             {
-                str(number): PerMap(level.layer.maps, *3 * [level.layer.pool**2])
+                str(number): Places(level.layer.maps, level.layer.pool**2)
                 for number, level in enumerate(levels, start=1)
                 if level.layer.pool > 1
             }

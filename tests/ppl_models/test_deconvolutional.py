@@ -218,12 +218,23 @@ def test_draws_together_are_draws_one_by_one():
 
 def test_another_seed_draws_every_weight_anew():
     model, guide = programs()
-    before = [p.detach().clone() for p in [*model.parameters(), *guide.encoder.parameters()]]
+    parts = dict([*model.named_parameters(), *guide.encoder.named_parameters()])
+    before = {name: part.detach().clone() for name, part in parts.items()}
     reset_modules(Program(model, guide))
-    after = [*model.parameters(), *guide.encoder.parameters()]
-    for one, other in zip(before, after, strict=True):
-        constant = other.dim() == 0 or bool((other == 0).all())  # α₀ and biases
-        assert constant or not bool((one == other).any())
+    for name, part in parts.items():
+        constant = part.dim() == 0 or bool((part == 0).all()) or name.startswith("where.")
+        assert constant or not bool((part == before[name]).any())
+
+
+def test_at_first_places_are_chosen_where_a_feature_is_strong_by_every_seed():
+    model, guide = programs()
+    cells = 3 * torch.randn(B, 2, 1, 1, 16, generator=generator, dtype=torch.double)
+    with torch.no_grad():
+        for part in guide.encoder.where.parameters():
+            part.zero_()
+        reset_modules(Program(model, guide))
+        logits = guide.encoder.choose(1, cells).base_dist.logits
+    torch.testing.assert_close(logits, (4 * cells.tanh()).log_softmax(-1))
 
 
 MNIST = [Layer(30, 8, 3), Layer(80, 6)]

@@ -55,7 +55,7 @@ class ImagesLabelsOptions(Training):
     """Gradient estimator."""
     temperature: PositiveFloat = 0.7
     """Temperature of GumbelSoftmax."""
-    hard: bool = False
+    hard: bool = True
     """For GumbelSoftmax: one-hot draws with the relaxed ones' gradient."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """The learning rate's course."""
