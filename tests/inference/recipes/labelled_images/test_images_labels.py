@@ -41,7 +41,7 @@ def test_a_run_learns_and_leaves_its_pictures(run):
 
 @pytest.mark.parametrize("head", [pytest.param("svm", marks=pytest.mark.slow), "augmented-svm"])
 def test_the_svm_learns_drawn_or_summed_out(head, tmp_path):
-    options = [*FAST, "--head", head, "--epochs", "4", "--labels", "600", "--out", str(tmp_path)]
+    options = [*FAST, "--head", head, "--epochs", "12", "--labels", "600", "--out", str(tmp_path)]
     main(["fit", "images-labels", *options])
     assert figures_of(tmp_path)["error %, mean of 20 draws"]["mean"] < 75
 
