@@ -95,17 +95,23 @@ class Comparison(tables.ShownAsTables):
         return [self.table()]
 
     def plot(self, path: str | Path) -> None:
-        """Plot the training ELBO against steps and against seconds; the band spans the seeds."""
+        """Plot training bounds against steps and against seconds; the band spans the seeds.
+
+        Where runs are trained on different bounds, the legend says on which.
+        """
         svi = self.tree["svi"].to_dataset()
         figure = Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
+        several = len(np.unique(svi["bound"])) > 1
         for name in svi["run"].to_numpy():
             run = svi.sel(run=name)
+            label = f"{name}, of its {run['bound'].item()}" if several else str(name)
             values = plots.smooth(run["elbo"].to_numpy())
             clock = run["seconds"].mean("seed").to_numpy()
-            plots.band(left, run["step"].to_numpy(), values, str(name))
-            plots.band(right, clock, values, str(name))
-        left.set(xlabel="step", ylabel="training ELBO, nats per datum")
+            plots.band(left, run["step"].to_numpy(), values, label)
+            plots.band(right, clock, values, label)
+        ylabel = "training bound" if several else f"training {svi['bound'].values[0]}"
+        left.set(xlabel="step", ylabel=f"{ylabel}, nats per datum")
         right.set(xlabel="seconds")
         for axis in (left, right):
             axis.axhline(self.level, color="0.6", lw=0.8, ls=":")
@@ -180,7 +186,8 @@ def compare(
         )
         for n in trees
     ]
-    joined = {"svi": _concat(svi)}
+    trained_on = [str(group.attrs.get("bound", "unknown")) for group in svi.values()]
+    joined = {"svi": _concat(svi).assign_coords(bound=("run", trained_on))}
     if held_out:
         joined["held_out"] = _concat({n: t["held_out"].to_dataset() for n, t in trees.items()})
     ordered = sorted(rows, key=lambda r: -r.bound) if ranked else rows

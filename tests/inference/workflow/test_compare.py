@@ -16,6 +16,7 @@ from inference.estimators import (
     Pathwise,
     ReweightedWakeSleep,
 )
+from inference.results import plots
 from inference.results.traces import read_trace, write_trace
 from inference.workflow.compare import compare_directories
 from tests.support.examples import local
@@ -122,6 +123,18 @@ def test_bounds_of_different_kinds_are_not_ranked():
     assert "not ranked" in mixed.table().caption
     assert all(name in str(mixed) for name in ("many", "L_5", "not ranked"))
     assert compare({n: runs[n] for n in ("elbo", "same")}).ranked
+
+
+def test_the_picture_says_which_bound_each_was_trained_on(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: drawn.append(figure))
+    one, other = trace(-100), trace(-101)
+    other["svi"].attrs["bound"] = "relaxed ELBO"
+    one["svi"].attrs["bound"] = "ELBO"
+    compare({"a": one, "b": other}).plot(tmp_path / "mixed.png")
+    compare({"a": one, "b": one}).plot(tmp_path / "alike.png")
+    said = [[t.get_text() for t in f.axes[0].get_legend().get_texts()] for f in drawn]
+    assert said == [["a, of its ELBO", "b, of its relaxed ELBO"], ["a", "b"]]
 
 
 def test_bounds_of_different_data_are_not_ranked():
