@@ -73,7 +73,7 @@ def test_m2_of_pixels_with_the_label_drawn(tmp_path):
         ({"padding": "same", "layers": "16x4"}, "has no middle"),
         ({"labels": 5}, "--labels is 5 for 10 classes"),
         ({"codes": "runs/m1"}, "--codes are for --model m2"),
-        ({"model": "m2", "codes": "nowhere"}, "nowhere holds no finished VAE"),
+        ({"model": "m2", "codes": "nowhere"}, "nowhere holds no finished vae"),
     ],
 )
 def test_impossible_options_are_refused_in_words(options, words):
