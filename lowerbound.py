@@ -1,11 +1,8 @@
 """The face of ``inference`` under the name that is installed: ``from lowerbound import fit``."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import inference
-
-if TYPE_CHECKING:
-    from inference import *  # noqa: F403
 
 __all__ = inference.__all__
 

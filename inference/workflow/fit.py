@@ -143,14 +143,9 @@ def fit(
     elbo = Trace_ELBO() if estimator is None else estimator
     refuse_estimator(elbo)
     refuse_callables(model, guide)
+    counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size}
     refuse_options(
-        counts={
-            "epochs": epochs,
-            "steps": steps,
-            "batch_size": batch_size,
-            "patience": patience,
-            "jobs": jobs,
-        },
+        counts=counts | {"patience": patience, "jobs": jobs},
         positive={"clip_norm": clip_norm},
         durations={"checkpoint_every": checkpoint_every},
         functions={"schedule": schedule, "anneal": anneal},
@@ -192,9 +187,6 @@ def fit(
                 shown=progress,
             )
             run = job.run(kept, jobs)
-            if not kept.trained:
-                run.keep_groups()
-            run.save()
     return run
 
 

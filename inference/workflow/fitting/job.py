@@ -62,7 +62,7 @@ class Job:
     shown: bool
 
     def run(self, directory: RunDirectory, jobs: int) -> Run:
-        """Train all seeds, ``jobs`` at a time, from the directory's checkpoint."""
+        """Train all seeds, ``jobs`` at a time, from the directory's checkpoint; save the run."""
         programs = copies(*self.sent.pair, len(self.seeds))
         with rng.forked():
             begun = self.begun(programs, self.seeds)
@@ -71,7 +71,11 @@ class Job:
             else:
                 trained = self.one_by_one(begun, directory, jobs)
         warn_of_unsettled(trained)
-        return self.result(trained, directory)
+        run = self.result(trained, directory)
+        if not directory.trained:
+            run.keep_groups()
+        run.save()
+        return run
 
     def begun(self, programs: Sequence[Program], seeds: Sequence[int]) -> Iterator[SeedTraining]:
         """Each seed's training, made lazily."""
