@@ -45,17 +45,29 @@ class Anywhere(Plane):
         retina: a smooth one makes l reparameterised, a sharp one makes it a site for the score.
         width: length of the state h that the locator reads.
         sigma: σ, in half images.
+        at_first: what σ is at first; if that is more, σ = sigma + (at_first − sigma) eʳ, r learned.
+            Looks then begin all over the image, and narrow as it pays to know where.
     """
 
-    def __init__(self, retina: Retina, width: int, sigma: float) -> None:
+    def __init__(
+        self, retina: Retina, width: int, sigma: float, at_first: float | None = None
+    ) -> None:
         super().__init__(retina)
-        self.sigma, self.locate = sigma, nn.Linear(width, self.dims)
+        self.least, self.locate = sigma, nn.Linear(width, self.dims)
         self.normal = dist.Normal if retina.smooth else NormalWithoutPath
+        self.wider = 0.0 if at_first is None else at_first - sigma
+        if self.wider:
+            self.log_excess = nn.Parameter(torch.zeros(()))
+
+    @property
+    def sigma(self) -> Tensor | float:
+        """σ as it is now."""
+        return self.least + self.wider * self.log_excess.exp() if self.wider else self.least
 
     def forward(self, h: Tensor, tilt: Tensor | float = 0.0) -> TorchDistribution:
         """The distribution of l given h (…, B, width)."""
         mean = torch.tanh(self.locate(h)) + tilt
-        return self.normal(mean, torch.full_like(mean, self.sigma)).to_event(1)
+        return self.normal(mean, torch.ones_like(mean) * self.sigma).to_event(1)
 
 
 class AtRandom(Plane):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 from rich.table import Table
 from torch import Tensor
@@ -31,6 +32,23 @@ class Estimate(NamedTuple):
 def estimated(figures: Mapping[str, Any]) -> dict[str, Any]:
     """The figures, each tensor over data as its mean and standard error."""
     return {n: Estimate.of(v) if isinstance(v, Tensor) else v for n, v in figures.items()}
+
+
+def over_seeds(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of one seed; of several, their mean with the standard error between seeds."""
+    first, *others = [estimated(figures) for figures in found]
+    if not others:
+        return first
+    means = {name: [value_of(figures[name]) for figures in (first, *others)] for name in first}
+    return {
+        f"{name}, {len(found)} seeds": Estimate.of(torch.tensor(each))
+        for name, each in means.items()
+    }
+
+
+def value_of(figure: Estimate | float) -> float:
+    """The figure without its error."""
+    return figure.value if isinstance(figure, Estimate) else figure
 
 
 def plain(figures: Mapping[str, Any]) -> dict[str, Any]:

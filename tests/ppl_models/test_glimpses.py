@@ -39,6 +39,7 @@ def ram(places, looks=2, kind=Glimpses, smooth=False, **options):
     where = {
         "grid": lambda: OnGrid(retina, WIDTH, 3),
         "anywhere": lambda: Anywhere(retina, WIDTH, 0.3),
+        "narrowing": lambda: Anywhere(retina, WIDTH, 0.1, at_first=0.3),
     }
     model = kind(RAM((1, 3, 3), CLASSES, WIDTH), where[places](), looks, B, **options).double()
     with torch.no_grad():
@@ -113,9 +114,10 @@ def test_a_label_said_after_every_look():
 def quadrature(model, nodes=600):
     """E_l log p(y | l, I) of one look anywhere, by a midpoint rule over ±6 σ."""
     n, state = model.network, model.network.start(X)
-    mean, sigma = torch.tanh(model.places.locate(state))[0], model.places.sigma
-    step = 12 * sigma / nodes
-    line = (torch.arange(nodes, dtype=torch.double) + 0.5) * step - 6 * sigma
+    mean = torch.tanh(model.places.locate(state))[0]
+    sigma = torch.as_tensor(model.places.sigma)
+    step = 12 * sigma.item() / nodes
+    line = (torch.arange(nodes, dtype=torch.double) + 0.5) * step - 6 * sigma.item()
     offset = torch.cartesian_prod(line, line)
     where = (mean.detach() + offset)[:, None].expand(-1, B, 2)
     density = dist.Normal(mean, sigma).log_prob(where[:, 0]).sum(-1).exp() * step**2
@@ -138,7 +140,8 @@ def worst_z(model, estimator, expected, batches=150, copies=400):
     return float(((samples.mean(0) - exact) / spread).abs().max())
 
 
-CRITICAL = 5.5  # of some 300 parameters and four tests: family-wise error below 1e-4
+CRITICAL = 5.5  # of some 300 parameters and six tests: family-wise error below 1e-4
+CHEAPER = {"batches": 60, "copies": 200}
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,34 @@ def test_one_look_anywhere_has_the_gradient_of_the_quadrature(estimator):
     expected = gradients(-quadrature(model), model)
     pyro.set_rng_seed(1)
     assert worst_z(model, estimator, expected) < CRITICAL
+
+
+@pytest.mark.parametrize("smooth", [False, True], ids=["sharp", "smooth"])
+def test_a_learned_spread_of_places_has_the_gradient_of_the_quadrature(smooth):
+    model = ram("narrowing", looks=1, smooth=smooth)
+    assert model.places.sigma.item() == pytest.approx(0.3)
+    expected = gradients(-quadrature(model, nodes=300), model)
+    names = [name for name, _ in model.named_parameters()]
+    assert expected[names.index("places.log_excess")].abs() > 0.01  # there is something to learn
+    pyro.set_rng_seed(1)
+    estimator = Pathwise(1) if smooth else LeaveOneOut(2)
+    assert worst_z(model, estimator, expected, **CHEAPER) < CRITICAL
+
+
+def test_a_spread_learned_without_its_density_is_caught():
+    model = ram("narrowing", looks=1, smooth=True)
+    expected = gradients(-quadrature(model, nodes=300), model)
+    model.places.__class__ = UnchargedPlaces
+    pyro.set_rng_seed(1)
+    assert worst_z(model, Pathwise(1), expected, **CHEAPER) > 2 * CRITICAL
+
+
+class UnchargedPlaces(Anywhere):
+    """A slip: the spread has no gradient."""
+
+    @property
+    def sigma(self):
+        return super().sigma.detach() + 0 * self.log_excess
 
 
 class LeakingPlaces(Anywhere):

@@ -43,6 +43,8 @@ class GlimpsesOptions(WithBaseline):
     """Squares seen at a time, each twice as large as the one before, at the same resolution."""
     sigma: PositiveFloat = 0.1
     """Standard deviation of a Gaussian place, half images."""
+    sigma_at_first: PositiveFloat | None = None
+    """Begin with one this large and learn it, down to --sigma [--sigma throughout]."""
     grid: PositiveInt = 5
     """Cells on a side of the grid."""
     every: bool = False

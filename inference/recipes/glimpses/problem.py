@@ -65,7 +65,7 @@ def places_of(options: Options, retina: Retina) -> Places:
         return AtRandom(retina)
     if options.places == "grid":
         return OnGrid(retina, options.width, options.grid)
-    return Anywhere(retina, options.width, options.sigma)
+    return Anywhere(retina, options.width, options.sigma, options.sigma_at_first)
 
 
 def refuse_unusable(options: Options, problem: Problem) -> None:
@@ -79,6 +79,11 @@ def refuse_unusable(options: Options, problem: Problem) -> None:
         raise UserError(
             f"--glimpse is {options.glimpse}: DRAM's three convolutions need at least 7, or use "
             "--network ram"
+        )
+    if options.sigma_at_first is not None and options.sigma_at_first < options.sigma:
+        raise UserError(
+            f"--sigma-at-first is {options.sigma_at_first}, less than --sigma {options.sigma}: "
+            "give more, or leave it out"
         )
     if options.places == "grid" and options.grid < 2:
         raise UserError("--grid is 1: one cell leaves nothing to choose, give at least 2")

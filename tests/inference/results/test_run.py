@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoNormal
 from inference import Run, UserError, fit
 from inference.cli.main import main
 from inference.results.arviz_versions import arviz
+from inference.results.report import over_seeds
 from tests.support.examples import global_only, local
 from tests.support.training import interrupted
 
@@ -206,3 +207,12 @@ def test_params_are_constrained(tmp_path):
     assert set(params) == {w, scale, f"{w}_unconstrained", f"{scale}_unconstrained"}
     optimised = params[f"{scale}_unconstrained"]
     torch.testing.assert_close(params[scale], torch.nn.functional.softplus(optimised))
+
+
+def test_figures_of_several_seeds_are_means_with_the_error_between_seeds():
+    one = {"error %": torch.tensor([0.0, 100.0, 0.0, 0.0]), "scale": 2.0}
+    other = {"error %": torch.tensor([100.0, 100.0, 0.0, 100.0]), "scale": 4.0}
+    found = over_seeds([one, other])
+    assert found["error %, 2 seeds"] == (50.0, 25.0)  # of 25 and 75: deviation 35.36 / √2
+    assert found["scale, 2 seeds"] == (3.0, 1.0)
+    assert over_seeds([one])["error %"] == (25.0, 25.0)  # the error over data, of one seed

@@ -18,6 +18,7 @@ from inference.recipes.glimpses.options import GlimpsesOptions
 from inference.recipes.glimpses.problem import Problem
 from inference.recipes.glimpses.report import pictures
 from inference.results import evaluate
+from inference.results.report import over_seeds
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.files import write_json
@@ -31,23 +32,31 @@ SHOWN = 8  # images in the picture of looks
 
 
 def report(run: Run, options: GlimpsesOptions, problem: Problem, test: Columns) -> Figures:
-    """Errors with one run over an image and averaged over K, bounds, calibration; two pictures."""
-    test, program = run.place(test), run.programs[0]
-    draws = options.test_samples
+    """Figures on the test images, the mean over seeds; two pictures of the first's looks."""
+    test, draws = run.place(test), options.test_samples
+    figures = over_seeds(
+        [
+            {**mistakes(program, test, draws, problem.end), **bounds(program, test, draws)}
+            for program in run.programs
+        ]
+    )
+    if run.directory is not None:
+        write_json(run.directory / "problem.json", problem._asdict())
+        draw(run.programs[0], test, options.glimpse, run.directory)
+    return figures
+
+
+def mistakes(program: Program, test: Columns, draws: int, end: int | None) -> Figures:
+    """Errors with one run over an image and averaged over K, and calibration."""
     probabilities = predictions(program, test, draws)
     y = test.tensors["y"].reshape(len(test), -1).cpu()
-    counted = said(y, problem.end)
+    counted = said(y, end)
     averaged = probabilities.mean(0)
-    figures: Figures = {
+    return {
         "test error %, one run": 100 * errors(probabilities, y, counted).mean(0),
         f"test error %, mean of {draws} runs": 100 * errors(averaged, y, counted),
         "test calibration error %": 100 * calibration_error(averaged[counted], y[counted]),
-        **bounds(program, test, draws),
     }
-    if run.directory is not None:
-        write_json(run.directory / "problem.json", problem._asdict())
-        draw(program, test, options.glimpse, run.directory)
-    return figures
 
 
 def bounds(program: Program, test: Columns, draws: int) -> Figures:

@@ -15,7 +15,7 @@ from inference.engine.training.validation import EVALUATION_SEED
 from inference.recipes.contract import Figures
 from inference.recipes.labelled_images.report import pictures
 from inference.results import evaluate
-from inference.results.report import Estimate
+from inference.results.report import over_seeds
 from inference.results.run import Run
 from inference.util import rng
 
@@ -23,26 +23,25 @@ AT_ONCE = 500  # images
 
 
 def report(run: Run, judged: Columns, draws: int) -> Figures:
-    """Errors of each seed's mean code and averaged over q, the image's bound; four pictures."""
+    """Errors of the mean code and averaged over q, the bound, means over seeds; four pictures."""
     judged = run.place(judged)
-    y = judged.tensors["y"]
-    found: dict[str, list[Tensor]] = {"mean code": [], f"mean of {draws} draws": []}
-    for program in run.programs:
-        for name, wrong in zip(found, wrongs(program, judged, draws), strict=True):
-            found[name].append(100 * wrong)
-    figures: Figures = {
-        f"error %, {name}": Estimate.of(torch.stack(each).mean(0)) for name, each in found.items()
-    }
-    if len(run.programs) > 1:
-        for name, each in found.items():
-            figures[f"error %, {name}, spread over seeds"] = float(torch.stack(each).mean(1).std())
-    figures["ELBO of the image"] = image_bound(run.programs[0], judged)
-    model: Any = run.programs[0].model
-    figures["scale of a pixel"] = float((-model.log_precision / 2).exp().detach())
-    figures["images"] = float(len(y))
+    figures = over_seeds([figures_of(program, judged, draws) for program in run.programs])
+    figures["images"] = float(len(judged))
     if run.directory is not None:
         pictures.draw_all(run.programs[0], judged, run.directory)
     return figures
+
+
+def figures_of(program: Program, judged: Columns, draws: int) -> Figures:
+    """Those of one seed."""
+    certain, averaged = wrongs(program, judged, draws)
+    model: Any = program.model
+    return {
+        "error %, mean code": 100 * certain,
+        f"error %, mean of {draws} draws": 100 * averaged,
+        "ELBO of the image": image_bound(program, judged),
+        "scale of a pixel": float((-model.log_precision / 2).exp().detach()),
+    }
 
 
 def image_bound(program: Program, judged: Columns) -> Tensor:
@@ -79,16 +78,16 @@ class Expected(Messenger):
 
 
 def report_m2(run: Run, judged: Columns) -> Figures:
-    """Errors of q(y | x)."""
+    """Errors of q(y | x), the mean over seeds."""
     judged = run.place(judged)
-    each = []
-    for program in run.programs:
-        model: Any = program.model
-        with program.scope(), program.evaluation(), torch.no_grad():
-            said = model.classifier(judged.tensors["x"]).argmax(-1)
-        each.append(100 * (said != judged.tensors["y"]).double().cpu())
-    figures: Figures = {"error %": Estimate.of(torch.stack(each).mean(0))}
-    if len(each) > 1:
-        figures["error %, spread over seeds"] = float(torch.stack(each).mean(1).std())
+    figures = over_seeds([{"error %": wrong(program, judged)} for program in run.programs])
     figures["images"] = float(len(judged))
     return figures
+
+
+def wrong(program: Program, judged: Columns) -> Tensor:
+    """(N,) 100 where q(y | x) says another label."""
+    model: Any = program.model
+    with program.scope(), program.evaluation(), torch.no_grad():
+        said = model.classifier(judged.tensors["x"]).argmax(-1)
+    return 100 * (said != judged.tensors["y"]).double().cpu()

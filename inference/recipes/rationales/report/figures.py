@@ -23,7 +23,7 @@ from inference.recipes.rationales.report.judged import Judged
 from inference.recipes.rationales.report.page import page
 from inference.recipes.rationales.report.predictions import Answer, answer, as_bound, said_of
 from inference.results import evaluate
-from inference.results.report import Estimate
+from inference.results.report import Estimate, over_seeds
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.files import write_json
@@ -150,16 +150,6 @@ def trivial(judged: Judged) -> Figures:
     chance = [generator.random(len(t)) for t in truth]
     figures["(average precision of chance)"] = scores.mean(scores.average_precision(chance, truth))
     return figures
-
-
-def over_seeds(found: Sequence[dict[str, Any]]) -> Figures:
-    """The figures of one seed; of several, their mean with the error between seeds."""
-    if len(found) == 1:
-        return dict(found[0])
-    return {
-        f"{name}, {len(found)} seeds": Estimate.of(torch.tensor([f[name].value for f in found]))
-        for name in found[0]
-    }
 
 
 def curves(program: Program, judged: Judged) -> dict[str, list[float]]:
