@@ -41,6 +41,8 @@ def inductor(graph: Graph, variables: Sequence[Tensor]) -> Runner:
     inputs: list[Any] = [*outside_autograd([*variables, *graph.draw_noise(), *graph.held])]
     held = outside_autograd(graph.held)
     reshape_views(graph.module)
+    if graph.is_mixed:
+        merge_equal_sums(graph.module)
     try:
         compiled = torch._inductor.standalone_compile(
             graph.module,
@@ -65,6 +67,21 @@ def reshape_views(module: fx.GraphModule) -> None:
     """Let each view copy if it must: compiled, a tensor may lie in memory in another order."""
     for node in module.graph.find_nodes(op="call_function", target=aten.view.default):
         node.target = aten.reshape.default
+    module.recompile()
+
+
+def merge_equal_sums(module: fx.GraphModule) -> None:
+    """One node for sums of the same tensor over the same dimensions.
+
+    The gradients of two biases of a sum are such a pair.  In half precision inductor writes the
+    conversion of both into one loop, twice under one name, which no C++ compiler takes (torch 2.13).
+    """
+    known: dict[object, fx.Node] = {}
+    for node in module.graph.find_nodes(op="call_function", target=aten.sum.dim_IntList):
+        first = known.setdefault((repr(node.args), repr(node.kwargs)), node)
+        if first is not node:
+            node.replace_all_uses_with(first)
+            module.graph.erase_node(node)
     module.recompile()
 
 

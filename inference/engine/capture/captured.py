@@ -26,6 +26,7 @@ RELATIVE_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 CANCELLED = 1e-2  # nats per datum, the least scale of a loss: log-probabilities cancel to rounding
 MIXED = 5e-2  # for a graph that rounds to half precision
 NUDGE = 2.0**-22  # relative: a last digit of single precision
+MIXED_NUDGE = 2.0**-9  # what rounding to bfloat16 changes
 NUDGES = 8  # by how many times what a nudge changes, rounding may
 DRAWS = 5  # in the longest comparison
 MAX_SHAPES = 16  # compiled shapes kept; the least recently used is dropped
@@ -190,7 +191,7 @@ class Captured:
         if difference is None or not difference.may_be_a_kink:
             return difference
         self.set_generators(before)
-        nudged = self._under(noise, inputs, NUDGE)
+        nudged = self._under(noise, inputs, MIXED_NUDGE if graph.is_mixed else NUDGE)
         return first_difference(found, wanted, least, nudged)
 
     def _under(

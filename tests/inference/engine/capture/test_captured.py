@@ -14,7 +14,10 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import TraceGraph_ELBO, TraceMeanField_ELBO
+from pyro.nn import PyroModule
+from torch import nn
 
+from guides.empty import Empty
 from inference import UserError, fit
 from inference.engine.capture.backends import interpreted
 from inference.engine.capture.captured import Captured
@@ -247,6 +250,38 @@ def test_half_precision_on_the_way():
     ]
     plain, captured = (run.trace["svi"]["elbo"].to_numpy() for run in runs)
     np.testing.assert_allclose(captured, plain, rtol=2**-8)
+
+
+class TwoBiases(PyroModule):
+    """y ~ N(vᵀ relu(a(x) + b(x)), 1): the gradients of both biases are one sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.v = nn.Linear(3, 64), nn.Linear(3, 64), nn.Linear(64, 1)
+
+    def forward(self, x):
+        with pyro.plate("data", 40, subsample=x):
+            mean = self.v(torch.relu(self.a(x[:, :3]) + self.b(x[:, :3]))).squeeze(-1)
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=x[:, 3])
+
+
+def test_equal_sums_in_half_precision_compile():
+    torch.manual_seed(0)
+    model, data = TwoBiases(), {"x": torch.randn(40, 4)}
+    biases = []
+    for c in (False, True):
+        run = fit(
+            copy.deepcopy(model),
+            Empty(),
+            data,
+            Pathwise(),
+            steps=3,
+            compile=c,
+            precision="bf16-mixed",
+            progress=False,
+        )
+        biases.append((run.params["model.a.bias"] - model.a.bias).detach())
+    torch.testing.assert_close(*biases, rtol=2**-6, atol=2**-6 * biases[0].abs().max().item())
 
 
 @pytest.mark.slow
