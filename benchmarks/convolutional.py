@@ -22,8 +22,10 @@ from inference.recipes.glimpses.glimpses import prepared
 from inference.recipes.glimpses.problem import Problem
 from inference.recipes.options import Training
 from inference.results.run import Run
+from inference.util.errors import UserError
 
 AT_ONCE = 500  # images
+LEAST = 28  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,19 @@ def build(options: Options) -> Recipe:
 
 
 def network_of(options: Options, problem: Problem) -> nn.Sequential:
-    """The layers, down to logits."""
-    channels = problem.image[0]
+    """The layers, down to logits.
+
+    Raises:
+        UserError: the images are too small, or show more than one class.
+    """
+    channels, *sides = problem.image
+    if min(sides) < LEAST:
+        raise UserError(
+            f"--data {options.data}: images of {sides[0]} × {sides[1]}, and the convolutions need "
+            f"at least {LEAST} × {LEAST}"
+        )
+    if problem.targets > 1:
+        raise UserError(f"--data {options.data} says several classes an image: give data of one")
     features = {
         "paper": [nn.Conv2d(channels, 8, 10, stride=5), nn.ReLU()],
         "deeper": [

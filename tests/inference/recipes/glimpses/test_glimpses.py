@@ -1,12 +1,14 @@
 """lowerbound fit glimpses, lowerbound look: a whole run, its figures, and mistakes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from benchmarks import convolutional
 from inference import UserError
 from inference.cli.main import main
 from inference.data.columns import Columns
@@ -134,3 +136,13 @@ def test_two_draws_through_a_smooth_retina_compile(tmp_path):
         main(["fit", "glimpses", *options, "1", compiled, "--out", str(tmp_path / compiled)])
         traces.append(read_trace(tmp_path / compiled)["svi"]["elbo"].to_numpy())
     np.testing.assert_allclose(*traces, rtol=1e-3)
+
+
+def test_the_convolutional_net_beside_glimpses_names_its_shapes():
+    options = convolutional.Options(data="translated")
+    image = Problem((1, 60, 60), 10)
+    for network in ("paper", "deeper"):
+        layers = convolutional.network_of(replace(options, network=network), image)
+        assert layers(torch.zeros(2, 1, 60, 60)).shape == (2, 10)
+    with pytest.raises(UserError, match="images of 8 × 8"):
+        convolutional.build(convolutional.Options(data="digits"))
