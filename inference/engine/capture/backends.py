@@ -73,8 +73,8 @@ def reshape_views(module: fx.GraphModule) -> None:
 def merge_equal_sums(module: fx.GraphModule) -> None:
     """One node for sums of the same tensor over the same dimensions.
 
-    The gradients of two biases of a sum are such a pair.  In half precision inductor writes the
-    conversion of both into one loop, twice under one name, which no C++ compiler takes (torch 2.13).
+    The gradients of two biases of a sum are such a pair.  In half precision inductor (torch 2.13)
+    writes both conversions into one loop under one name, which no C++ compiler takes.
     """
     known: dict[object, fx.Node] = {}
     for node in module.graph.find_nodes(op="call_function", target=aten.sum.dim_IntList):

@@ -80,11 +80,8 @@ def refuse_unusable(options: Options, problem: Problem) -> None:
             f"--glimpse is {options.glimpse}: DRAM's three convolutions need at least 7, or use "
             "--network ram"
         )
-    if options.sigma_at_first is not None and options.sigma_at_first < options.sigma:
-        raise UserError(
-            f"--sigma-at-first is {options.sigma_at_first}, less than --sigma {options.sigma}: "
-            "give more, or leave it out"
-        )
+    if options.sigma_at_first is not None:
+        refuse_spread(options, options.sigma_at_first)
     if options.places == "grid" and options.grid < 2:
         raise UserError("--grid is 1: one cell leaves nothing to choose, give at least 2")
     if (needed := memory(options, problem)) > (there := total_memory()):
@@ -92,6 +89,19 @@ def refuse_unusable(options: Options, problem: Problem) -> None:
             f"--looks {options.looks} with {options.particles} particles of {options.batch_size} "
             f"images need about {needed / 2**30:.0f} GiB of {there / 2**30:.0f}: give fewer looks, "
             "particles or a smaller --batch-size"
+        )
+
+
+def refuse_spread(options: Options, at_first: float) -> None:
+    """Raise a ``UserError`` for a spread that places do not have, or that has nowhere to go."""
+    if options.places in ("grid", "random"):
+        raise UserError(
+            f"--sigma-at-first is for Gaussian places, not --places {options.places}: leave it out"
+        )
+    if at_first < options.sigma:
+        raise UserError(
+            f"--sigma-at-first is {at_first}, less than --sigma {options.sigma}: give more, or "
+            "leave it out"
         )
 
 

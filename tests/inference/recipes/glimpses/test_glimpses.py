@@ -85,6 +85,7 @@ def test_look_refuses_other_sizes_other_files_and_unfinished_runs(run, tmp_path,
         ({"glimpse": 5, "network": "dram"}, "at least 7"),
         ({"glimpse": 3, "places": "grid", "grid": 1}, "--grid is 1"),
         ({"glimpse": 3, "sigma_at_first": 0.05}, "--sigma-at-first is 0.05, less than"),
+        ({"glimpse": 3, "places": "grid", "sigma_at_first": 0.5}, "not --places grid"),
         ({"glimpse": 3, "looks": 10**9}, "give fewer looks"),
     ],
 )
