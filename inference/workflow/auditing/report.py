@@ -89,7 +89,7 @@ class Audit(tables.ShownAsTables):
     """Verdicts, their ``table()``, ``plot(path)`` and ``tree``; printed, a table for each moment.
 
     Attributes:
-        rows: a verdict for each estimator and moment.
+        rows: a verdict for each estimator and moment, in the order given; tables sort by effort.
         samples: gradients of each.
         refused: estimators that were left out, and why.
         inexact: why there is no exact gradient; "" if there is one.
