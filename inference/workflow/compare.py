@@ -137,7 +137,9 @@ def compare(
         level: bound whose time is reported, nats per datum; the worst final training bound unless
             given.
         under: "ELBO" or "L_K", such as "L_100": estimate this bound of every run's held-out data
-            by its trained programs; of a directory, the run is loaded (``Run.load``).
+            by its trained programs; of a directory, the run is loaded (``Run.load``).  It is that
+            of these rows as a data set of their own: the KL of a latent that all rows share is
+            theirs alone, while a held-out bound in a trace charges it to all N rows of the plate.
 
     Raises:
         UserError: fewer than two runs, runs without names, a tree without group ``svi``; or, with

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from inference.engine.gradient.mixed import mixed_precision
 from inference.engine.training.schedules import Schedule, constant
 from inference.util.errors import UserError
 
@@ -23,8 +24,8 @@ class Plan:
         steps: optimiser steps in all; see ``total_steps``.
         batch_size: rows in a batch (None: all of them).
         device: of the program.
-        precision: "float32", "float64", or "bf16-mixed": parameters in float32, the estimator under
-            autocast to bfloat16.
+        precision: "float32", "float64", or "bf16-mixed": parameters and distributions in float32,
+            networks under autocast to bfloat16.
         schedule: factor of the learning rate over progress in [0, 1).
         anneal: weight β of the KL over progress.
         clip_norm: largest global norm of the gradient (None: no clipping).
@@ -94,7 +95,7 @@ class Plan:
     def autocast(self) -> AbstractContextManager:
         """The context that an estimator runs in."""
         if self.precision == "bf16-mixed":
-            return torch.autocast(self.device.type, torch.bfloat16)
+            return mixed_precision(self.device.type)
         return nullcontext()
 
     def refuse_processes(self, count: int) -> None:
