@@ -129,7 +129,7 @@ def accepted(
         try:
             taken[name] = count_evaluations(own, program, batch, most=MOST)
         except UserError as refusal:
-            refused[name] = str(refusal)
+            refused[name] = str(refusal).partition("\n")[0]  # Pyro adds shapes
     if not taken:
         name, reason = next(iter(refused.items()))
         raise UserError(f"no estimator takes the program; {name} says: {reason}")

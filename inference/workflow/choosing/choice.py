@@ -96,8 +96,7 @@ def _decided(job: Job, program: Program, first: Batch) -> Decision:
         "incumbent": incumbent,
         "ratio": list(saved),
         "efforts": {n: [r.effort, r.evaluations, len(r.squares)] for n, r in runners.items()},
-        "refused": refused
-        | {n: f"the same as {r.same_as}" for n, r in runners.items() if r.same_as},
+        "refused": refused | same,
         "steps": WARM_UP,
         "evaluations": spent + sum(len(r.squares) * r.evaluations for r in runners.values()),
     }
