@@ -44,9 +44,7 @@ class Band:
 
     def p_value(self, ranks: np.ndarray) -> float:
         """The probability that uniform ranks are as far from uniform as these (S,)."""
-        statistic = _least(self.tails, self.counts(ranks)[None])[0]
-        extreme = np.searchsorted(self.null, statistic * (1 + 1e-9), side="right")
-        return float(1 + extreme) / (1 + REPLICATES)
+        return float(self._p_of(_least(self.tails, self.counts(ranks)[None]))[0])
 
     def counts(self, ranks: np.ndarray) -> np.ndarray:
         """(T,) how many of the ranks are below each point."""
@@ -54,9 +52,14 @@ class Band:
 
     def limits(self, level: float) -> tuple[np.ndarray, np.ndarray]:
         """(T,) the least and the largest share of ranks below each point inside of the band."""
-        allowed = self.tails > np.quantile(self.null, level)
+        allowed = self._p_of(self.tails) >= level
         size = allowed.shape[1] - 1
         return allowed.argmax(1) / size, 1 - allowed[:, ::-1].argmax(1) / size
+
+    def _p_of(self, statistic: np.ndarray) -> np.ndarray:
+        """The probability that that of uniform ranks is as small."""
+        extreme = np.searchsorted(self.null, statistic * (1 + 1e-9), side="right")
+        return (1 + extreme) / (1 + REPLICATES)
 
 
 def _tails(simulations: int, shares: np.ndarray) -> np.ndarray:
