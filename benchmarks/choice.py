@@ -148,8 +148,8 @@ def measured(name: str) -> dict[str, Any]:
     def trained(estimator: Any, steps: int, seed: int) -> Any:
         pyro.set_rng_seed(seed)  # the first weights, which a recipe draws
         made = make()
-        options = {"steps": steps, "batch_size": BATCH, "seeds": [seed], "progress": False}
-        return fit(made.model, made.guide, made.train, estimator, adam, **options)
+        options: dict[str, Any] = {"batch_size": BATCH, "seeds": [seed], "progress": False}
+        return fit(made.model, made.guide, made.train, estimator, adam, steps=steps, **options)
 
     decisions = [trained("auto", 1, seed).config["choice"] for seed in range(SEEDS)]
     costs = {n: cost for n, (_, cost, rounds) in decisions[0]["efforts"].items() if rounds > 1}

@@ -146,8 +146,8 @@ def compared(
     data = [s for s in seen.values() if kind_of(s) == "observed"]
     own = torch.stack([log_prob_of(s).sum() for s in data]).sum()
     parts = [s.log_prob for s in draws.model.values() if s.kind == "observed"]
-    drawn = sum(p.reshape(len(p), -1).sum(1) for p in parts if p is not None)
-    pairs[LIKELIHOOD] = own, torch.as_tensor(drawn).expand(draws.count)
+    sums = [p.reshape(len(p), -1).sum(1).expand(draws.count) for p in parts if p is not None]
+    pairs[LIKELIHOOD] = own, torch.stack(sums).sum(0)
     return pairs
 
 
