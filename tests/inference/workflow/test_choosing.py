@@ -116,10 +116,17 @@ def test_a_module_that_a_function_closes_over_is_put_back():
     assert weight == net.weight.item() != start["weight"].item()
 
 
-def test_one_decision_whatever_the_seeds_the_steps_and_capture():
-    _, first = decision(FEW)
-    for options in ({"seeds": 2}, {"steps": 9}, {"compile": True}):
-        assert decision(FEW, **options)[1] == first
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"seeds": 2}, id="seeds"),
+        pytest.param({"steps": 9}, id="steps"),
+        pytest.param({"compile": True}, id="compiled", marks=pytest.mark.slow),
+        pytest.param({"seeds": 2, "jobs": 2}, id="jobs", marks=pytest.mark.slow),
+    ],
+)
+def test_one_decision_whatever_the_seeds_the_steps_and_capture(options):
+    assert decision(FEW, **options)[1] == decision(FEW)[1]
 
 
 def test_never_made_again_on_resume(tmp_path, monkeypatch):
