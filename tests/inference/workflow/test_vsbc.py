@@ -118,9 +118,9 @@ def test_a_planted_misfit_is_found_and_named(name):
 
 @pytest.mark.slow
 def test_a_fit_that_has_not_ended_shows_and_one_that_has_passes():
-    for steps, calibrated in ((5, False), (800, True)):
+    for steps, calibrated in ((5, False), (400, True)):
         guide = AutoMultivariateNormal(two)
-        options = {"optimizer": Adam({"lr": 0.02}), "simulations": 60, "draws": 49}
+        options = {"optimizer": Adam({"lr": 0.02}), "simulations": 40, "draws": 49}
         found = vsbc(two, guide, X, steps=steps, progress=False, **options)
         assert found.calibrated == calibrated, found
 
