@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from inference.util.errors import UserError
     from inference.workflow.audit import audit
     from inference.workflow.auditing.report import Audit
+    from inference.workflow.calibrating.report import Calibration
     from inference.workflow.compare import Comparison, compare
     from inference.workflow.fit import fit
+    from inference.workflow.vsbc import vsbc
 
 __all__ = [
     "Audit",
+    "Calibration",
     "Columns",
     "Comparison",
     "Run",
@@ -23,10 +26,12 @@ __all__ = [
     "audit",
     "compare",
     "fit",
+    "vsbc",
 ]
 
 _HOMES = {
     "Audit": "inference.workflow.auditing.report",
+    "Calibration": "inference.workflow.calibrating.report",
     "Columns": "inference.data.columns",
     "Comparison": "inference.workflow.compare",
     "Run": "inference.results.run",
@@ -35,6 +40,7 @@ _HOMES = {
     "audit": "inference.workflow.audit",
     "compare": "inference.workflow.compare",
     "fit": "inference.workflow.fit",
+    "vsbc": "inference.workflow.vsbc",
 }
 
 

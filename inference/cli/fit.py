@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from pyro.infer import ELBO
 
 from inference.cli.build import build_recipe
 from inference.cli.registry import Source
 from inference.engine import launch
 from inference.engine.training.schedules import SCHEDULES, constant, warm_up
-from inference.recipes.contract import Figures
+from inference.recipes.contract import Figures, Recipe
 from inference.recipes.named_estimators import estimator_of
-from inference.recipes.options import Training, recipe_identity
+from inference.recipes.options import AUTO, Training, recipe_identity
 from inference.results.run import Run
+from inference.workflow.choosing.candidates import candidates
 from inference.workflow.fit import fit
 
 
@@ -32,7 +35,7 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         recipe.model,
         recipe.guide,
         recipe.train,
-        recipe.estimator or estimator_of(recipe, options.estimator, options.particles),
+        recipe.estimator or chosen_estimator(recipe, options),
         recipe.optimizer or adam,
         epochs=options.epochs,
         batch_size=options.batch_size,
@@ -54,3 +57,10 @@ def fit_recipe(source: Source, options: Training) -> tuple[Run, Figures]:
         config=recipe_identity(source.name, options),
     )
     return fitted, recipe.report(fitted) if launch.rank() == 0 else {}
+
+
+def chosen_estimator(recipe: Recipe, options: Training) -> ELBO | Mapping[str, ELBO]:
+    """The one that is named; for ``auto``, those to choose among, particles in one run."""
+    if options.estimator == AUTO:
+        return candidates(vectorize_particles=True, max_plate_nesting=1)
+    return estimator_of(recipe, options.estimator, options.particles)

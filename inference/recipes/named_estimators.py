@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import inference.estimators as estimators
 from inference.estimators import MovingAverage, NeuralBaseline, ScoreFunction
 from inference.recipes.contract import Recipe
-from inference.recipes.options import EstimatorName, WithBaseline
+from inference.recipes.options import AUTO, EstimatorName, WithBaseline
 from inference.util.errors import UserError
 from ppl_models.networks import mlp
 
@@ -22,6 +22,10 @@ def named_estimator(name: str, particles: int, nesting: float = 1) -> ELBO:
     """Pyro's or our estimator of this name, with vectorised particles and this plate nesting."""
     if name not in (known := get_args(EstimatorName)):
         raise UserError(f"no estimator {name!r}: give one of {', '.join(known)}")
+    if name == AUTO:
+        raise UserError(
+            "estimator auto is chosen by fit alone, for a recipe without its own: name one"
+        )
     if particles < 1:
         raise UserError(f"estimator {name} of {particles} particles: give at least 1")
     home = estimators if hasattr(estimators, name) else infer

@@ -37,7 +37,9 @@ MAY_CHANGE = "may change when a fit is resumed"
 MayChange = Annotated[T, MAY_CHANGE]
 NAMES_CODE = "may name code to be run"
 
+AUTO = "auto"
 EstimatorName = Literal[
+    "auto",
     "Trace_ELBO",
     "TraceMeanField_ELBO",
     "TraceGraph_ELBO",
@@ -78,7 +80,8 @@ class Training:
     schedule: Literal["constant", "cosine"] = "constant"
     """Schedule of the learning rate."""
     estimator: EstimatorName = "Trace_ELBO"
-    """Gradient estimator, one of Pyro's (…_ELBO) or of inference.estimators."""
+    """Gradient estimator, one of Pyro's (…_ELBO) or of inference.estimators; auto measures first
+    which is best."""
     particles: PositiveInt = 1
     """Draws from the guide a step."""
     anneal: Share = 0.0

@@ -184,12 +184,21 @@ def _joint(trace: poutine.Trace) -> Tensor:
 
 
 def khat(program: Program, batch: Batch, num_samples: int = 1000) -> Tensor:
-    """Pareto k of the importance weights (Vehtari et al. 2024); above 0.7 the guide is unreliable.
+    """Pareto k of the importance weights (Vehtari et al. 2024); see ``khat_threshold``.
 
     Returns:
         (B,) one k a datum; (1,) where a site is not in the rows' plate, or rows are dependent.
     """
     return khat_of(log_weights(program, batch, num_samples))
+
+
+def khat_threshold(num_samples: int) -> float:
+    """min(1 − 1 / log₁₀ S, 0.7): above it S weights cannot be relied on (Vehtari et al. 2024, 3.2).
+
+    >>> [round(khat_threshold(count), 2) for count in (100, 1000, 10_000)]
+    [0.5, 0.67, 0.7]
+    """
+    return min(1 - 1 / math.log10(max(num_samples, 2)), 0.7)
 
 
 def khat_of(weights: Tensor) -> Tensor:

@@ -105,7 +105,8 @@ def _groups(
         groups["observed_data"] = _dataset(names, observed, draws=False)
     if not any(s.kind == "latent" and n not in draws.guide for n, s in draws.model.items()):
         weights = evaluate.weights_of(draws, plate)
-        groups["guide"] = _khat_group(evaluate.khat_of(weights), plate and names.plates[plate])
+        k, rows = evaluate.khat_of(weights), plate and names.plates[plate]
+        groups["guide"] = _khat_group(k, rows, draws.count)
     return groups
 
 
@@ -125,16 +126,17 @@ def khat_group(program: Program, batch: Batch, num_samples: int = 1000) -> xr.Da
     """Pareto k-hat of the importance weights as group ``guide``: dims (plate,) or none."""
     with isolated(program):
         plate = own_plate(Sampler(program), batch)
-    return _khat_group(evaluate.khat(program, batch, num_samples), plate)
+    return _khat_group(evaluate.khat(program, batch, num_samples), plate, num_samples)
 
 
-def _khat_group(k: Tensor, plate: str | None) -> xr.Dataset:
+def _khat_group(k: Tensor, plate: str | None, num_samples: int) -> xr.Dataset:
     dims, values = ((plate,), k.numpy()) if plate else ((), k.numpy()[0])
     meaning = (
-        "above 0.7 the guide is no usable importance proposal for the posterior given these rows; "
-        "factors of poutine.scale are left out of the weights"
+        "above the threshold the guide is no usable importance proposal for the posterior given "
+        "these rows; factors of poutine.scale are left out of the weights"
     )
-    return xr.Dataset({"khat": xr.Variable(dims, values, attrs={"meaning": meaning})})
+    attrs = {"meaning": meaning, "threshold": evaluate.khat_threshold(num_samples)}
+    return xr.Dataset({"khat": xr.Variable(dims, values, attrs=attrs)})
 
 
 def as_dataset(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:

@@ -87,6 +87,6 @@ def figure_table(tree: xr.DataTree, figures: Mapping[str, Any], directory: Path 
             table.add_row(name, f"{mean:.3f}", f"{error:.3f}")
         else:
             table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value), "")
-    if "stopped" in svi.attrs:
-        table.caption = tables.plain(svi.attrs["stopped"])
+    if notes := [svi.attrs[name] for name in ("chosen", "stopped") if name in svi.attrs]:
+        table.caption = tables.plain("\n".join(notes))
     return table

@@ -17,7 +17,6 @@ from inference.engine.optimizers import Optimizable
 from inference.engine.processes import Processes, launched
 from inference.engine.program.checks.arguments import (
     refuse_callables,
-    refuse_estimator,
     refuse_options,
     seeds_of,
 )
@@ -28,6 +27,8 @@ from inference.engine.training.plan import Plan, total_steps
 from inference.engine.training.schedules import Schedule, constant
 from inference.results.run import Run
 from inference.util.errors import UserError
+from inference.workflow.choosing.candidates import named_choices
+from inference.workflow.choosing.choice import with_choice
 from inference.workflow.fitting.columns import chosen
 from inference.workflow.fitting.job import Callback, Job
 
@@ -38,7 +39,7 @@ def fit(
     model: Callable,
     guide: Callable,
     data: Data,
-    estimator: ELBO | None = None,
+    estimator: ELBO | Mapping[str, ELBO] | str | None = None,
     optimizer: Optimizable = DEFAULT_OPTIMIZER,
     *,
     epochs: int | None = None,
@@ -75,7 +76,11 @@ def fit(
             columns of a batch that the model names as arguments.  The first seed trains these
             objects themselves; each further seed trains a copy whose modules draw new weights.
         data: column name → tensor (N, ...), or a data set whose items are such dicts.
-        estimator: any ``pyro.infer.ELBO``; ``Trace_ELBO()`` unless given.
+        estimator: any ``pyro.infer.ELBO``; ``Trace_ELBO()`` unless given.  "auto" measures, after
+            a short training of a copy, which of the unbiased estimators of the ELBO that take the
+            program has the least E‖g‖² × model evaluations, and fits with that one; a dict, name →
+            estimator, chooses among these.  The decision is kept in ``directory``, and
+            ``run.trace["svi"].attrs["chosen"]`` says it.
         optimizer: parameters → ``torch.optim.Optimizer``, which gets the gradient of the loss in
             nats per datum; or one of ``pyro.optim``, which gets that of the whole loss, as in
             Pyro's SVI, and whose scheduler steps after each epoch.  A parameter that appears in a
@@ -140,8 +145,7 @@ def fit(
         >>> round(float(run.params["loc"]), 2)
         1.0
     """
-    elbo = Trace_ELBO() if estimator is None else estimator
-    refuse_estimator(elbo)
+    elbo = Trace_ELBO() if estimator is None else named_choices(estimator)
     refuse_callables(model, guide)
     counts = {"epochs": epochs, "steps": steps, "batch_size": batch_size}
     refuse_options(
@@ -186,7 +190,7 @@ def fit(
                 callbacks=callbacks,
                 shown=progress,
             )
-            run = job.run(kept, jobs)
+            run = with_choice(job, kept).run(kept, jobs)
     return run
 
 

@@ -30,7 +30,8 @@ def run(options: PosteriorOptions) -> None:
             dims = ", ".join(f"{dim} {count}" for dim, count in values.sizes.items())
             console.print(f"{name:<21} {variable} ({dims})")
     if "guide" in tree.children:
-        khat = float(tree["guide"]["khat"].median())
-        console.print(f"median k-hat of the guide {khat:.2f} (usable below 0.7)")
+        khat = tree["guide"]["khat"]
+        usable = f"usable below {khat.attrs['threshold']:.2f}"
+        console.print(f"median k-hat of the guide {float(khat.median()):.2f} ({usable})")
     file = options.run / "trace.nc"
     console.print(f'in ArviZ: az.from_netcdf("{file}")')

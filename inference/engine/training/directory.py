@@ -75,6 +75,10 @@ class RunDirectory:
         self.resume, self.overwrite, self.extend = resume, overwrite, extend
         self.states = self.processes.on_rank_zero(self._read)
 
+    def recorded(self, name: str) -> Any:
+        """What ``config.json`` holds of the fit that goes on, or None; a collective call."""
+        return self.processes.on_rank_zero(lambda: self._recorded(name))
+
     def claim(self, training: TrainingRun) -> None:
         """Write ``config.json`` at the first call; the directory is this fit's from then on."""
         program = training.identity()
@@ -160,6 +164,11 @@ class RunDirectory:
                 if seed not in states or state["step"] > states[seed]["step"]:
                     states[seed] = state
         return states
+
+    def _recorded(self, name: str) -> Any:
+        if self.overwrite or self.path is None or not (self.path / "config.json").exists():
+            return None
+        return read_config(self.path).get(name)
 
     def _claim(self, program: Mapping[str, Any]) -> None:
         if self.path is None or self._claimed:

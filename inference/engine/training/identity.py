@@ -33,7 +33,7 @@ FOREIGN = (
 def fit_identity(
     plan: Plan,
     seeds: Sequence[int],
-    estimator: ELBO,
+    estimator: ELBO | Mapping[str, ELBO],
     config: Mapping[str, Any] | None,
     data: Columns | Streamed,
     valid: Columns | Streamed | None,
@@ -104,7 +104,12 @@ def describe_schedule(schedule: Schedule) -> str:
 
 
 def describe_estimator(estimator: Any) -> str:
-    """An estimator's class, plain options and submodules: ``LeaveOneOut(num_particles=4)``."""
+    """An estimator's class, plain options and submodules: ``LeaveOneOut(num_particles=4)``.
+
+    Of a dict, among which one is chosen, the names.
+    """
+    if isinstance(estimator, Mapping):
+        return f"one of {', '.join(estimator)}"
     kinds = (int, float, str)
     about = {k: v for k, v in vars(estimator).items() if k[0] != "_" and isinstance(v, kinds)}
     for passing in ("training", "max_plate_nesting", "vectorize_particles", "unbiased"):

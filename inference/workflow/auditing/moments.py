@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from inference.data.columns import Batch
 from inference.engine.program.objective import backward
 from inference.engine.program.program import Program
 from inference.engine.sparse_rows import as_dense
+from inference.util.errors import UserError
 from inference.util.sites import sample_sites
 from inference.workflow.auditing.bias import Sample
 
@@ -149,14 +151,14 @@ def placed(estimator: ELBO, program: Program) -> ELBO:
     return own.to(program.device, program.dtype) if isinstance(own, nn.Module) else own
 
 
-def settle(estimator: ELBO, program: Program, batch: Batch) -> ELBO:
+def settle(estimator: ELBO, program: Program, batch: Batch, steps: int = SETTLING_STEPS) -> ELBO:
     """Let the estimator's state adapt to the program, then fix it."""
     if not isinstance(estimator, nn.Module):
         return estimator
     own = list(estimator.parameters())
     optimizer = torch.optim.Adam(own, lr=1e-2) if own else None
     if any(True for _ in estimator.children()) or own:
-        for _ in range(SETTLING_STEPS):
+        for _ in range(steps):
             estimator.zero_grad()
             gradient_of(estimator, program, batch)
             if optimizer:
@@ -164,13 +166,21 @@ def settle(estimator: ELBO, program: Program, batch: Batch) -> ELBO:
     return estimator.eval()
 
 
-def count_evaluations(estimator: ELBO, program: Program, batch: Batch) -> int:
-    """The number of model runs for one gradient."""
+def count_evaluations(
+    estimator: ELBO, program: Program, batch: Batch, most: float = math.inf
+) -> int:
+    """The number of model runs for one gradient.
+
+    Raises:
+        UserError: there are more than ``most``.
+    """
     calls = 0
 
     def counted(**columns: Any) -> Any:
         nonlocal calls
         calls += 1
+        if calls > most:
+            raise UserError(f"one gradient takes more than {most} evaluations of the model")
         return program.model(**columns)
 
     # sets ``__wrapped__``, by which the model's signature is found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,9 +28,11 @@ from inference.results.draws.names import warn_of_changed_names
 from inference.results.run import Run
 from inference.util import rng
 from inference.util.progress import Bar
+from inference.workflow.fitting.said import said
 from inference.workflow.fitting.trace import trace_of
 from inference.workflow.workers import side_by_side
 
+CHOICE = "choice"  # the entry of ``config.json`` that says which estimator was chosen
 Callback = Callable[[int, int, dict[str, float], Run], object]
 
 
@@ -41,7 +43,7 @@ class Job:
     Attributes:
         sent: model and guide.
         seeds: all of them.
-        estimator: of which each seed has a copy.
+        estimator: of which each seed has a copy; before one is chosen, all of them by name.
         optimizer: see ``fit``.
         plan: the options of a training.
         processes: that share each batch.
@@ -52,7 +54,7 @@ class Job:
 
     sent: Sent
     seeds: Sequence[int]
-    estimator: ELBO
+    estimator: ELBO | Mapping[str, ELBO]
     optimizer: Optimizable
     plan: Plan
     processes: Processes
@@ -87,6 +89,7 @@ class Job:
                 pyro.set_rng_seed(seed)
                 if i:
                     reset_modules(program, programs[0])
+                assert isinstance(self.estimator, ELBO)
                 training = SeedTraining(program, copy.deepcopy(self.estimator), seed=seed, **fixed)
                 refuse_shared(program, programs[:i])
             if not i:
@@ -161,6 +164,8 @@ class Job:
         config = directory.config
         about = {"bound": bound_of(self.estimator), "data": config["data"]}
         held_out = about | {"data": config["held_out_data"]}
+        if CHOICE in config:
+            about |= {"chosen": said(config[CHOICE])}
         trace = trace_of(trained, {"svi": about, "held_out": held_out})
         home = directory.path if self.processes.rank == 0 else None
         programs = [seed.program for seed in trained]

@@ -223,4 +223,6 @@ def test_local_draws_carry_the_plate():
     tree = run.posterior(30, Columns({"x": data["x"][:5]}))
     assert tree["posterior"]["z"].sizes == {"chain": 1, "draw": 30, "data": 5}
     assert tree["guide"]["khat"].dims == ("data",)
+    draws = tree["posterior"].sizes["draw"]
+    assert tree["guide"]["khat"].attrs["threshold"] == evaluate.khat_threshold(draws)
     assert tree["observed_data"]["x"].sizes == {"data": 5}

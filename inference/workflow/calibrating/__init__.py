@@ -1,0 +1,1 @@
+"""What ``vsbc`` is made of: simulated data sets, ranks, a test of uniformity, the report."""
