@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inference.engine.gradient.protocol import StepResult
+from inference.util.errors import UserError
 
 MAX_ROWS = 8192  # 2^13; when there are so many, two become one
 BLOCK = 64  # steps between fetches; a power of two, as windows are
@@ -79,7 +80,17 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        """Restore a ``state_dict``."""
+        """Restore a ``state_dict``.
+
+        Raises:
+            UserError: it has other columns.
+        """
+        if state["rows"].shape[-1] != len(self.names) + 1:
+            raise UserError(
+                f"the run in this directory recorded {state['rows'].shape[-1] - 1} figures a step, "
+                f"and this fit records {len(self.names)}: an earlier version began it; give another "
+                "directory, or overwrite"
+            )
         self.window = state["window"]
         self._rows = [state["rows"]] if len(state["rows"]) else []
         self._pending = list(state["pending"].to(device)) if len(state["pending"]) else []

@@ -352,3 +352,11 @@ def test_seeds_that_end_in_windows_of_different_width_share_steps(tmp_path, monk
     assert svi["step"].to_numpy().tolist() == [*range(4, 150, 4), 150]
     ends = np.isfinite(svi["elbo"].to_numpy()).sum(1)
     assert ends.tolist() == [8, 38]
+
+
+def test_records_of_other_columns_are_refused():
+    kept = Recorder(["elbo", "grad_norm"])
+    kept.append(torch.zeros(2))
+    fresh = Recorder(["elbo", "kl_z", "grad_norm"])
+    with pytest.raises(UserError, match="recorded 2 figures a step, and this fit records 3"):
+        fresh.load_state_dict(kept.state_dict(), torch.device("cpu"))
