@@ -88,8 +88,8 @@ class Recorder:
         if state["rows"].shape[-1] != len(self.names) + 1:
             raise UserError(
                 f"the run in this directory recorded {state['rows'].shape[-1] - 1} figures a step, "
-                f"and this fit records {len(self.names)}: an earlier version began it; give another "
-                "directory, or overwrite"
+                f"and this fit records {len(self.names)}: an earlier version began it; give "
+                "another directory, or overwrite"
             )
         self.window = state["window"]
         self._rows = [state["rows"]] if len(state["rows"]) else []
